@@ -1,0 +1,47 @@
+# Six verbs, the same here and in CI. Each does the set-up it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+FAULTS ?=
+BENCH ?= flow
+
+.PHONY: install check test demo bench docs stubs clean
+
+install: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 install"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing the locked dependencies into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+test: install
+	FAULTS=$(FAULTS) $(BIN)/python -m pytest
+
+demo: install
+	@$(BIN)/python -m clara_dicom_adapter.cli demo $(if $(KEEP),--keep) $(if $(JSON),--json)
+
+bench: install
+	$(BIN)/python benchmarks/$(BENCH).py
+
+docs: install
+	$(BIN)/python docs/build.py
+
+# clara/wire is committed, so that installing needs no compiler; after a change of the .proto this makes it anew.
+STUBS ?= src
+stubs: install
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m grpc_tools.protoc -I src --python_out=$(STUBS) --grpc_python_out=$(STUBS) \
+		--mypy_out=quiet:$(STUBS) --mypy_grpc_out=quiet:$(STUBS) src/clara_dicom_adapter/clara/wire/clara_platform.proto
+
+clean:
+	rm -rf $(VENV) build dist

@@ -1,0 +1,191 @@
+"""A worker for exports alone, in this process or (as ``python -m support.exports SITE``) in one that can be killed."""
+
+import asyncio
+import json
+import shutil
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
+
+from clara_dicom_adapter.activities.export import ExportActivities
+from clara_dicom_adapter.activities.interceptor import ErrorInterceptor
+from clara_dicom_adapter.activities.results import ResultsActivities
+from clara_dicom_adapter.clara.results import ResultsServiceClient
+from clara_dicom_adapter.configuration.entities import Destination
+from clara_dicom_adapter.configuration.settings import DataFolder, ScuSettings
+from clara_dicom_adapter.dicom.sender import Peer
+from clara_dicom_adapter.errors import PlatformRefused, PlatformUnreachable, StorageFull
+from clara_dicom_adapter.records.database import open_engine
+from clara_dicom_adapter.records.exports import ExportRecords
+from clara_dicom_adapter.temporal import queues
+from clara_dicom_adapter.workflows.export import ExportWorkflow
+from clara_dicom_adapter.workflows.results_poller import ResultsPollerWorkflow
+
+
+class FolderPlatform:
+    """Payloads that are folders; ``platform-down`` beside them makes it unreachable."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def download(self, payload_id: str, name: str, target: Path) -> int:
+        if (self._root / "platform-down").exists():
+            raise PlatformUnreachable("folder", "down")
+        try:
+            shutil.copyfile(self._root / "payloads" / payload_id / name, target)
+        except FileNotFoundError as error:
+            raise PlatformRefused("Payloads.Download", -8212, ["no such file"]) from error
+        return target.stat().st_size
+
+
+class FileDestinations:
+    """Destinations from a JSON file, read anew each time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def destinations(self) -> Sequence[Destination]:
+        return [Destination.model_validate(each) for each in json.loads(self._path.read_text())]
+
+
+class FlagSpace:
+    """Is short while ``disk-full`` exists."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def check(self) -> None:
+        if (self._root / "disk-full").exists():
+            raise StorageFull(".", 0, 1)
+
+
+@dataclass(frozen=True)
+class Site:
+    """Everything an export worker needs; as JSON for a process of its own."""
+
+    root: Path
+    temporal: str
+    results: str
+    node_id: str
+    queue: str = queues.SHARED
+    scu: dict[str, Any] = field(default_factory=dict)
+
+    def settings(self) -> ScuSettings:
+        return ScuSettings.model_validate(
+            {
+                "connectTimeoutSeconds": 2,
+                "associationTimeoutSeconds": 5,
+                "responseTimeoutSeconds": 10,
+                **self.scu,
+                "export": {
+                    "connectRetries": 0,
+                    "connectRetryDelaySeconds": 0,
+                    "pollFrequencyMs": 50,
+                    **self.scu.get("export", {}),
+                },
+            }
+        )
+
+    def set_destinations(self, **peers: Peer) -> None:
+        (self.root / "destinations.json").write_text(
+            json.dumps(
+                [
+                    {"name": name, "aeTitle": peer.ae_title, "hostIp": peer.host, "port": peer.port}
+                    for name, peer in peers.items()
+                ]
+            )
+        )
+
+    def add_payload(self, payload_id: str, files: Sequence[Path]) -> list[str]:
+        folder = self.root / "payloads" / payload_id / "out"
+        folder.mkdir(parents=True)
+        for file in files:
+            shutil.copyfile(file, folder / file.name)
+        return [f"out/{file.name}" for file in files]
+
+    def records(self) -> ExportRecords:
+        return ExportRecords(open_engine("", DataFolder(self.root)))
+
+    def exports(self, records: ExportRecords) -> ExportActivities:
+        return ExportActivities(
+            store=records,
+            destinations=FileDestinations(self.root / "destinations.json"),
+            downloads=FolderPlatform(self.root),
+            space=FlagSpace(self.root),
+            scu=self.settings(),
+            temporary=self.root / self.node_id,
+            node_id=self.node_id,
+        )
+
+    def json(self) -> str:
+        return json.dumps({**asdict(self), "root": str(self.root)})
+
+    @classmethod
+    def of(cls, text: str) -> "Site":
+        value = json.loads(text)
+        return cls(**{**value, "root": Path(value["root"])})
+
+
+async def connect(address: str) -> Client:
+    return await Client.connect(address, data_converter=pydantic_data_converter)
+
+
+@asynccontextmanager
+async def worker(site: Site, client: Client, *, node_queue: bool = True, sandboxed: bool = True) -> AsyncIterator[None]:
+    """Serve the site's queue and its node's.
+
+    Args:
+        node_queue: Without it, it looks as if the node were gone.
+        sandboxed: The sandbox imports policies of its own, so a test that changes them goes without.
+    """
+    records = site.records()
+    exports = site.exports(records)
+    service = ResultsServiceClient(site.results)
+    results = ResultsActivities(client, service, records, site.settings().export.poll_frequency_ms)
+    activities: list[Callable[..., Any]] = [
+        exports.fetch,
+        exports.send,
+        exports.decide,
+        exports.note,
+        exports.clean,
+        results.poll,
+        results.report,
+    ]
+    with ThreadPoolExecutor(8) as threads, service:
+        async with (
+            Worker(
+                client,
+                task_queue=site.queue,
+                workflow_runner=SandboxedWorkflowRunner() if sandboxed else UnsandboxedWorkflowRunner(),
+                workflows=[ExportWorkflow, ResultsPollerWorkflow],
+                activities=activities,
+                activity_executor=threads,
+                interceptors=[ErrorInterceptor()],
+            ),
+            Worker(
+                client,
+                task_queue=queues.node(site.node_id) if node_queue else f"nobody-asks-{site.node_id}",
+                activities=[exports.send, exports.clean],
+                activity_executor=threads,
+                interceptors=[ErrorInterceptor()],
+            ),
+        ):
+            yield
+
+
+async def serve(site: Site) -> None:
+    async with worker(site, await connect(site.temporal)):
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(Site.of(sys.argv[1])))

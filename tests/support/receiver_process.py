@@ -1,0 +1,41 @@
+"""A receiver in a process of its own: ``receiver_process.py SPOOL [TEMPORAL ADDRESS]``; prints its port."""
+
+import asyncio
+import sys
+import threading
+from pathlib import Path
+
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+
+from clara_dicom_adapter.configuration.settings import ScpSettings, StorageSettings
+from clara_dicom_adapter.errors import TemporalUnavailable
+from clara_dicom_adapter.receiver.service import ReceiverService
+from clara_dicom_adapter.spool import Spool, SpoolRole
+from support.receiving import LOOPBACK, SECRET, Configured, Recorded
+
+
+async def connect() -> Client:
+    if len(sys.argv) < 3:
+        await asyncio.sleep(0)
+        raise TemporalUnavailable("not in this test")
+    return await Client.connect(sys.argv[2], data_converter=pydantic_data_converter)
+
+
+def main() -> None:
+    service = ReceiverService(
+        ScpSettings(port=0, host=LOOPBACK),
+        StorageSettings(watermark_percent=100, reserve_space_gb=0),
+        Spool.open(Path(sys.argv[1]), SpoolRole.RECEIVER),
+        configuration=Configured(),
+        associations=Recorded(),
+        site_secret=lambda: SECRET,
+        connect=connect,
+    )
+    service.start()
+    print(service.port, flush=True)  # noqa: T201
+    threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""What tests around the spool share: associations and instances that need no network."""
+
+from datetime import UTC, datetime
+
+from clara_dicom_adapter.spool import (
+    AssociationFacts,
+    AssociationFolder,
+    InstanceHead,
+    Spool,
+    SpooledInstance,
+    StoredInstance,
+    Target,
+    new_association_id,
+)
+from clara_dicom_adapter.workflows.models import BatchRef, PinnedAeTitle
+
+CT = "1.2.840.10008.5.1.4.1.1.2"
+EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
+STUDY = "1.2.826.0.1.1"
+
+
+def facts(association_id: str | None = None) -> AssociationFacts:
+    """An association that begins now."""
+    return AssociationFacts(
+        association_id=association_id or new_association_id(),
+        calling_ae_title="MODALITY",
+        called_ae_title="CLARA",
+        peer="192.0.2.7",
+        started_at=datetime.now(UTC),
+        ae=PinnedAeTitle(ae_title="CLARA", name="CLARA", processor="ae-title", timeout_seconds=0),
+    )
+
+
+def store(
+    folder: AssociationFolder, count: int = 1, *, data: bytes = b"\x08\x00\x05\x00CS\x00\x00"
+) -> list[StoredInstance]:
+    """Commit some instances, each of one fragment."""
+    stored = []
+    for number in range(count):
+        incoming = folder.begin_instance(
+            sop_class_uid=CT,
+            sop_instance_uid=f"{STUDY}.1.{number + 1}",
+            transfer_syntax_uid=EXPLICIT_LITTLE_ENDIAN,
+        )
+        incoming.write(data)
+        stored.append(incoming.commit())
+    return stored
+
+
+def heads(stored: list[StoredInstance]) -> list[InstanceHead]:
+    """Their heads, all of one series."""
+    return [InstanceHead(one, STUDY, f"{STUDY}.1") for one in stored]
+
+
+def batched(spool: Spool, folder: AssociationFolder, count: int, workflow_id: str = "receive-1") -> BatchRef:
+    """Some instances in one batch."""
+    indexed: list[SpooledInstance] = spool.index(folder, heads(store(folder, count)))
+    return spool.make_batch(folder.association_id, Target(workflow_id, "{}"), indexed)
