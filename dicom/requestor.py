@@ -1,0 +1,366 @@
+"""An association as its requestor, for C-STORE only: one thread, one socket, every wait with a time limit.
+
+How it works: pynetdicom's PDU classes write the A-ASSOCIATE-RQ and read the answer; the socket is ours from the first
+byte to the last. That is on purpose. ``pynetdicom.Association`` runs a reactor thread that reads the socket as well,
+and with a fast peer it can take a C-STORE-RSP before the caller of ``send_c_store`` looks for it; taking over the
+socket of an association that it has negotiated would mean stopping that thread through private attributes. Here
+nobody else reads, so there is nothing to race with.
+
+A dataset is copied from the file into one buffer between PDV headers, and the buffer is sent: nothing is decoded, and
+memory does not depend on the object's size.
+"""
+
+import socket
+import struct
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from pynetdicom.pdu import A_ABORT_RQ, A_ASSOCIATE_AC, A_ASSOCIATE_RJ, A_ASSOCIATE_RQ
+from pynetdicom.pdu_primitives import (
+    A_ASSOCIATE,
+    ImplementationClassUIDNotification,
+    ImplementationVersionNameNotification,
+    MaximumLengthNotification,
+)
+from pynetdicom.presentation import build_context
+
+from clara_dicom_adapter.dicom import dimse, uids
+from clara_dicom_adapter.errors import AssociationFailed, InvalidInstance
+
+MAXIMUM_CONTEXTS: Final = 128  # PS3.8 section 9.3.2.2: odd ids from 1 to 255
+
+_APPLICATION_CONTEXT: Final = "1.2.840.10008.3.1.1.1"  # PS3.7 annex A.2.1
+_ASSOCIATE_AC, _ASSOCIATE_RJ, _P_DATA_TF, _RELEASE_RQ, _RELEASE_RP, _ABORT = 0x02, 0x03, 0x04, 0x05, 0x06, 0x07
+_PDU_HEADER: Final = struct.Struct(">BxI")  # PS3.8 section 9.3.1
+_PDV_HEADER: Final = struct.Struct(">IBB")
+_DATA_HEADER: Final = struct.Struct(">BxIIBB")  # a P-DATA-TF of one PDV: PDU type, length; PDV length, context, control
+_RELEASE: Final = struct.Struct(">BxI4x")
+_ABORT_PDU: Final = struct.pack(">BxI2xBB", _ABORT, 4, 0, 0)  # source: service user
+
+_OWN_PDU_LENGTH: Final = 16384  # we receive responses only
+_LONGEST_ANSWER: Final = 1 << 20
+"""A longer PDU from the peer is nonsense: an answer to 128 contexts takes some 10 KB."""
+_UNLIMITED_PDU_LENGTH: Final = 1 << 18
+"""What we send to a peer that sets no limit (PS3.8 annex D.1: a maximum length of 0)."""
+_BUFFER: Final = 1 << 20
+_COMMAND, _LAST = 0x01, 0x02  # message control header, PS3.8 annex E.2
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A Storage SCP and where it listens."""
+
+    ae_title: str
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLimits:
+    """Seconds for each thing that a peer can keep us waiting with."""
+
+    connect: float = 10
+    association: float = 30
+    """From A-ASSOCIATE-RQ to its answer, and from A-RELEASE-RQ to its."""
+    response: float = 60
+    """From the last byte of a C-STORE-RQ to its response, and for the peer to take one buffer of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What one presentation context is proposed for: a SOP class in the one transfer syntax that is on disk."""
+
+    sop_class_uid: str
+    transfer_syntax_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """A part-10 file, as far as sending it needs to know."""
+
+    index: int
+    path: Path
+    context: Context
+    sop_instance_uid: str
+    dataset_offset: int
+    dataset_bytes: int
+
+
+class AssociationRejected(AssociationFailed):
+    """The peer answered A-ASSOCIATE-RJ.
+
+    Attributes:
+        permanent: Whether the peer says that asking again is useless (PS3.8 table 9-21, result 1).
+    """
+
+    def __init__(self, called_ae_title: str, reason: str, *, permanent: bool) -> None:
+        super().__init__(called_ae_title, reason)
+        self.permanent = permanent
+
+
+class StorageAssociation:
+    """An established association; not thread-safe. Use :meth:`request`, then :meth:`store`, then :meth:`release`."""
+
+    def __init__(self, peer: Peer, limits: TimeLimits, connection: socket.socket) -> None:
+        self._peer = peer
+        self._limits = limits
+        self._connection = connection
+        self._buffer = bytearray(_BUFFER)
+        self._fragment = 0
+        self._message_id = 0
+        self.accepted: Mapping[Context, int] = {}
+        """Context id of every context the peer accepted with the transfer syntax proposed."""
+
+    @classmethod
+    def request(
+        cls, calling_ae_title: str, peer: Peer, contexts: Sequence[Context], limits: TimeLimits | None = None
+    ) -> Self:
+        """Connect and negotiate; raises :class:`AssociationFailed`."""
+        limits = limits or TimeLimits()
+        try:
+            connection = socket.create_connection((peer.host, peer.port), timeout=limits.connect)
+        except OSError as error:
+            raise AssociationFailed(peer.ae_title, f"cannot connect: {_words(error)}") from error
+        association = cls(peer, limits, connection)
+        try:
+            # without it the last, short segment of each message waits for the peer's delayed acknowledgement
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            association._negotiate(calling_ae_title, contexts)
+        except OSError as error:
+            connection.close()
+            raise AssociationFailed(peer.ae_title, f"lost while it was requested: {_words(error)}") from error
+        except BaseException:
+            connection.close()
+            raise
+        return association
+
+    def store(self, stored: StoredObject) -> dimse.StoreResponse:
+        """Send one object and wait for its response.
+
+        Raises:
+            AssociationFailed: The association is gone; whether the peer has the object is unknown.
+            InvalidInstance: The file could not be read to its end; the association has been aborted.
+        """
+        self._message_id = self._message_id % 0xFFFF + 1
+        try:
+            self._send_object(self.accepted[stored.context], stored)
+            return self._store_response()
+        except dimse.DimseError as error:
+            self.abort()
+            raise AssociationFailed(self._peer.ae_title, f"aborted by us, because the peer sent {error}") from error
+        except OSError as error:
+            reason = self._abort_received() or _words(error)
+            self.abort()
+            raise AssociationFailed(self._peer.ae_title, f"lost: {reason}") from error
+        except BaseException:
+            self.abort()
+            raise
+
+    def release(self) -> None:
+        """End the association in order; a peer that does not answer is cut off, for all is confirmed by now."""
+        with suppress(OSError, AssociationFailed):
+            self._send(_RELEASE.pack(_RELEASE_RQ, 4), self._limits.association)
+            deadline = time.monotonic() + self._limits.association
+            while (kind := self._receive_pdu(deadline)[0]) != _RELEASE_RP:
+                if kind == _RELEASE_RQ:  # collision, PS3.8 section 9.2.2: the requestor answers first
+                    self._send(_RELEASE.pack(_RELEASE_RP, 4), self._limits.association)
+        self._connection.close()
+
+    def abort(self) -> None:
+        """Cut the association off (A-ABORT, source service user); safe to repeat."""
+        with suppress(OSError):
+            self._send(_ABORT_PDU, 1.0)
+        self._connection.close()
+
+    # ---- negotiation ----
+
+    def _negotiate(self, calling_ae_title: str, contexts: Sequence[Context]) -> None:
+        proposed = {2 * number + 1: context for number, context in enumerate(contexts)}
+        self._send(_associate_request(calling_ae_title, self._peer.ae_title, proposed), self._limits.association)
+        kind, pdu = self._receive_pdu(time.monotonic() + self._limits.association)
+        if kind == _ASSOCIATE_RJ:
+            raise self._rejected(pdu)
+        if kind != _ASSOCIATE_AC:
+            self.abort()
+            raise AssociationFailed(self._peer.ae_title, f"the request was answered with PDU type {kind:02X}")
+        answer = A_ASSOCIATE_AC()
+        try:
+            answer.decode(pdu)
+            self.accepted = {
+                proposed[item.context_id]: item.context_id
+                for item in answer.presentation_context
+                if item.context_id in proposed
+                and item.result == 0
+                and item.transfer_syntax == proposed[item.context_id].transfer_syntax_uid
+            }
+            notified = answer.user_information.maximum_length if answer.user_information else None
+        except Exception as error:
+            # whatever pynetdicom stumbles over in bytes of the peer is the peer's fault
+            self.abort()
+            raise AssociationFailed(self._peer.ae_title, "its answer cannot be read") from error
+        longest = min(notified or _UNLIMITED_PDU_LENGTH, _UNLIMITED_PDU_LENGTH)
+        # PS3.8 annex D.1.1 counts from behind the PDU header; fragments but the last are even (annex E.1)
+        self._fragment = max(longest - _PDV_HEADER.size, 2) & ~1
+
+    def _rejected(self, pdu: bytes) -> AssociationFailed:
+        answer = A_ASSOCIATE_RJ()
+        try:
+            answer.decode(pdu)
+            reason = f"{answer.result_str}, {answer.source_str}, {answer.reason_str}"
+        except Exception as error:
+            raise AssociationFailed(self._peer.ae_title, "rejected, for a reason that cannot be read") from error
+        return AssociationRejected(self._peer.ae_title, reason, permanent=answer.result == 1)
+
+    # ---- C-STORE ----
+
+    def _send_object(self, context_id: int, stored: StoredObject) -> None:
+        command = dimse.store_request(self._message_id, stored.context.sop_class_uid, stored.sop_instance_uid)
+        view = memoryview(self._buffer)
+        used = 0
+        for at in range(0, len(command), self._fragment):  # one turn, unless the peer takes absurdly small PDUs
+            piece = command[at : at + self._fragment]
+            last = _LAST if at + len(piece) == len(command) else 0
+            view[used + _DATA_HEADER.size : used + _DATA_HEADER.size + len(piece)] = piece
+            used += self._wrap(used, len(piece), context_id, _COMMAND | last)
+        remaining = stored.dataset_bytes
+        try:
+            file = stored.path.open("rb", buffering=0)
+        except OSError as error:
+            raise InvalidInstance(f"{stored.path.name} cannot be opened") from error
+        with file:
+            file.seek(stored.dataset_offset)
+            while remaining:
+                take = min(remaining, self._fragment)
+                if used + _DATA_HEADER.size + take > len(view):
+                    self._send(view[:used], self._limits.response)
+                    used = 0
+                start = used + _DATA_HEADER.size
+                _read_exactly(file.readinto, view[start : start + take], stored)
+                remaining -= take
+                used += self._wrap(used, take, context_id, 0 if remaining else _LAST)
+        self._send(view[:used], self._limits.response)
+
+    def _wrap(self, at: int, length: int, context_id: int, control: int) -> int:
+        """Write the header of a P-DATA-TF PDU in front of ``length`` bytes, and return how long it is with them."""
+        pdv = length + 2  # context id and control header count, PS3.8 section 9.3.5.1
+        _DATA_HEADER.pack_into(self._buffer, at, _P_DATA_TF, pdv + 4, pdv, context_id, control)
+        return _DATA_HEADER.size + length
+
+    def _store_response(self) -> dimse.StoreResponse:
+        deadline = time.monotonic() + self._limits.response
+        command = bytearray()
+        while True:
+            kind, pdu = self._receive_pdu(deadline)
+            if kind == _RELEASE_RQ:
+                raise dimse.DimseError("A-RELEASE-RQ instead of a response")
+            if kind != _P_DATA_TF:
+                raise dimse.DimseError(f"PDU type {kind:02X} instead of a response")
+            at = _PDU_HEADER.size
+            while at < len(pdu):
+                if at + _PDV_HEADER.size > len(pdu):
+                    raise dimse.DimseError("a PDV that ends within its header")
+                length, _, control = _PDV_HEADER.unpack_from(pdu, at)
+                piece = pdu[at + _PDV_HEADER.size : at + 4 + length]
+                if length < 2 or len(piece) != length - 2 or not control & _COMMAND:
+                    raise dimse.DimseError("a PDV that is no part of a response")
+                command += piece
+                at += 4 + length
+                if control & _LAST:
+                    response = dimse.read_store_response(bytes(command))
+                    if response.message_id != self._message_id:
+                        raise dimse.DimseError("the response to another message")
+                    return response
+            if len(command) > _LONGEST_ANSWER:
+                raise dimse.DimseError("a response without end")
+
+    # ---- the socket ----
+
+    def _send(self, data: bytes | memoryview, seconds: float) -> None:
+        self._connection.settimeout(seconds)
+        self._connection.sendall(data)
+
+    def _receive_pdu(self, deadline: float) -> tuple[int, bytes]:
+        header = self._receive(_PDU_HEADER.size, deadline)
+        kind, length = _PDU_HEADER.unpack(header)
+        if length > _LONGEST_ANSWER:
+            raise ConnectionError(f"the peer announced a PDU of {length} bytes")
+        pdu = header + self._receive(length, deadline)
+        if kind == _ABORT:
+            raise ConnectionAbortedError(_abort_words(pdu))
+        return kind, pdu
+
+    def _receive(self, length: int, deadline: float) -> bytes:
+        received = bytearray()
+        while len(received) < length:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            self._connection.settimeout(left)
+            piece = self._connection.recv(length - len(received))
+            if not piece:
+                raise ConnectionResetError("the peer closed the connection")
+            received += piece
+        return bytes(received)
+
+    def _abort_received(self) -> str:
+        """Why the peer aborted, when its A-ABORT waits unread behind a write that failed."""
+        try:
+            self._receive_pdu(time.monotonic() + 0.1)
+        except ConnectionAbortedError as error:
+            return str(error)
+        except OSError:
+            pass
+        return ""
+
+
+def _read_exactly(readinto: Callable[[memoryview], int | None], into: memoryview, stored: StoredObject) -> None:
+    done = 0
+    while done < len(into):
+        try:
+            count = readinto(into[done:])
+        except OSError as error:
+            raise InvalidInstance(f"{stored.path.name} cannot be read") from error
+        if not count:
+            raise InvalidInstance(f"{stored.path.name} became shorter while it was sent")
+        done += count
+
+
+def _associate_request(calling_ae_title: str, called_ae_title: str, contexts: Mapping[int, Context]) -> bytes:
+    request = A_ASSOCIATE()
+    request.application_context_name = _APPLICATION_CONTEXT
+    request.calling_ae_title = calling_ae_title
+    request.called_ae_title = called_ae_title
+    proposals = []
+    for context_id, context in contexts.items():
+        proposal = build_context(context.sop_class_uid, context.transfer_syntax_uid)
+        proposal.context_id = context_id
+        proposals.append(proposal)
+    request.presentation_context_definition_list = proposals
+    length = MaximumLengthNotification()
+    length.maximum_length_received = _OWN_PDU_LENGTH
+    implementation = ImplementationClassUIDNotification()
+    implementation.implementation_class_uid = uids.IMPLEMENTATION_CLASS_UID
+    version = ImplementationVersionNameNotification()
+    version.implementation_version_name = uids.IMPLEMENTATION_VERSION_NAME
+    request.user_information = [length, implementation, version]
+    pdu = A_ASSOCIATE_RQ()
+    pdu.from_primitive(request)
+    return pdu.encode()
+
+
+def _abort_words(pdu: bytes) -> str:
+    abort = A_ABORT_RQ()
+    with suppress(Exception):  # the words are a courtesy; that it is an abort is known
+        abort.decode(pdu)
+        return f"aborted by the peer ({abort.source_str}, {abort.reason_str})"
+    return "aborted by the peer"
+
+
+def _words(error: OSError) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return error.strerror or str(error) or type(error).__name__

@@ -1,0 +1,289 @@
+"""Sends part-10 files to a Storage SCP exactly as they are stored; used by ``clara dicom send`` and by exports.
+
+Each SOP class and transfer syntax found gets a presentation context of its own, with that one transfer syntax: there is
+nothing to choose for the peer, so nothing is ever transcoded. More than 128 of them take further associations.
+"""
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from clara_dicom_adapter.dicom import dimse
+from clara_dicom_adapter.dicom.part10 import read_meta
+from clara_dicom_adapter.dicom.requestor import (
+    MAXIMUM_CONTEXTS,
+    AssociationRejected,
+    Context,
+    Peer,
+    StorageAssociation,
+    StoredObject,
+    TimeLimits,
+)
+from clara_dicom_adapter.errors import AssociationFailed, InvalidInstance, PresentationContextRefused
+
+__all__ = ["ObjectResult", "Peer", "SendSettings", "SendTotals", "TimeLimits", "Verdict", "send"]
+
+log = structlog.get_logger("clara_dicom_adapter.dicom")
+
+ATTEMPTS_PER_OBJECT: Final = 2
+"""An association lost while an object is sent may be that object's doing; after this often the others go on without."""
+
+
+class Verdict(StrEnum):
+    """What became of one object."""
+
+    STORED = "stored"
+    WARNING = "warning"
+    """Stored, with a warning status."""
+    REFUSED = "refused"
+    """Answered with a failure status."""
+    CONTEXT_REFUSED = "context-refused"
+    UNREADABLE = "unreadable"
+    """Not a part-10 file, or not readable to its end."""
+    UNKNOWN = "unknown"
+    """Sent, but the association was lost before the response: the peer may have it or not."""
+    NOT_SENT = "not-sent"
+    """The peer could not be reached (any more)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectResult:
+    """The fate of one file of a :func:`send`.
+
+    Attributes:
+        index: Its place among the files given.
+        status: DIMSE status, when there was a response.
+        comment: Error Comment of the peer; may speak of a patient, so it goes into no log and no history.
+        reason: Why it was not stored, in our words.
+    """
+
+    index: int
+    path: Path
+    verdict: Verdict
+    bytes: int = 0
+    status: int | None = None
+    comment: str = ""
+    reason: str = ""
+
+    @property
+    def delivered(self) -> bool:
+        """Whether the peer has it."""
+        return self.verdict in {Verdict.STORED, Verdict.WARNING}
+
+
+@dataclass(frozen=True, slots=True)
+class SendSettings:
+    """How to send.
+
+    Attributes:
+        retries: How often in a row an association may fail without any object confirmed in between, before the
+            rest is given up.
+        retry_delay: Seconds before an association is tried again.
+    """
+
+    calling_ae_title: str
+    limits: TimeLimits = field(default_factory=TimeLimits)
+    retries: int = 2
+    retry_delay: float = 5
+
+
+@dataclass(slots=True)
+class SendTotals:
+    """Sums over one :func:`send`."""
+
+    sent: int = 0
+    failed: int = 0
+    bytes: int = 0
+    associations: int = 0
+    stopped: bool = False
+    """Whether ``stop`` ended it early; objects without a result were not sent."""
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Failed objects by what went wrong, for a message that names no object."""
+
+    def add(self, result: ObjectResult) -> None:
+        if result.delivered:
+            self.sent += 1
+            self.bytes += result.bytes
+        else:
+            self.failed += 1
+            self.reasons[result.reason or result.verdict.value] += 1
+
+    @property
+    def message(self) -> str:
+        """What went wrong and how often; empty when nothing did."""
+        return "; ".join(f"{count} x {reason}" for reason, count in self.reasons.most_common(5))
+
+
+def send(
+    files: Sequence[Path],
+    peer: Peer,
+    settings: SendSettings,
+    on_result: Callable[[ObjectResult], None],
+    *,
+    stop: Callable[[], bool] = lambda: False,
+) -> SendTotals:
+    """Send files one after the other.
+
+    Args:
+        on_result: Called once for each file as soon as its fate is known, and before the next object is begun.
+        stop: Asked between objects; when it says True the association is released and the rest is left.
+
+    What the peer does never raises; it is in the results. An object whose response was lost is sent once more.
+    """
+    started = time.monotonic()
+    delivery = _Delivery(peer, settings, on_result, stop)
+    objects = [stored for index, path in enumerate(files) if (stored := delivery.read(index, path))]
+    for part in by_association(objects):
+        delivery.deliver(deque(part))
+    totals = delivery.totals
+    log.info(
+        "objects_sent",
+        called_ae_title=peer.ae_title,
+        calling_ae_title=settings.calling_ae_title,
+        associations=totals.associations,
+        sent=totals.sent,
+        failed=totals.failed,
+        bytes=totals.bytes,
+        reason=totals.message,
+        seconds=round(time.monotonic() - started, 3),
+    )
+    return totals
+
+
+def by_association(objects: Sequence[StoredObject]) -> Iterator[list[StoredObject]]:
+    """Divide objects so that the contexts of each part fit into one association; the order within a part is kept."""
+    association: dict[Context, int] = {}
+    parts: dict[int, list[StoredObject]] = {}
+    for stored in objects:
+        number = association.setdefault(stored.context, len(association) // MAXIMUM_CONTEXTS)
+        parts.setdefault(number, []).append(stored)
+    return iter(parts.values())
+
+
+class _Delivery:
+    """One call of :func:`send`: what it has done so far, and whether it still hopes."""
+
+    def __init__(
+        self, peer: Peer, settings: SendSettings, on_result: Callable[[ObjectResult], None], stop: Callable[[], bool]
+    ) -> None:
+        self._peer = peer
+        self._settings = settings
+        self._on_result = on_result
+        self._stop = stop
+        self._failures = 0
+        """Associations in a row that failed or were lost without a confirmation."""
+        self._given_up = ""
+        self.totals = SendTotals()
+
+    def read(self, index: int, path: Path) -> StoredObject | None:
+        """What sending the file needs to know; when that cannot be had, the file has its result."""
+        try:
+            meta = read_meta(path)
+            return StoredObject(
+                index=index,
+                path=path,
+                context=Context(meta.sop_class_uid, meta.transfer_syntax_uid),
+                sop_instance_uid=meta.sop_instance_uid,
+                dataset_offset=meta.dataset_offset,
+                dataset_bytes=path.stat().st_size - meta.dataset_offset,
+            )
+        except (InvalidInstance, OSError):
+            self._tell(ObjectResult(index, path, Verdict.UNREADABLE, reason="not a readable DICOM part 10 file"))
+            return None
+
+    def deliver(self, objects: deque[StoredObject]) -> None:
+        """Give every object its result, over as many associations as that takes."""
+        losses: Counter[int] = Counter()
+        contexts = list(dict.fromkeys(stored.context for stored in objects))
+        while objects and not self._given_up and not self._stopped():
+            try:
+                association = StorageAssociation.request(
+                    self._settings.calling_ae_title, self._peer, contexts, self._settings.limits
+                )
+                self.totals.associations += 1
+            except AssociationFailed as failure:
+                self._failed(failure)
+                continue
+            try:
+                self._send_all(association, objects)
+            except InvalidInstance:
+                self._object(objects.popleft(), Verdict.UNREADABLE, "cannot be read to its end")
+            except AssociationFailed as failure:
+                losses[objects[0].index] += 1
+                if losses[objects[0].index] >= ATTEMPTS_PER_OBJECT:
+                    self._object(objects.popleft(), Verdict.UNKNOWN, str(failure))
+                self._failed(failure)
+            except BaseException:
+                association.abort()
+                raise
+        while objects and self._given_up:
+            self._object(objects.popleft(), Verdict.NOT_SENT, self._given_up)
+
+    def _send_all(self, association: StorageAssociation, objects: deque[StoredObject]) -> None:
+        """Send until all are done or ``stop`` says so; an object leaves the queue with its result."""
+        while objects and not self._stopped():
+            stored = objects[0]
+            if stored.context not in association.accepted:
+                refused = PresentationContextRefused(
+                    self._peer.ae_title, stored.context.sop_class_uid, stored.context.transfer_syntax_uid
+                )
+                self._object(objects.popleft(), Verdict.CONTEXT_REFUSED, str(refused))
+                continue
+            response = association.store(stored)
+            objects.popleft()
+            self._failures = 0
+            self._object(stored, _verdict(response.status), _reason(response.status), response)
+        association.release()
+
+    def _object(
+        self, stored: StoredObject, verdict: Verdict, reason: str, response: dimse.StoreResponse | None = None
+    ) -> None:
+        self._tell(
+            ObjectResult(
+                index=stored.index,
+                path=stored.path,
+                verdict=verdict,
+                bytes=stored.dataset_bytes,
+                status=response.status if response else None,
+                comment=response.comment if response else "",
+                reason=reason,
+            )
+        )
+
+    def _tell(self, result: ObjectResult) -> None:
+        self._on_result(result)
+        self.totals.add(result)
+
+    def _failed(self, failure: AssociationFailed) -> None:
+        """Wait before the next association, or give up."""
+        self._failures += 1
+        permanent = isinstance(failure, AssociationRejected) and failure.permanent
+        log.warning(
+            "association_failed", called_ae_title=self._peer.ae_title, reason=failure.reason, attempt=self._failures
+        )
+        if permanent or self._failures > self._settings.retries:
+            self._given_up = str(failure)
+            return
+        until = time.monotonic() + self._settings.retry_delay
+        while (left := until - time.monotonic()) > 0 and not self._stopped():
+            time.sleep(min(left, 0.2))
+
+    def _stopped(self) -> bool:
+        self.totals.stopped = self.totals.stopped or self._stop()
+        return self.totals.stopped
+
+
+def _verdict(status: int) -> Verdict:
+    if status == 0x0000:
+        return Verdict.STORED
+    return Verdict.WARNING if dimse.is_warning(status) else Verdict.REFUSED
+
+
+def _reason(status: int) -> str:
+    return "" if status == 0x0000 else f"status {status:04X}"
