@@ -1,0 +1,50 @@
+"""What is on a node's disk and whose it is: the durable store that receiver and activities share.
+
+The format on disk is described in ``docs/spool.md``.
+"""
+
+from clara_dicom_adapter.spool.adoption import Adopted
+from clara_dicom_adapter.spool.association import AssociationFolder
+from clara_dicom_adapter.spool.incoming import IncomingInstance
+from clara_dicom_adapter.spool.models import (
+    AssociationFacts,
+    AssociationOutcomeRecord,
+    IndexedInstance,
+    InstanceHead,
+    InstanceKey,
+    OwnerSummary,
+    PendingBatch,
+    PendingEnd,
+    ReclaimTotals,
+    SpooledInstance,
+    SpoolRole,
+    SpoolUsage,
+    StoredInstance,
+    Target,
+    Totals,
+    new_association_id,
+)
+from clara_dicom_adapter.spool.store import Spool
+
+__all__ = [
+    "Adopted",
+    "AssociationFacts",
+    "AssociationFolder",
+    "AssociationOutcomeRecord",
+    "IncomingInstance",
+    "IndexedInstance",
+    "InstanceHead",
+    "InstanceKey",
+    "OwnerSummary",
+    "PendingBatch",
+    "PendingEnd",
+    "ReclaimTotals",
+    "Spool",
+    "SpoolRole",
+    "SpoolUsage",
+    "SpooledInstance",
+    "StoredInstance",
+    "Target",
+    "Totals",
+    "new_association_id",
+]

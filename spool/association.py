@@ -1,0 +1,215 @@
+"""The folder of one association: its facts, its instances, its outcome. Files only, as ``docs/spool.md`` describes."""
+
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import structlog
+from pydantic import ValidationError
+
+from clara_dicom_adapter.dicom import part10
+from clara_dicom_adapter.errors import InvalidInstance, SpoolUnusable
+from clara_dicom_adapter.spool.durable import make_folder, write_file
+from clara_dicom_adapter.spool.incoming import IncomingInstance
+from clara_dicom_adapter.spool.models import AssociationFacts, AssociationOutcomeRecord, StoredInstance
+from clara_dicom_adapter.workflows.models import AssociationOutcome
+
+log = structlog.get_logger("clara_dicom_adapter.spool")
+
+ASSOCIATIONS: Final = "associations"
+FACTS: Final = "association.json"
+OUTCOME: Final = "outcome.json"
+_INSTANCE: Final = re.compile(r"(\d{8,})-(\d+)\.dcm")
+
+
+class AssociationFolder:
+    """An association in the spool; open while it receives, and read again after a restart."""
+
+    def __init__(self, path: Path, facts: AssociationFacts, *, durable: bool) -> None:
+        self.path = path
+        self.facts = facts
+        self.failed_instances = 0
+        """Instances answered A700 so far; the receiver counts."""
+        self._durable = durable
+        self._lock = threading.Lock()
+        self._descriptor: int | None = None
+        self._sequence = 0
+        self._instances = 0
+        self._bytes = 0
+        self._outcome: AssociationOutcomeRecord | None = None
+        self._creating = False
+        self._on_end: Callable[[str], None] | None = None
+
+    def create(self, on_end: Callable[[str], None]) -> None:
+        """Make the folder; whose its instances will be is durable when this returns.
+
+        Args:
+            on_end: Called with the association's id once its outcome is durable.
+        """
+        self._creating = True
+        try:
+            make_folder(self.path, durable=self._durable)
+            write_file(self.path / FACTS, self.facts.model_dump_json().encode(), durable=self._durable)
+            self._on_end = on_end
+            self._descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        finally:
+            self._creating = False
+
+    @classmethod
+    def read(cls, path: Path, *, durable: bool) -> "AssociationFolder":
+        """An association that is on disk.
+
+        Raises:
+            FileNotFoundError: It is not there (any more).
+            SpoolUnusable: Its facts are damaged.
+        """
+        try:
+            facts = AssociationFacts.model_validate_json((path / FACTS).read_bytes())
+        except ValidationError as error:
+            raise SpoolUnusable(f"{path} does not say whose its instances are: {type(error).__name__}") from error
+        return cls(path, facts, durable=durable)
+
+    @property
+    def association_id(self) -> str:
+        return self.facts.association_id
+
+    @property
+    def receiving(self) -> bool:
+        """Whether instances may still arrive in it."""
+        return self._creating or self._descriptor is not None
+
+    # ---- receiving ----
+
+    def begin_instance(
+        self, *, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str
+    ) -> IncomingInstance:
+        """Open the next instance; the part-10 header goes in front of its dataset."""
+        with self._lock:
+            if self._descriptor is None:
+                raise OSError("the association is over")
+            self._sequence += 1
+            return _Counted(
+                self._count,
+                association_id=self.association_id,
+                folder=self.path,
+                folder_descriptor=self._descriptor,
+                sequence=self._sequence,
+                header=part10.header(sop_class_uid, sop_instance_uid, transfer_syntax_uid, self.facts.calling_ae_title),
+                uids=(sop_class_uid, sop_instance_uid, transfer_syntax_uid),
+                durable=self._durable,
+            )
+
+    def end(self, outcome: AssociationOutcome) -> None:
+        """Make the outcome durable; safe to repeat, and the first outcome stands.
+
+        Raises:
+            OSError: It could not be written; it is tried again by :meth:`Spool.end_abandoned`.
+        """
+        with self._lock:
+            if self._outcome is None:
+                self._outcome = self.outcome or AssociationOutcomeRecord(
+                    outcome=outcome,
+                    instances=self._instances,
+                    bytes=self._bytes,
+                    failed_instances=self.failed_instances,
+                    ended_at=datetime.now(UTC),
+                )
+            self._close()
+            write_file(self.path / OUTCOME, self._outcome.model_dump_json().encode(), durable=self._durable)
+        if self._on_end is not None:
+            self._on_end(self.association_id)
+
+    def close(self) -> None:
+        """Receive no more, without an outcome; the next start gives it one."""
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _count(self, instance: StoredInstance) -> None:
+        self._instances += 1
+        self._bytes += instance.bytes
+
+    # ---- reading ----
+
+    @property
+    def outcome(self) -> AssociationOutcomeRecord | None:
+        """How it ended; None while it is open, or when the receiver died before it could write it."""
+        try:
+            return AssociationOutcomeRecord.model_validate_json((self.path / OUTCOME).read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
+
+    def files(self) -> dict[int, tuple[int, str]]:
+        """Sequence to receive time and file name, of every instance that has its final name."""
+        found: dict[int, tuple[int, str]] = {}
+        with os.scandir(self.path) as entries:
+            for entry in entries:
+                match = _INSTANCE.fullmatch(entry.name)
+                if match:
+                    found[int(match[1])] = (int(match[2]), entry.name)
+        return dict(sorted(found.items()))
+
+    def stored(self, skip: frozenset[int] = frozenset()) -> Iterator[StoredInstance]:
+        """The instances on disk, in the order received; one that is damaged is left where it is, with a log line."""
+        for sequence, (received_ns, name) in self.files().items():
+            if sequence in skip:
+                continue
+            path = self.path / name
+            try:
+                meta = part10.read_meta(path)
+                size = path.stat().st_size
+            except FileNotFoundError:
+                continue  # reclaimed meanwhile
+            except (InvalidInstance, OSError) as error:
+                log.error("stored_instance_damaged", path=str(path), error=str(error))
+                continue
+            yield StoredInstance(
+                association_id=self.association_id,
+                sequence=sequence,
+                received_ns=received_ns,
+                bytes=size,
+                path=path,
+                sop_class_uid=meta.sop_class_uid,
+                sop_instance_uid=meta.sop_instance_uid,
+                transfer_syntax_uid=meta.transfer_syntax_uid,
+            )
+
+    def end_abandoned(self) -> None:
+        """The receiver died while this was open: count what it stored, remove the rest, and say so."""
+        remove_parts(self.path)
+        if self._outcome is None:
+            sizes = [(self.path / name).stat().st_size for _, name in self.files().values()]
+            self._instances, self._bytes = len(sizes), sum(sizes)
+        self.end(AssociationOutcome.ADAPTER_STOPPED)
+
+
+class _Counted(IncomingInstance):
+    """Tells its folder when it is stored."""
+
+    def __init__(self, stored: Callable[[StoredInstance], None], **parts: object) -> None:
+        super().__init__(**parts)  # type: ignore[arg-type]
+        self._stored = stored
+
+    def commit(self) -> StoredInstance:
+        instance = super().commit()
+        self._stored(instance)
+        return instance
+
+
+def remove_parts(folder: Path) -> int:
+    """Delete the parts of an association that receives no more."""
+    removed = 0
+    for part in folder.glob("[0-9]*.part"):
+        with suppress(FileNotFoundError):
+            part.unlink()
+            removed += 1
+    return removed

@@ -1,0 +1,293 @@
+"""The spool as the rooms above see it: one object for files, index and ownership."""
+
+import hashlib
+import hmac
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import structlog
+
+from clara_dicom_adapter.errors import SpoolUnavailable, SpoolUnusable
+from clara_dicom_adapter.spool import node as nodes
+from clara_dicom_adapter.spool.adoption import Adopted, adopt
+from clara_dicom_adapter.spool.association import ASSOCIATIONS, FACTS, AssociationFolder
+from clara_dicom_adapter.spool.database import Database
+from clara_dicom_adapter.spool.durable import make_folder
+from clara_dicom_adapter.spool.models import (
+    AssociationFacts,
+    InstanceHead,
+    InstanceKey,
+    OwnerSummary,
+    PendingBatch,
+    PendingEnd,
+    ReclaimTotals,
+    SpooledInstance,
+    SpoolRole,
+    SpoolUsage,
+    StoredInstance,
+    Target,
+    Totals,
+    is_association_id,
+)
+from clara_dicom_adapter.spool.ownership import Ownership
+from clara_dicom_adapter.spool.reclaim import Reclaimer
+from clara_dicom_adapter.workflows.models import BatchRef, ClaimResult, Owner
+
+log = structlog.get_logger("clara_dicom_adapter.spool")
+
+_NO_LIMIT: Final = -1
+
+
+class Spool:
+    """A node's spool. Every method may be called from any thread."""
+
+    def __init__(
+        self, root: Path, role: SpoolRole, node: nodes.NodeFacts, locks: list[nodes.FileLock], database: Database
+    ) -> None:
+        """Use :meth:`open`."""
+        self.root = root
+        self.role = role
+        self.node_id = node.node_id
+        self.node_ids = (node.node_id, *node.adopted)
+        """The node's id and those of adopted ones: work addressed to any of them is done here."""
+        self._associations = root / ASSOCIATIONS
+        self._durable = database.durable
+        self._locks = locks
+        self._database = database
+        self._live: dict[str, AssociationFolder] = {}
+        self._live_lock = threading.Lock()
+        self._ownership = Ownership(database, self._associations, node.node_id)
+        self._reclaimer = Reclaimer(database, self._associations)
+
+    @classmethod
+    def open(cls, root: Path, role: SpoolRole, *, durable: bool = True) -> Self:
+        """Open a spool, creating it if need be.
+
+        Args:
+            durable: False: nothing is flushed; a power cut may take back what was answered with 0000.
+
+        Raises:
+            SpoolInUse: Another process has this role.
+            SpoolUnusable: Made by a newer version, adopted by another node, or its files do not fit together.
+        """
+        root.mkdir(mode=0o750, parents=True, exist_ok=True)
+        locks = [] if role is SpoolRole.TOOL else nodes.lock_roles(root, [role])
+        try:
+            node = nodes.find_or_make_node(root)
+            if node.adopted_by is not None:
+                raise SpoolUnusable(f"{root} has been taken over by node {node.adopted_by}")
+            make_folder(root / ASSOCIATIONS, durable=durable)
+            database = Database(root, durable=durable)
+        except BaseException:
+            for lock in locks:
+                lock.release()
+            raise
+        return cls(root, role, node, locks, database)
+
+    def close(self) -> None:
+        """Let go of the spool; safe to repeat. Associations that are still open are ended by the next start."""
+        with self._live_lock:
+            for folder in self._live.values():
+                folder.close()
+            self._live.clear()
+        self._database.close()
+        for lock in self._locks:
+            lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # ---- files ----
+
+    def begin_association(self, facts: AssociationFacts) -> AssociationFolder:
+        """Make an association's folder; whose its instances will be is durable when this returns."""
+        if not is_association_id(facts.association_id):
+            raise ValueError("an association id comes from new_association_id()")
+        with self._live_lock:
+            folder = AssociationFolder(self._associations / facts.association_id, facts, durable=self._durable)
+            self._live[facts.association_id] = folder
+        try:
+            folder.create(self._ended)
+        except BaseException:
+            self._ended(facts.association_id)
+            raise
+        return folder
+
+    def associations(self) -> Iterator[AssociationFolder]:
+        """Every association on disk, oldest first; one whose facts cannot be read is left alone, with a log line."""
+        for path in sorted(self._associations.iterdir()):
+            if not is_association_id(path.name) or not (path / FACTS).exists():
+                continue  # not ours, on its way out, or not begun: nothing can have been answered with 0000 yet
+            try:
+                yield self.association(path.name)
+            except FileNotFoundError:
+                continue  # reclaimed meanwhile
+            except SpoolUnusable as error:
+                log.error("association_unusable", path=str(path), error=str(error))
+
+    def association(self, association_id: str) -> AssociationFolder:
+        """One association; raises FileNotFoundError when it is not (any more) there."""
+        with self._live_lock:
+            live = self._live.get(association_id)
+        return live or AssociationFolder.read(self._associations / association_id, durable=self._durable)
+
+    def is_live(self, association_id: str) -> bool:
+        """Whether this process receives an association, or owes it its outcome."""
+        return association_id in self._live
+
+    def end_abandoned(self) -> list[AssociationFolder]:
+        """Give an outcome to every association that has none and is not being received; for the receiver only.
+
+        They are those of a receiver that went down, and those whose outcome could not be written when they ended.
+        """
+        if self.role is not SpoolRole.RECEIVER:
+            raise ValueError("only the receiver knows which associations are still open")
+        ended = []
+        for folder in self.associations():
+            if folder.outcome is None and not folder.receiving:
+                folder.end_abandoned()
+                ended.append(folder)
+        self._reclaimer.remove_unbegun(self.is_live)
+        return ended
+
+    def _ended(self, association_id: str) -> None:
+        with self._live_lock:
+            self._live.pop(association_id, None)
+
+    # ---- index, batches, hand-over ----
+
+    def index(self, folder: AssociationFolder, instances: Sequence[InstanceHead]) -> list[SpooledInstance]:
+        """Enter instances; returns all of the association that are in no batch yet, with or without these."""
+        return self._ownership.index(folder.association_id, instances)
+
+    def unindexed(self, folder: AssociationFolder) -> list[StoredInstance]:
+        """Instances on disk that the index does not know; of an open association, also those just stored."""
+        known = self._ownership.indexed(folder.association_id)
+        return list(folder.stored(skip=known))
+
+    def unbatched(self) -> list[SpooledInstance]:
+        """Indexed instances that are in no batch: somebody died between the two."""
+        return self._ownership.unbatched()
+
+    def make_batch(self, association_id: str, target: Target, instances: Sequence[SpooledInstance]) -> BatchRef:
+        """Address instances of one association; raises ValueError when one is in a batch already."""
+        return self._ownership.make_batch(association_id, target, [instance.key for instance in instances])
+
+    def batches_to_hand_over(self, limit: int = _NO_LIMIT) -> list[PendingBatch]:
+        """Batches that Temporal has not accepted, oldest first."""
+        return self._ownership.batches_to_hand_over(limit)
+
+    def handed_over(self, batch_ids: Collection[str]) -> None:
+        """Temporal has accepted the signals for these batches."""
+        self._ownership.handed_over(batch_ids)
+
+    def unclaimed(self, older_than_seconds: float, limit: int = _NO_LIMIT) -> list[PendingBatch]:
+        """Batches handed over that long ago and claimed by nobody: has Temporal forgotten them?"""
+        return self._ownership.unclaimed(older_than_seconds, limit)
+
+    def hand_over_again(self, batch_ids: Collection[str]) -> int:
+        """Put batches that Temporal has forgotten back to be handed over; returns how many were."""
+        return self._ownership.hand_over_again(batch_ids)
+
+    def addressed(self, association_id: str) -> list[PendingEnd]:
+        """The workflows that got batches of an association and have not been told of its end."""
+        return [PendingEnd(*row) for row in self._ownership.addressed(association_id)]
+
+    def ends_to_hand_over(self) -> list[PendingEnd]:
+        """Ends that some workflow has not been told of, of associations that are over and all in batches."""
+        ends = [PendingEnd(*row) for row in self._ownership.addressed(None)]
+        without_batch = {instance.association_id for instance in self.unbatched()}
+        complete = {
+            association_id: association_id not in without_batch and self._is_all_indexed(association_id)
+            for association_id in {end.association_id for end in ends}
+        }
+        return [end for end in ends if complete[end.association_id]]
+
+    def end_handed_over(self, association_id: str, workflow_id: str) -> None:
+        """A workflow has been told of an association's end; before that the association is not forgotten."""
+        self._ownership.end_handed_over(association_id, workflow_id)
+
+    def forget_end(self, association_id: str, workflow_id: str) -> None:
+        """Temporal has forgotten that it was told of an association's end."""
+        self._ownership.forget_end(association_id, workflow_id)
+
+    def _is_all_indexed(self, association_id: str) -> bool:
+        try:
+            folder = self.association(association_id)
+            return folder.outcome is not None and not self.unindexed(folder)
+        except (FileNotFoundError, SpoolUnusable):
+            return False
+
+    # ---- ownership ----
+
+    def claim(self, owner: Owner, batch_ids: Sequence[str]) -> ClaimResult:
+        """Make batches the owner's; those that are someone else's, or gone, are refused."""
+        return self._ownership.claim(owner, batch_ids)
+
+    def outstanding(self, workflow_id: str) -> int:
+        """Instances addressed to a workflow that nobody has claimed."""
+        return self._ownership.outstanding(workflow_id)
+
+    def studies(self, owner: Owner) -> frozenset[str]:
+        """Keyed hashes of the Study Instance UIDs of what an owner owns; the same on every node of the site."""
+        try:
+            key = bytes.fromhex((self.root / nodes.SITE_KEY).read_text(encoding="ascii"))
+        except (OSError, ValueError) as error:
+            raise SpoolUnavailable(f"the site's key is not in {self.root} yet: the receiver puts it there") from error
+        uids = {instance.study_instance_uid for instance in self.instances_of(owner)} - {""}
+        return frozenset(hmac.new(key, b"study\x1f" + uid.encode(), hashlib.sha256).hexdigest()[:32] for uid in uids)
+
+    def transfer(self, owner: Owner, new_owner: Owner, restart: str | None) -> Totals:
+        """Give all that ``owner`` owns to ``new_owner``; asked again, the same totals.
+
+        Args:
+            restart: SubmissionInput as JSON, with which the reconciler can start a submission that got lost.
+        """
+        return self._ownership.transfer(owner, new_owner, restart)
+
+    def instances_in(self, batch_ids: Collection[str]) -> list[SpooledInstance]:
+        """What some batches hold that is not released, in the order received."""
+        return self._ownership.instances_in(batch_ids)
+
+    def instances_of(self, owner: Owner) -> list[SpooledInstance]:
+        """What an owner owns and has not released, in the order received."""
+        return self._ownership.instances_of(owner)
+
+    def release(self, owner: Owner, only: Collection[InstanceKey] | None = None) -> int:
+        """Let the reclaimer delete what an owner owns, or some of it; returns how many were not released before."""
+        return self._ownership.release(owner, only)
+
+    def owners(self) -> list[OwnerSummary]:
+        """Everybody who owns something that is not released."""
+        return self._ownership.owners()
+
+    def disown(self, owner: Owner) -> int:
+        """Put what an owner has not released back to be handed over; returns how many instances."""
+        return self._ownership.disown(owner)
+
+    # ---- space ----
+
+    def reclaim(self) -> ReclaimTotals:
+        """Delete what was released, parts of ended associations, and ended associations that are empty."""
+        return self._reclaimer.reclaim()
+
+    def adopt(self, other_root: Path) -> Adopted:
+        """Take over the spool of a node that will not come back; a worker serves its id too once it is started again.
+
+        Raises:
+            SpoolInUse: It is being served.
+            SpoolUnusable: It is no spool, or another node has taken it over.
+        """
+        return adopt(self.root, self._database, other_root)
+
+    def usage(self) -> SpoolUsage:
+        """The spool in figures."""
+        return self._ownership.usage()
