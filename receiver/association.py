@@ -1,0 +1,226 @@
+"""An accepted connection: pynetdicom's association with our verdict, our contexts, our store session and our limits."""
+
+import socket
+from typing import Any, Protocol, cast
+
+import structlog
+from pynetdicom import AE, build_context, evt
+from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.transport import AddressInformation, AssociationServer
+
+from clara_dicom_adapter.configuration.settings import VerificationSettings
+from clara_dicom_adapter.receiver import contexts
+from clara_dicom_adapter.receiver.acceptance import AssociationRequest, Reject, RejectReason, canonical_address
+from clara_dicom_adapter.receiver.dimse import StoreDimse, StoreSink
+from clara_dicom_adapter.receiver.upper_layer import LimitedSocket, LimitedUpperLayer, Limits, expect_data, prepare
+from clara_dicom_adapter.workflows.models import AssociationOutcome
+
+log = structlog.get_logger("clara_dicom_adapter.receiver")
+
+_END_SECONDS = 5.0
+
+
+class Session(StoreSink, Protocol):
+    """One accepted association, as far as storing is concerned."""
+
+    def end(self, outcome: AssociationOutcome) -> None:
+        """The association is over; a second call does nothing."""
+        ...
+
+
+class Gatekeeper(Protocol):
+    """Who decides on associations and opens sessions."""
+
+    def decide(self, request: AssociationRequest) -> Session | Reject:
+        """Decide, log and record; an accepted association counts from here on until its session ends."""
+        ...
+
+
+class ReceiverAssociation(Association):
+    """One connection, from accept to close."""
+
+    def __init__(self, server: "ReceiverServer", connection: socket.socket, peer: tuple[Any, ...]) -> None:
+        super().__init__(server.ae, "acceptor")
+        self._server = server
+        self._session: Session | None = None
+        self.dul = LimitedUpperLayer(self, server.limits)
+        self.dimse = StoreDimse(self)
+        self.dimse.log_commands = server.log_commands
+        self.acse_timeout = server.limits.request_seconds  # again: the setters reach into the DUL provider
+        self.network_timeout = server.limits.idle_seconds
+        self.name = f"AcceptorThread@{peer[0]}:{peer[1]}"  # pynetdicom finds its associations by this prefix
+        prepare(connection, server.limits)
+        self.connection = connection
+        self.set_socket(LimitedSocket(self, client_socket=connection))
+        self.acceptor.maximum_length = server.ae.maximum_pdu_size
+        self.acceptor.ae_title = server.ae_title
+        self.acceptor.address_info = AddressInformation.from_tuple(server.server_address)
+        self.acceptor.implementation_class_uid = server.ae.implementation_class_uid
+        self.acceptor.implementation_version_name = server.ae.implementation_version_name
+        self.acceptor.supported_contexts = []
+        self.requestor.address_info = AddressInformation.from_tuple(cast("tuple[str, int]", peer))
+        self.bind(evt.EVT_REQUESTED, self._on_requested)
+        self.bind(evt.EVT_RELEASED, self._on_released)
+
+    def _bind_defaults(self) -> None:
+        # without pynetdicom's own log handlers, which format every PDU
+        for event in evt._INTERVENTION_EVENTS:
+            self.bind(event, evt.get_default_handler(event))
+
+    def run_reactor(self) -> None:
+        """Serve the association, and end its session exactly once however that went."""
+        try:
+            super().run_reactor()
+        except Exception:
+            log.exception("association_failed", peer=self.requestor.address)
+        finally:
+            self._finish()
+
+    def _abort_blocking(self, block: bool = True) -> None:
+        # every abort from our side comes through here: pynetdicom's negotiation rebinds ``abort`` itself
+        self._upper_layer.note(AssociationOutcome.ABORTED)
+        super()._abort_blocking(block)
+
+    def cut(self, outcome: AssociationOutcome) -> None:
+        """Abort from outside, without waiting."""
+        self._upper_layer.note(outcome)
+        self.abort(block=False)
+
+    def break_off(self) -> None:
+        """Close the connection under a peer that keeps us waiting."""
+        try:
+            self.connection.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return  # closed already
+
+    @property
+    def _upper_layer(self) -> LimitedUpperLayer:
+        return cast(LimitedUpperLayer, self.dul)
+
+    def _on_requested(self, _event: evt.Event) -> None:
+        upper_layer = self._upper_layer
+        request = cast(A_ASSOCIATE, self.requestor.primitive)
+        proposed = [_proposed(context) for context in request.presentation_context_definition_list]
+        try:
+            decision = self._server_of_ours.gatekeeper.decide(
+                AssociationRequest(
+                    calling_ae_title=upper_layer.calling_ae_title,
+                    called_ae_title=upper_layer.called_ae_title,
+                    peer=canonical_address(self.requestor.address),
+                    services=contexts.services_of(proposed),
+                )
+            )
+        except Exception:
+            log.exception("verdict_failed", peer=self.requestor.address)
+            decision = Reject(RejectReason.NOT_READY)
+        if isinstance(decision, Reject):
+            self.acse.send_reject(*decision.reason.codes)
+            self.kill()
+            return
+        self._session = decision
+        cast(StoreDimse, self.dimse).sink = decision
+        self._support(request, contexts.answer(proposed, **self._server_of_ours.verification))
+        expect_data(self.connection, self._server_of_ours.limits)
+
+    def _support(self, request: A_ASSOCIATE, answers: list[contexts.ContextAnswer]) -> None:
+        # pynetdicom negotiates per abstract syntax, with the acceptor's order of transfer syntaxes. Ours is per context
+        # and in the requestor's order: so each accepted context is left with the one syntax that was chosen for it.
+        accepted = {answer.context_id: answer for answer in answers if answer.result is contexts.ContextResult.ACCEPTED}
+        supported: dict[str, set[str]] = {}
+        for context in request.presentation_context_definition_list:
+            answer = accepted.get(cast(int, context.context_id))
+            if answer is not None:
+                context.transfer_syntax = [answer.transfer_syntax]
+                supported.setdefault(answer.abstract_syntax, set()).add(answer.transfer_syntax)
+        self.acceptor.supported_contexts = [
+            build_context(abstract_syntax, sorted(syntaxes)) for abstract_syntax, syntaxes in supported.items()
+        ]
+
+    def _on_released(self, _event: evt.Event) -> None:
+        # all that was sent before A-RELEASE-RQ is stored and answered; waiting for the close would only delay hand-over
+        if self._session is not None:
+            self._session.end(AssociationOutcome.RELEASED)
+
+    def _finish(self) -> None:
+        self.dul.kill_dul()
+        self.break_off()
+        if self.dul.is_alive():
+            self.dul.join(_END_SECONDS)
+        if self._session is not None:
+            self._session.end(self._upper_layer.ended_with or AssociationOutcome.ABORTED)
+        self.connection.close()
+        self._server_of_ours.connections.discard(self)
+
+    @property
+    def _server_of_ours(self) -> "ReceiverServer":
+        return cast(ReceiverServer, self._server)
+
+
+class ReceiverServer(AssociationServer):
+    """Listens, and makes a :class:`ReceiverAssociation` of each connection."""
+
+    request_queue_size = 128
+
+    def __init__(
+        self,
+        ae: AE,
+        address: tuple[str, int],
+        *,
+        gatekeeper: Gatekeeper,
+        limits: Limits,
+        verification: VerificationSettings,
+        maximum_connections: int,
+        log_commands: bool,
+    ) -> None:
+        self.gatekeeper = gatekeeper
+        self.limits = limits
+        self.verification: dict[str, Any] = {
+            "verification_enabled": verification.enabled,
+            "verification_syntaxes": frozenset(verification.transfer_syntaxes),
+        }
+        self.maximum_connections = maximum_connections
+        self.log_commands = log_commands
+        self.connections: set[ReceiverAssociation] = set()
+        super().__init__(ae, address, ae.ae_title, [build_context(contexts.VERIFICATION)])
+
+    def _bind_defaults(self) -> None:
+        """Each association binds its own handlers."""
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Refuse a connection when even waiting for its association request would cost too much."""
+        if len(self.connections) < self.maximum_connections:
+            return True
+        log.warning("connection_refused", peer=client_address[0], count=len(self.connections))
+        return False
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a connection in threads of its own."""
+        association = ReceiverAssociation(self, request, client_address)
+        self.connections.add(association)
+        try:
+            association.start()
+        except RuntimeError:  # no more threads
+            self.connections.discard(association)
+            raise
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log what went wrong with one connection; the others go on."""
+        log.exception("connection_failed", peer=client_address[0])
+
+    def service_actions(self) -> None:
+        """Without pynetdicom's regular garbage collection: sockets are closed explicitly here."""
+
+    def shutdown(self) -> None:
+        """Stop listening; open associations go on."""
+        super(AssociationServer, self).shutdown()
+        self.server_close()
+
+
+def _proposed(context: PresentationContext) -> contexts.ProposedContext:
+    return contexts.ProposedContext(
+        context_id=cast(int, context.context_id),
+        abstract_syntax=str(context.abstract_syntax or ""),
+        transfer_syntaxes=tuple(str(syntax) for syntax in context.transfer_syntax),
+    )

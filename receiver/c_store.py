@@ -1,0 +1,214 @@
+"""The store session of one association: from the fragments of a C-STORE-RQ to a durable instance and its status.
+
+This is the hot path: no data set is decoded here, nothing is asked of Temporal or a database, and nothing is logged per
+instance. It knows nothing of pynetdicom: whatever reads the wire calls ``begin``, ``write`` and ``complete`` in
+one thread; ``end`` may come from another. 0000 is a promise that the instance cannot be lost any more, so it is
+returned only after the spool has committed it.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Protocol
+
+import structlog
+
+from clara_dicom_adapter.dicom import uids
+from clara_dicom_adapter.errors import AdapterError
+from clara_dicom_adapter.receiver import commands
+from clara_dicom_adapter.receiver.acceptance import KnownAeTitle
+from clara_dicom_adapter.receiver.live import LiveAssociation
+from clara_dicom_adapter.receiver.metrics import ReceiverMetrics
+from clara_dicom_adapter.spool import AssociationFolder, IncomingInstance, StoredInstance
+from clara_dicom_adapter.workflows.models import AssociationOutcome
+
+log = structlog.get_logger("clara_dicom_adapter.receiver")
+
+
+class Follower(Protocol):
+    """Who goes on with what has been stored; must return at once."""
+
+    def arriving(self, folder: AssociationFolder) -> None:
+        """An instance has begun to arrive."""
+        ...
+
+    def stored(self, folder: AssociationFolder, instance: StoredInstance) -> None:
+        """An instance is durable; its 0000 goes out now."""
+        ...
+
+    def ended(self, folder: AssociationFolder, outcome: AssociationOutcome) -> None:
+        """An association that stored something, or tried to, is over, and that is durable."""
+        ...
+
+
+class StoreSession:
+    """Takes the instances of one association."""
+
+    def __init__(
+        self,
+        live: LiveAssociation,
+        ae: KnownAeTitle,
+        *,
+        open_folder: Callable[[], AssociationFolder],
+        can_store: Callable[[], bool],
+        follower: Follower,
+        metrics: ReceiverMetrics,
+        closed: Callable[[LiveAssociation, AssociationOutcome], None],
+    ) -> None:
+        self.live = live
+        self._ignored_sop_classes = frozenset(ae.entity.ignored_sop_classes)
+        self._open_folder = open_folder
+        self._can_store = can_store
+        self._follower = follower
+        self._metrics = metrics
+        self._closed = closed
+        self._lock = threading.Lock()
+        self._folder: AssociationFolder | None = None
+        self._incoming: IncomingInstance | None = None
+        self._answer: tuple[int, str] = (commands.SUCCESS, "")
+        self._size = 0
+        self._ended = False
+        self._warned_of_uids = False
+        self._warned_of_failure = False
+
+    def begin(self, request: commands.StoreRequest, abstract_syntax: str, transfer_syntax: str) -> None:
+        """A C-STORE-RQ has come."""
+        with self._lock:
+            self._discard()
+            self._size = 0
+            self.live.arriving_since = self.live.last_fragment_at = time.monotonic()
+            refusal = self._refusal(request, abstract_syntax)
+            self._answer = refusal or (commands.SUCCESS, "")
+            if refusal is None and request.sop_class_uid not in self._ignored_sop_classes and not self._ended:
+                self._open(request, transfer_syntax)
+
+    def write(self, fragment: bytes | memoryview) -> None:
+        """One fragment of the data set; of an instance that is not kept, nothing is."""
+        self._size += len(fragment)
+        self.live.last_fragment_at = time.monotonic()
+        with self._lock:
+            if self._incoming is None:
+                return
+            try:
+                self._incoming.write(fragment)
+            except (OSError, AdapterError) as error:
+                self._fail(error)
+
+    def complete(self) -> tuple[int, str]:
+        """The data set is complete; the status is final when this returns."""
+        with self._lock:
+            self.live.arriving_since = None
+            if self._incoming is not None:
+                self._commit()
+            elif self._answer[0] == commands.SUCCESS and self._ended:
+                # from outside, while it arrived: what had been written of it is gone
+                self._answer = (commands.OUT_OF_RESOURCES, "the association is over")
+            elif self._answer[0] == commands.SUCCESS:
+                self.live.ignored += 1
+                self._metrics.ignored.inc()
+            if self._answer[0] == commands.OUT_OF_RESOURCES:
+                self.live.failed += 1
+                self._metrics.failed.inc()
+                if self._folder is not None:
+                    self._folder.failed_instances = self.live.failed
+            elif self._answer[0] != commands.SUCCESS:
+                self.live.refused += 1
+                self._metrics.refused.labels(f"{self._answer[0]:04X}").inc()
+            return self._answer
+
+    def end(self, outcome: AssociationOutcome) -> None:
+        """The association is over; only the first call counts. What is incomplete leaves nothing behind."""
+        with self._lock:
+            if self._ended:
+                return
+            self._ended = True
+            self.live.arriving_since = None
+            self._discard()
+            if self._folder is not None:
+                self._end_folder(self._folder, outcome)
+        self._metrics.associations.labels(outcome.value).inc()
+        self._closed(self.live, outcome)
+        log.info(
+            "association_ended",
+            association_id=self.live.association_id,
+            calling_ae_title=self.live.calling_ae_title,
+            called_ae_title=self.live.called_ae_title,
+            outcome=outcome.value,
+            instances=self.live.instances,
+            bytes=self.live.bytes,
+            failed_instances=self.live.failed,
+            seconds=round((datetime.now(UTC) - self.live.started_at).total_seconds(), 3),
+        )
+
+    def _refusal(self, request: commands.StoreRequest, abstract_syntax: str) -> tuple[int, str] | None:
+        """Status and comment when the object cannot be accepted, PS3.4 table B.2-1."""
+        for name, uid in (("SOP class", request.sop_class_uid), ("SOP instance", request.sop_instance_uid)):
+            if not uids.is_usable(uid):
+                return commands.CANNOT_UNDERSTAND, f"{name} UID is {'unusable' if uid else 'missing'}"
+            if not uids.is_valid(uid) and not self._warned_of_uids:
+                self._warned_of_uids = True
+                log.warning("odd_uid", association_id=self.live.association_id, uid_problem=name)
+        if request.sop_class_uid != abstract_syntax:
+            return commands.DATA_SET_DOES_NOT_MATCH_SOP_CLASS, "SOP class is not that of the presentation context"
+        if not request.has_data_set:
+            return commands.CANNOT_UNDERSTAND, "there is no data set"
+        return None
+
+    def _open(self, request: commands.StoreRequest, transfer_syntax: str) -> None:
+        if not self._can_store():
+            self._answer = (commands.OUT_OF_RESOURCES, "storage space is short")
+            return
+        try:
+            if self._folder is None:
+                self._folder = self._open_folder()
+                self._folder.failed_instances = self.live.failed
+            self._incoming = self._folder.begin_instance(
+                sop_class_uid=request.sop_class_uid,
+                sop_instance_uid=request.sop_instance_uid,
+                transfer_syntax_uid=transfer_syntax,
+            )
+            self._follower.arriving(self._folder)
+        except (OSError, AdapterError) as error:
+            self._fail(error)
+
+    def _commit(self) -> None:
+        incoming, self._incoming = self._incoming, None
+        if incoming is None or self._folder is None:
+            return
+        try:
+            instance = incoming.commit()
+        except (OSError, AdapterError) as error:
+            self._incoming = incoming
+            self._fail(error)
+            return
+        self.live.instances += 1
+        self.live.bytes += self._size
+        self._metrics.instances.inc()
+        self._metrics.bytes.inc(self._size)
+        self._follower.stored(self._folder, instance)
+
+    def _fail(self, error: Exception) -> None:
+        self._discard()
+        self._answer = (commands.OUT_OF_RESOURCES, "the instance could not be stored")
+        if not self._warned_of_failure:  # a full disk fails thousands; the totals are in the last line
+            self._warned_of_failure = True
+            log.error("storing_failed", association_id=self.live.association_id, error=str(error))
+
+    def _discard(self) -> None:
+        incoming, self._incoming = self._incoming, None
+        if incoming is None:
+            return
+        try:
+            incoming.discard()
+        except OSError as error:
+            # it has no final name, so it will never be taken for an instance; the reclaimer removes it
+            log.warning("partial_file_left", association_id=self.live.association_id, error=str(error))
+
+    def _end_folder(self, folder: AssociationFolder, outcome: AssociationOutcome) -> None:
+        try:
+            folder.end(outcome)
+        except (OSError, AdapterError) as error:
+            # the next start finds an association without an end and closes it as interrupted by us
+            log.error("outcome_not_written", association_id=self.live.association_id, error=str(error))
+        self._follower.ended(folder, outcome)

@@ -1,0 +1,263 @@
+"""From durable instances to ReceiveWorkflows: off the reply path, in one thread with an event loop of its own.
+
+How it works: each association leaves a trail of instances that are stored and not yet batched. A trail is emptied at
+least every second while instances arrive, and at once when the association ends: heads are read, instances divided by
+the workflow they belong to, batches made durable in the spool, and letters posted. The batch of an end goes before the
+end. Nothing here ever makes receiving wait; the spool is the buffer, and what is lost from this thread's memory
+is found again by the reconciler.
+"""
+
+import asyncio
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+import structlog
+
+from clara_dicom_adapter.errors import AdapterError
+from clara_dicom_adapter.receiver import grouping
+from clara_dicom_adapter.receiver.addressing import Addressing
+from clara_dicom_adapter.receiver.delivery import Connect, Delivery
+from clara_dicom_adapter.receiver.live import LiveAssociations
+from clara_dicom_adapter.receiver.metrics import ReceiverMetrics
+from clara_dicom_adapter.spool import AssociationFolder, PendingBatch, Spool, StoredInstance, Target
+from clara_dicom_adapter.workflows.models import AssociationEnd, AssociationOutcome, BatchRef, ReceiveInput
+from clara_dicom_adapter.workflows.models import HandOver as HandOverLetter
+
+log = structlog.get_logger("clara_dicom_adapter.receiver")
+
+T = TypeVar("T")
+
+_BATCH_SECONDS: Final = 1.0
+_KEEP_ALIVE_TICK_SECONDS: Final = 0.25
+_FIRST_PAUSE_SECONDS: Final = 0.5
+_LONGEST_PAUSE_SECONDS: Final = 30.0
+
+
+@dataclass
+class _Trail:
+    """What an association has stored and nobody has been told of."""
+
+    folder: AssociationFolder
+    fresh: deque[StoredInstance] = field(default_factory=deque[StoredInstance])
+    scheduled: bool = False
+    outcome: AssociationOutcome | None = None
+    addressed: set[str] = field(default_factory=set[str])
+    kept_alive_at: float = 0.0
+    emptying: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class HandOver:
+    """Follows the store sessions and tells Temporal."""
+
+    def __init__(
+        self, spool: Spool, addressing: Addressing, connect: Connect, live: LiveAssociations, metrics: ReceiverMetrics
+    ) -> None:
+        self._spool = spool
+        self._addressing = addressing
+        self._live = live
+        self._trails: dict[str, _Trail] = {}
+        self._lock = threading.Lock()
+        self._loop = asyncio.new_event_loop()
+        self._files = ThreadPoolExecutor(max_workers=2, thread_name_prefix="hand-over-files")
+        self.delivery = Delivery(connect, self._accepted, metrics)
+        self._thread = threading.Thread(target=self._run, name="hand-over", daemon=True)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # ---- called by store sessions, from their threads ----
+
+    def arriving(self, folder: AssociationFolder) -> None:
+        """An instance has begun to arrive: its window may have to be kept open."""
+        self._trail(folder)
+
+    def stored(self, folder: AssociationFolder, instance: StoredInstance) -> None:
+        """An instance is durable."""
+        trail = self._trail(folder)
+        trail.fresh.append(instance)
+        if not trail.scheduled:
+            trail.scheduled = True
+            self._soon(self._schedule, trail)
+
+    def ended(self, folder: AssociationFolder, outcome: AssociationOutcome) -> None:
+        """The association is over."""
+        trail = self._trail(folder)
+        trail.outcome = outcome
+        self._soon(self._begin_emptying, trail)
+
+    # ---- called by the service and the reconciler ----
+
+    def start(self) -> None:
+        """Begin to hand over."""
+        self._thread.start()
+
+    def stop(self, timeout: float) -> bool:
+        """Hand over what can be handed over in time, then end; False when something is left to the next start."""
+        told = False
+        with suppress(TimeoutError):
+            told = self.submit(self._drain(timeout)).result(timeout + 1)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        self._files.shutdown(wait=False, cancel_futures=True)
+        return told
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
+        """Run something in the event loop of the hand-over."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def follows(self, association_id: str) -> bool:
+        """Whether an association's instances are still on their way through this thread."""
+        return association_id in self._trails
+
+    async def in_files_thread(self, call: Callable[..., T], *arguments: object) -> T:
+        """Run blocking work on the spool beside the event loop."""
+        return await self._loop.run_in_executor(self._files, lambda: call(*arguments))
+
+    def resume(self, pending: Iterable[PendingBatch], ends: Iterable[tuple[Target, AssociationEnd]]) -> Counter[str]:
+        """Post what Temporal has not accepted and nobody is about to post; runs in the event loop."""
+        posted: Counter[str] = Counter()
+        batches_on_their_way, ends_on_their_way = self.delivery.batch_ids(), self.delivery.ends()
+        for batch in pending:
+            if batch.ref.batch_id not in batches_on_their_way and not self.follows(batch.ref.association_id):
+                self._post(batch.target, [batch.ref], None)
+                posted["batches"] += 1
+        for target, end in ends:
+            known = (end.association_id, target.workflow_id) in ends_on_their_way
+            if not known and not self.follows(end.association_id):
+                self._post(target, [], end)
+                posted["ends"] += 1
+        return posted
+
+    # ---- in the event loop ----
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._spawn(self._keep_windows_open())
+        self._loop.run_forever()
+        # what is cut off here lies in the spool as it would after a crash
+        left = asyncio.all_tasks(self._loop)
+        for task in left:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        self._loop.close()
+
+    def _trail(self, folder: AssociationFolder) -> _Trail:
+        with self._lock:
+            return self._trails.setdefault(folder.association_id, _Trail(folder))
+
+    def _soon(self, call: Callable[[_Trail], object], trail: _Trail) -> None:
+        try:
+            self._loop.call_soon_threadsafe(call, trail)
+        except RuntimeError:
+            log.debug("hand_over_closed")  # stopping; the next start finds the instance in the spool
+
+    def _schedule(self, trail: _Trail) -> None:
+        timeout = trail.folder.facts.ae.timeout_seconds
+        # a window of one second must not close between two batches
+        pause = min(_BATCH_SECONDS, timeout / 4) if timeout > 0 else _BATCH_SECONDS
+        self._loop.call_later(pause, self._begin_emptying, trail)
+
+    def _begin_emptying(self, trail: _Trail) -> asyncio.Task[None]:
+        return self._spawn(self._empty(trail))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            # what it left is found by the reconciler; that it happened must not stay unseen
+            log.error("hand_over_failed", exc_info=task.exception())
+
+    async def _empty(self, trail: _Trail) -> None:
+        async with trail.emptying:
+            trail.scheduled = False
+            outcome = trail.outcome  # looked at first: what came before the end is then in this batch
+            instances = [trail.fresh.popleft() for _ in range(len(trail.fresh))]
+            made: list[PendingBatch] = []
+            ends: list[tuple[Target, AssociationEnd]] = []
+            if instances:
+                made = await self._persistently(
+                    trail, self._addressing.make_batches, self._spool, trail.folder, instances
+                )
+            over = outcome is not None and self.follows(trail.folder.association_id)
+            if over:
+                ends = await self._persistently(trail, self._ends, trail.folder, outcome)
+            # all at once, so that the last batch and the end ride in one signal
+            for batch in made:
+                trail.addressed.add(batch.target.workflow_id)
+                self._post(batch.target, [batch.ref], None)
+            for target, end in ends:
+                self._post(target, [], end)
+            if over:
+                with self._lock:
+                    self._trails.pop(trail.folder.association_id, None)
+
+    async def _persistently(self, trail: _Trail, call: Callable[..., T], *arguments: object) -> T:
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return await self.in_files_thread(call, *arguments)
+            except (AdapterError, OSError, ValueError) as error:
+                # a full disk, a locked database, a secret that is not there yet; ValueError: batched meanwhile
+                association_id = trail.folder.association_id
+                log.warning("hand_over_delayed", association_id=association_id, error=str(error)[:300])
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    def _ends(self, folder: AssociationFolder, outcome: AssociationOutcome) -> list[tuple[Target, AssociationEnd]]:
+        return [
+            (pending.target, self._addressing.end(self._spool.node_id, folder, outcome, pending.instances))
+            for pending in self._spool.addressed(folder.association_id)
+        ]
+
+    def _post(self, target: Target, batches: list[BatchRef], end: AssociationEnd | None) -> None:
+        start = ReceiveInput.model_validate_json(target.receive_input)
+        self.delivery.post(target.workflow_id, start, batches, end)
+
+    def _accepted(self, workflow_id: str, letter: HandOverLetter) -> None:
+        if letter.batches:
+            self._spool.handed_over([batch.batch_id for batch in letter.batches])
+        if letter.ended is not None:
+            self._spool.end_handed_over(letter.ended.association_id, workflow_id)
+
+    async def _drain(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        emptied = [self._begin_emptying(trail) for trail in list(self._trails.values())]
+        if emptied:
+            _, unfinished = await asyncio.wait(emptied, timeout=seconds)
+            if unfinished:
+                return False
+        return await self.delivery.wait_until_idle(max(deadline - time.monotonic(), 0.01))
+
+    # ---- windows stay open while a large instance arrives ----
+
+    async def _keep_windows_open(self) -> None:
+        while True:
+            await asyncio.sleep(_KEEP_ALIVE_TICK_SECONDS)
+            for live in self._live.snapshot():
+                trail = self._trails.get(live.association_id)
+                if trail is None or not grouping.is_windowed(trail.folder.facts.ae):
+                    continue
+                timeout = trail.folder.facts.ae.timeout_seconds
+                every, now = timeout / 3, time.monotonic()
+                if live.arriving_for(silent_at_most=timeout) < every or now - trail.kept_alive_at < every:
+                    continue
+                trail.kept_alive_at = now
+                self._spawn(self._keep_alive(trail))
+
+    async def _keep_alive(self, trail: _Trail) -> None:
+        try:
+            workflow_id = await self.in_files_thread(self._addressing.of_arriving, trail.folder)
+        except (AdapterError, OSError) as error:
+            log.debug("keep_alive_failed", error=type(error).__name__)
+            return
+        for one in {workflow_id} if workflow_id else set(trail.addressed):
+            await self.delivery.keep_alive(one)

@@ -1,0 +1,75 @@
+"""What is going on at this moment: the open associations and what they have stored."""
+
+import threading
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+
+@dataclass
+class LiveAssociation:
+    """An open association; written by its own threads, read by anybody."""
+
+    association_id: str
+    calling_ae_title: str
+    called_ae_title: str
+    peer: str
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    instances: int = 0
+    bytes: int = 0
+    ignored: int = 0
+    failed: int = 0
+    """Answered A700."""
+    refused: int = 0
+    """Answered A900 or C000."""
+    arriving_since: float | None = None
+    """``time.monotonic`` at which the instance that is arriving began; None between instances."""
+    last_fragment_at: float = 0.0
+    """``time.monotonic`` of the last fragment of an instance."""
+
+    def arriving_for(self, *, silent_at_most: float) -> float:
+        """Seconds that an instance has been arriving; 0 when none is, or when it has stalled."""
+        since, now = self.arriving_since, time.monotonic()
+        if since is None or now - self.last_fragment_at > silent_at_most:
+            return 0.0
+        return now - since
+
+
+class LiveAssociations:
+    """The register of open associations, which also enforces how many there may be."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: dict[str, LiveAssociation] = {}
+        self._closed = threading.Condition(self._lock)
+
+    @property
+    def lock(self) -> threading.Lock:
+        """Held over counting and adding, so that two requests cannot share the last place."""
+        return self._lock
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, association: LiveAssociation) -> None:
+        """Register an association; the caller holds :attr:`lock`."""
+        self._open[association.association_id] = association
+
+    def remove(self, association_id: str) -> None:
+        """The association is over."""
+        with self._closed:
+            self._open.pop(association_id, None)
+            self._closed.notify_all()
+
+    def wait_until_none(self, timeout: float) -> bool:
+        """Wait for all open associations to end."""
+        with self._closed:
+            return self._closed.wait_for(lambda: not self._open, timeout)
+
+    def snapshot(self) -> list[LiveAssociation]:
+        """The open associations, oldest first."""
+        with self._lock:
+            return sorted(self._open.values(), key=lambda live: live.started_at)
+
+    def __contains__(self, association_id: object) -> bool:
+        return association_id in self._open

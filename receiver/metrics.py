@@ -1,0 +1,48 @@
+"""The receiver's counters for Prometheus."""
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+
+class ReceiverMetrics:
+    """What the receiver counts; one object per service, so that tests do not share a registry."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry if registry is not None else CollectorRegistry()
+        self.associations = Counter(
+            "clara_dicom_associations", "Associations that have ended, by outcome", ["outcome"], registry=self.registry
+        )
+        self.rejected = Counter(
+            "clara_dicom_associations_rejected", "Associations rejected, by reason", ["reason"], registry=self.registry
+        )
+        self.instances = Counter(
+            "clara_dicom_instances_received", "Instances stored and answered 0000", registry=self.registry
+        )
+        self.bytes = Counter(
+            "clara_dicom_bytes_received", "Bytes of data sets stored and answered 0000", registry=self.registry
+        )
+        self.ignored = Counter(
+            "clara_dicom_instances_ignored", "Instances answered 0000 and not stored", registry=self.registry
+        )
+        self.failed = Counter(
+            "clara_dicom_instances_failed",
+            "Instances answered A700: no space, or the disk failed",
+            registry=self.registry,
+        )
+        self.refused = Counter(
+            "clara_dicom_instances_refused", "Instances answered A900 or C000", ["status"], registry=self.registry
+        )
+        self.handed_over = Counter(
+            "clara_dicom_instances_handed_over", "Instances that Temporal has been told of", registry=self.registry
+        )
+        self.hand_over_failures = Counter(
+            "clara_dicom_hand_over_failures", "Attempts to reach Temporal that failed", registry=self.registry
+        )
+        self._gauges: list[Gauge] = []
+
+    def watch(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """Export a number that is read when Prometheus asks."""
+        gauge = Gauge(name, text, registry=self.registry)
+        gauge.set_function(read)
+        self._gauges.append(gauge)

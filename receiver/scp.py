@@ -1,0 +1,207 @@
+"""The Storage and Verification SCP: listens, decides on associations, opens their sessions, and stops in order."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+from pynetdicom import AE
+
+from clara_dicom_adapter.configuration.settings import ScpSettings
+from clara_dicom_adapter.dicom import uids
+from clara_dicom_adapter.receiver.acceptance import (
+    AssociationRequest,
+    KnownAeTitle,
+    KnownApplicationEntities,
+    Load,
+    Policy,
+    Reject,
+    RejectReason,
+    verdict,
+)
+from clara_dicom_adapter.receiver.association import ReceiverServer
+from clara_dicom_adapter.receiver.c_store import Follower, StoreSession
+from clara_dicom_adapter.receiver.live import LiveAssociation, LiveAssociations
+from clara_dicom_adapter.receiver.metrics import ReceiverMetrics
+from clara_dicom_adapter.receiver.recorder import Recorder
+from clara_dicom_adapter.receiver.upper_layer import Limits
+from clara_dicom_adapter.spool import AssociationFacts, AssociationFolder, Spool, new_association_id
+from clara_dicom_adapter.workflows.models import AssociationOutcome
+
+log = structlog.get_logger("clara_dicom_adapter.receiver")
+
+_ANY_AE_TITLE = "CLARA"
+"""pynetdicom wants a name; every configured AE title is answered to."""
+_CONNECTIONS_BEYOND = 64
+"""Connections that may wait for their association request on top of the associations allowed."""
+_ABORT_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class ScpParts:
+    """What the SCP works with."""
+
+    spool: Spool
+    live: LiveAssociations
+    known: Callable[[], KnownApplicationEntities | None]
+    can_store: Callable[[], bool]
+    follower: Follower
+    recorder: Recorder
+    metrics: ReceiverMetrics
+
+
+class StorageScp:
+    """Receives; what is stored goes to the follower."""
+
+    def __init__(self, settings: ScpSettings, parts: ScpParts) -> None:
+        self._settings = settings
+        self._parts = parts
+        self._policy = Policy(
+            reject_unknown_sources=settings.reject_unknown_sources,
+            verification_enabled=settings.verification.enabled,
+            maximum_associations=settings.maximum_number_of_associations,
+        )
+        self.live = parts.live
+        self._stopping = False
+        self._server: ReceiverServer | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Bind and listen; raises OSError when the port cannot be had."""
+        settings = self._settings
+        ae = AE(ae_title=_ANY_AE_TITLE)
+        ae.implementation_class_uid = uids.IMPLEMENTATION_CLASS_UID
+        ae.implementation_version_name = uids.IMPLEMENTATION_VERSION_NAME
+        ae.maximum_pdu_size = settings.maximum_pdu_length
+        ae.maximum_associations = 1 << 30  # ours is enforced by the verdict, with its reason logged and recorded
+        self._server = ReceiverServer(
+            ae,
+            (settings.host, settings.port),
+            gatekeeper=self,
+            limits=Limits(
+                request_seconds=settings.association_request_timeout_seconds,
+                idle_seconds=settings.association_idle_timeout_seconds,
+                write_seconds=settings.write_timeout_seconds,
+                pdu_length=settings.maximum_pdu_length,
+            ),
+            verification=settings.verification,
+            maximum_connections=settings.maximum_number_of_associations + _CONNECTIONS_BEYOND,
+            log_commands=settings.log_dimse_datasets,
+        )
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="scp-accept", daemon=True
+        )
+        self._thread.start()
+        log.info("listening", host=settings.host, port=self.port)
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on; known after :meth:`start`."""
+        if self._server is None:
+            raise RuntimeError("the SCP has not been started")
+        return int(self._server.server_address[1])
+
+    @property
+    def listening(self) -> bool:
+        """Whether connections are accepted."""
+        return self._thread is not None and self._thread.is_alive() and not self._stopping
+
+    def stop(self, grace_seconds: float) -> None:
+        """Take no new association, give those in progress a time to finish, then abort them as our fault."""
+        server = self._server
+        if server is None or self._stopping:
+            return
+        self._stopping = True
+        server.shutdown()
+        if not self.live.wait_until_none(grace_seconds):
+            log.warning("aborting_associations", count=len(self.live))
+        for connection in list(server.connections):
+            connection.cut(AssociationOutcome.ADAPTER_STOPPED)
+        self.live.wait_until_none(_ABORT_SECONDS)
+        for connection in list(server.connections):
+            connection.break_off()
+        deadline = time.monotonic() + _ABORT_SECONDS
+        for connection in list(server.connections):
+            connection.join(max(deadline - time.monotonic(), 0))
+
+    def decide(self, request: AssociationRequest) -> StoreSession | Reject:
+        """Decide on an association, log and record the decision once, and open its session."""
+        live = LiveAssociation(
+            association_id=new_association_id(),
+            calling_ae_title=request.calling_ae_title,
+            called_ae_title=request.called_ae_title,
+            peer=request.peer,
+        )
+        with self.live.lock:  # two requests must not share the last place
+            decision = self._verdict(request)
+            if not isinstance(decision, Reject):
+                self.live.add(live)
+        if isinstance(decision, Reject):
+            self._rejected(live.association_id, request, decision.reason)
+            return decision
+        self._accepted(live)
+        return self._session(live, decision)
+
+    def _verdict(self, request: AssociationRequest) -> KnownAeTitle | Reject:
+        known = self._parts.known()
+        if known is None or self._stopping:
+            return Reject(RejectReason.NOT_READY)
+        load = Load(open_associations=len(self.live), can_store=self._parts.can_store())
+        decision = verdict(request, known, self._policy, load)
+        return decision if isinstance(decision, Reject) else decision.ae
+
+    def _accepted(self, live: LiveAssociation) -> None:
+        log.info(
+            "association_accepted",
+            association_id=live.association_id,
+            calling_ae_title=live.calling_ae_title,
+            called_ae_title=live.called_ae_title,
+            peer=live.peer,
+        )
+        self._parts.recorder.accepted(live)
+
+    def _rejected(self, association_id: str, request: AssociationRequest, reason: RejectReason) -> None:
+        result, source, diagnostic = reason.codes
+        log.warning(
+            "association_rejected",
+            association_id=association_id,
+            calling_ae_title=request.calling_ae_title,
+            called_ae_title=request.called_ae_title,
+            peer=request.peer,
+            reason=reason.word,
+            reject_result=result,
+            reject_source=source,
+            reject_reason=diagnostic,
+        )
+        self._parts.metrics.rejected.labels(reason.word).inc()
+        self._parts.recorder.rejected(association_id, request, reason, datetime.now(UTC))
+
+    def _session(self, live: LiveAssociation, ae: KnownAeTitle) -> StoreSession:
+        facts = AssociationFacts(
+            association_id=live.association_id,
+            calling_ae_title=live.calling_ae_title,
+            called_ae_title=live.called_ae_title,
+            peer=live.peer,
+            started_at=live.started_at,
+            ae=ae.pinned,
+        )
+
+        def open_folder() -> AssociationFolder:
+            # not before the first instance: an association that only verifies leaves nothing in the spool
+            return self._parts.spool.begin_association(facts)
+
+        return StoreSession(
+            live,
+            ae,
+            open_folder=open_folder,
+            can_store=self._parts.can_store,
+            follower=self._parts.follower,
+            metrics=self._parts.metrics,
+            closed=self._closed,
+        )
+
+    def _closed(self, live: LiveAssociation, outcome: AssociationOutcome) -> None:
+        self.live.remove(live.association_id)
+        self._parts.recorder.ended(live, outcome, datetime.now(UTC))

@@ -1,0 +1,173 @@
+"""The receiver as a whole: put together, started, stopped, and asked how it is."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+
+from clara_dicom_adapter.configuration.settings import ScpSettings, StorageSettings
+from clara_dicom_adapter.receiver.addressing import Addressing
+from clara_dicom_adapter.receiver.delivery import Connect
+from clara_dicom_adapter.receiver.hand_over import HandOver
+from clara_dicom_adapter.receiver.known import ConfigurationSource, KnownKeeper
+from clara_dicom_adapter.receiver.live import LiveAssociation, LiveAssociations
+from clara_dicom_adapter.receiver.metrics import ReceiverMetrics
+from clara_dicom_adapter.receiver.recorder import AssociationRecords, Recorder
+from clara_dicom_adapter.receiver.recovery import Recovery
+from clara_dicom_adapter.receiver.scp import ScpParts, StorageScp
+from clara_dicom_adapter.receiver.site import SiteKey
+from clara_dicom_adapter.receiver.space import SpaceGate
+from clara_dicom_adapter.spool import AssociationFolder, Spool
+from clara_dicom_adapter.spool.node import SITE_KEY
+from clara_dicom_adapter.spool.space import StorageSpace
+from clara_dicom_adapter.workflows.models import AssociationOutcome
+
+log = structlog.get_logger("clara_dicom_adapter.receiver")
+
+_KNOWN_COPY = "known.json"
+_HAND_OVER_SECONDS = 5.0
+_HAND_OVER_SECONDS_WITHOUT_TEMPORAL = 0.5
+"""Enough to make the batches, so that the next start need not."""
+_RECORDS_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class ReceiverHealth:
+    """The truth about the receiver."""
+
+    listening: bool
+    can_store: bool
+    configured: bool
+    """Whether it knows AE titles and sources, from the configuration or its copy."""
+    configuration_reachable: bool
+    temporal_reachable: bool
+    open_associations: int
+    waiting_to_be_told: int
+    """Workflows that are to be told of batches."""
+
+    @property
+    def ready(self) -> bool:
+        """Ready is who can store, Temporal or not."""
+        return self.listening and self.can_store and self.configured
+
+
+class ReceiverService:
+    """Receives into a spool that is open for :attr:`~clara_dicom_adapter.spool.SpoolRole.RECEIVER`, and hands over."""
+
+    def __init__(
+        self,
+        scp: ScpSettings,
+        storage: StorageSettings,
+        spool: Spool,
+        *,
+        configuration: ConfigurationSource,
+        associations: AssociationRecords,
+        site_secret: Callable[[], str],
+        connect: Connect,
+        space: Callable[[], object] | None = None,
+        metrics: ReceiverMetrics | None = None,
+    ) -> None:
+        """Args:
+        site_secret: Gives the secret of the records in hex (``records.secret.SiteSecret.get_or_create``).
+        connect: Makes a Temporal client; may raise for as long as it likes.
+        space: Raises StorageFull when nothing may be stored; none: the storage rule for the spool's disk.
+        """
+        self.metrics = metrics or ReceiverMetrics()
+        self._known = KnownKeeper(configuration, spool.root / _KNOWN_COPY)
+        self._recorder = Recorder(associations)
+        self._can_store = SpaceGate(space or StorageSpace(spool.root, storage).check)
+        addressing = Addressing(SiteKey(spool.root / SITE_KEY, site_secret))
+        live = LiveAssociations()
+        self._hand_over = HandOver(spool, addressing, connect, live, self.metrics)
+        self._scp = StorageScp(
+            scp,
+            ScpParts(
+                spool=spool,
+                known=lambda: self._known.current,
+                can_store=self._can_store,
+                live=live,
+                follower=self._hand_over,
+                recorder=self._recorder,
+                metrics=self.metrics,
+            ),
+        )
+        self._recovery = Recovery(
+            spool,
+            addressing,
+            self._hand_over,
+            storage.reconcile_interval_seconds,
+            closed=lambda folder: self._recorder.ended(*_ended_live(folder)),
+        )
+        self._stopped = threading.Event()
+        self._watch(spool)
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        return self._scp.port
+
+    def start(self) -> None:
+        """Close what an earlier run left open, then listen; raises OSError when the port cannot be had."""
+        self._known.start()
+        self._recovery.close_abandoned()
+        self._recorder.start()
+        self._hand_over.start()
+        self._scp.start()
+        self._recovery.start()
+
+    def stop(self, grace_seconds: float) -> None:
+        """Let associations finish within the grace period, abort the rest, and hand over what can be handed over."""
+        if self._stopped.is_set():
+            return
+        self._stopped.set()
+        self._scp.stop(grace_seconds)
+        self._recovery.stop()
+        reachable = self._hand_over.delivery.reachable
+        if not self._hand_over.stop(_HAND_OVER_SECONDS if reachable else _HAND_OVER_SECONDS_WITHOUT_TEMPORAL):
+            log.info("hand_over_left_to_next_start", waiting=self._hand_over.delivery.waiting)
+        self._recorder.stop(_RECORDS_SECONDS)
+        self._known.stop()
+
+    def associations(self) -> list[LiveAssociation]:
+        """The open associations, oldest first."""
+        return self._scp.live.snapshot()
+
+    def health(self) -> ReceiverHealth:
+        """How it is at this moment."""
+        return ReceiverHealth(
+            listening=self._scp.listening,
+            can_store=self._can_store(),
+            configured=self._known.current is not None,
+            configuration_reachable=self._known.reachable,
+            temporal_reachable=self._hand_over.delivery.reachable,
+            open_associations=len(self._scp.live),
+            waiting_to_be_told=self._hand_over.delivery.waiting,
+        )
+
+    def _watch(self, spool: Spool) -> None:
+        watch = self.metrics.watch
+        watch("clara_dicom_associations_open", "Associations open now", lambda: len(self._scp.live))
+        watch("clara_dicom_receiver_ready", "1 when the receiver can store", lambda: float(self.health().ready))
+        watch("clara_dicom_spool_instances", "Instances in the spool", lambda: spool.usage().instances)
+        watch("clara_dicom_spool_bytes", "Bytes in the spool", lambda: spool.usage().bytes)
+        watch("clara_dicom_spool_oldest_seconds", "Age of the oldest instance", lambda: spool.usage().oldest_seconds)
+        watch("clara_dicom_spool_unhanded", "Instances not accepted by Temporal yet", lambda: spool.usage().unhanded)
+        watch("clara_dicom_spool_parked", "Instances that have waited for an hour", lambda: spool.usage().parked)
+
+
+def _ended_live(folder: AssociationFolder) -> tuple[LiveAssociation, AssociationOutcome, datetime]:
+    """An association that an earlier run left open, as the records take it."""
+    facts, record = folder.facts, folder.outcome
+    live = LiveAssociation(
+        association_id=facts.association_id,
+        calling_ae_title=facts.calling_ae_title,
+        called_ae_title=facts.called_ae_title,
+        peer=facts.peer,
+        started_at=facts.started_at,
+    )
+    if record is None:
+        return live, AssociationOutcome.ADAPTER_STOPPED, datetime.now(UTC)
+    live.instances, live.bytes, live.failed = record.instances, record.bytes, record.failed_instances
+    return live, record.outcome, record.ended_at

@@ -1,0 +1,377 @@
+"""From associations to signals: a real spool, real associations, and a real Temporal server that records them.
+
+No worker runs: what a ReceiveWorkflow has been told is read from its history.
+"""
+
+import asyncio
+import secrets
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from pynetdicom.association import Association
+from support.receiver_wire import established, store_message
+from support.receiving import LOOPBACK, Configured, Recorded, Temporal, associate, instance
+from temporalio import workflow
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Worker
+
+from clara_dicom_adapter.configuration.settings import ScpSettings, StorageSettings
+from clara_dicom_adapter.receiver import grouping
+from clara_dicom_adapter.receiver.service import ReceiverService
+from clara_dicom_adapter.spool import InstanceHead, Spool, SpoolRole
+from clara_dicom_adapter.temporal import attributes, queues
+from clara_dicom_adapter.workflows.models import (
+    AssociationOutcome,
+    HandOver,
+    HeldNode,
+    Owner,
+    ReceiveInput,
+    SubmissionInput,
+)
+
+T = TypeVar("T")
+
+
+async def until(look: Callable[[], Awaitable[T]], wanted: Callable[[T], bool], seconds: float = 15) -> T:
+    """Look again and again until what is seen is what is wanted."""
+    async with asyncio.timeout(seconds):
+        while not wanted(seen := await look()):
+            await asyncio.sleep(0.02)
+    return seen
+
+
+@workflow.defn(name="ReceiveWorkflow", sandboxed=False)
+class Waiting:
+    """Does nothing with what it is told, and waits for more."""
+
+    @workflow.run
+    async def run(self, start: ReceiveInput) -> None:
+        del start
+        workflow.upsert_search_attributes([attributes.STATE.value_set(attributes.State.RECEIVING.value)])
+        await workflow.wait_condition(lambda: False)
+
+    @workflow.signal
+    def hand_over(self, delivered: HandOver) -> None:
+        """Taken, and forgotten."""
+
+
+class Site:
+    """A receiver on a spool, with a secret of its own, so that no other test shares its workflow ids."""
+
+    def __init__(self, root: Path, temporal: Temporal) -> None:
+        self.root = root
+        self.temporal = temporal
+        self.secret = secrets.token_hex(32)
+        self.configured = Configured()
+        self.service: ReceiverService | None = None
+        self.spool: Spool | None = None
+
+    async def start(self) -> None:
+        self.spool = Spool.open(self.root, SpoolRole.RECEIVER, durable=False)
+        self.service = ReceiverService(
+            ScpSettings(port=0, host=LOOPBACK),
+            StorageSettings(watermark_percent=100, reserve_space_gb=0, reconcile_interval_seconds=0.5),
+            self.spool,
+            configuration=self.configured,
+            associations=Recorded(),
+            site_secret=lambda: self.secret,
+            connect=self._connect,
+        )
+        await asyncio.to_thread(self.service.start)
+
+    async def _connect(self) -> Client:
+        await self.temporal.connect()  # raises while it is gone
+        # a client belongs to the event loop that made it
+        return await Client.connect(
+            self.temporal.client.service_client.config.target_host, data_converter=pydantic_data_converter
+        )
+
+    async def stop(self) -> None:
+        if self.service is not None and self.spool is not None:
+            await asyncio.to_thread(self.service.stop, 0)
+            self.spool.close()
+            self.service = self.spool = None
+
+    async def associate(self) -> Association:
+        assert self.service is not None
+        return await asyncio.to_thread(associate, self.service.port)
+
+    async def send(self, *studies: str) -> None:
+        """One association with one instance for each study given."""
+        assoc = await self.associate()
+        for study in studies:
+            answer = await asyncio.to_thread(assoc.send_c_store, instance(study=study))
+            assert answer.Status == 0
+        await asyncio.to_thread(assoc.release)
+
+    def window(self, study: str | None) -> str:
+        return grouping.workflow_id(self.configured.ae, "", study, bytes.fromhex(self.secret))
+
+    async def only_association(self) -> str:
+        assert self.spool is not None
+        spool = self.spool
+
+        async def look() -> list[str]:
+            return [folder.association_id for folder in spool.associations() if folder.outcome is not None]
+
+        return (await until(look, lambda found: len(found) == 1))[0]
+
+    async def letters(self, workflow_id: str, wanted: Callable[[list[HandOver]], bool]) -> list[HandOver]:
+        return await until(lambda: self.temporal.letters(workflow_id), wanted)
+
+
+def total(letters: list[HandOver]) -> int:
+    return sum(batch.instances for letter in letters for batch in letter.batches)
+
+
+def has_end(letters: list[HandOver]) -> bool:
+    return any(letter.ended for letter in letters)
+
+
+@pytest.fixture
+async def site(temporal_server: str, tmp_path: Path) -> AsyncIterator[Site]:
+    client = await Client.connect(temporal_server, data_converter=pydantic_data_converter)
+    one = Site(tmp_path / "spool", Temporal(client))
+    try:
+        yield one
+    finally:
+        await one.stop()
+
+
+async def test_at_timeout_0_an_association_is_one_workflow(site: Site) -> None:
+    await site.start()
+    await site.send("1.2.3", "1.2.4", "")
+    association_id = await site.only_association()
+    workflow_id = f"receive-CLARA-{association_id}"
+    letters = await site.letters(workflow_id, has_end)
+    assert total(letters) == 3
+    (end,) = [letter.ended for letter in letters if letter.ended]
+    assert (end.outcome, end.instances, end.failed_instances) == (AssociationOutcome.RELEASED, 3, 0)
+    assert letters[-1].ended is end
+    assert len(letters) == 1  # batch and end ride together
+    assert site.spool is not None
+    assert site.spool.outstanding(workflow_id) == 3
+    history = await site.temporal.client.get_workflow_handle(workflow_id).fetch_history()
+    assert "Secret" not in history.to_json()
+    assert "1.2.3" not in history.to_json()  # neither patients nor their studies
+
+
+async def test_an_ended_association_is_handed_over_at_once(site: Site) -> None:
+    """Not at the next tick of a timer: batches of an open association go out every second, this one must not wait."""
+    await site.start()
+    await site.send("1.2.3")  # connects, and finds the caches cold
+    waits = []
+    for _ in range(5):
+        assoc = await site.associate()
+        await asyncio.to_thread(assoc.send_c_store, instance())
+        await asyncio.to_thread(assoc.release)
+        released = asyncio.get_running_loop().time()
+        assert site.spool is not None
+        spool = site.spool
+        newest = max(folder.association_id for folder in spool.associations())
+        await site.letters(f"receive-CLARA-{newest}", has_end)
+        waits.append(asyncio.get_running_loop().time() - released)
+    assert sorted(waits)[2] < 0.5
+
+
+async def test_a_window_collects_associations_by_grouping_value(site: Site) -> None:
+    site.configured = Configured(timeout=30)
+    await site.start()
+    await site.send("1.2.3", "1.2.4")
+    await site.send("1.2.3", "")
+    first = await site.letters(site.window("1.2.3"), lambda seen: sum(1 for one in seen if one.ended) == 2)
+    assert total(first) == 2
+    assert total(await site.letters(site.window("1.2.4"), has_end)) == 1
+    assert total(await site.letters(site.window(None), has_end)) == 1  # without the value: a group of their own
+
+
+async def test_batches_go_out_while_the_association_is_open(site: Site) -> None:
+    await site.start()
+    assoc = await site.associate()
+    await asyncio.to_thread(assoc.send_c_store, instance())
+    assert site.service is not None
+    (live,) = site.service.associations()
+    letters = await site.letters(f"receive-CLARA-{live.association_id}", lambda seen: total(seen) == 1)
+    assert not has_end(letters)
+    await asyncio.to_thread(assoc.abort)
+    ended = await site.letters(f"receive-CLARA-{live.association_id}", has_end)
+    assert ended[-1].ended is not None
+    assert ended[-1].ended.outcome is AssociationOutcome.ABORTED
+
+
+async def test_temporal_may_be_away_for_the_whole_association(site: Site) -> None:
+    site.temporal.gone = True
+    await site.start()
+    for _ in range(5):
+        await site.send("1.2.3", "1.2.3")
+    assert site.service is not None
+    assert site.service.health().ready
+    assert site.spool is not None
+    ids = [folder.association_id for folder in site.spool.associations()]
+    site.temporal.gone = False
+    for association_id in ids:
+        assert total(await site.letters(f"receive-CLARA-{association_id}", has_end)) == 2
+
+
+async def test_what_was_not_told_before_a_restart_is_told_after_it(site: Site) -> None:
+    site.temporal.gone = True
+    await site.start()
+    await site.send("1.2.3", "1.2.3")
+    association_id = await site.only_association()
+    await site.stop()
+    site.temporal.gone = False
+    await site.start()
+    letters = await site.letters(f"receive-CLARA-{association_id}", has_end)
+    assert total(letters) == 2
+
+
+async def test_a_lost_index_is_made_again_from_the_files(site: Site) -> None:
+    """The files alone suffice to rebuild everything that the receiver knew."""
+    site.temporal.gone = True
+    await site.start()
+    await site.send("1.2.3", "1.2.3")
+    association_id = await site.only_association()
+    await site.stop()
+    for file in site.root.glob("ownership.db*"):
+        file.unlink()
+    site.temporal.gone = False
+    await site.start()
+    assert total(await site.letters(f"receive-CLARA-{association_id}", has_end)) == 2
+
+
+async def test_an_arriving_instance_keeps_its_window_open_and_an_idle_association_does_not(site: Site) -> None:
+    site.configured = Configured(timeout=1.2, group_by="none")
+    await site.start()
+    await site.send("1.2.3")
+    window = site.window("")
+    await site.letters(window, has_end)
+    assert site.service is not None
+    with established(site.service.port) as peer:
+        await asyncio.sleep(1.0)  # idle: nothing may be told for it, so there is nothing to wait for
+        assert len(await site.temporal.letters(window)) == 1
+        message = store_message("1.2.9", 50_000, pdu_length=1000)
+        for at in range(0, len(message), 5000):
+            await asyncio.to_thread(peer.sendall, message[at : at + 5000])
+            await asyncio.sleep(0.2)
+        kept_open = [one for one in await site.temporal.letters(window) if one == HandOver()]
+        assert len(kept_open) >= 2
+        assert peer.recv(1, socket.MSG_WAITALL) == b"\4"
+
+
+async def test_instances_of_a_terminated_owner_are_handed_over_again(site: Site) -> None:
+    await site.start()
+    await site.send("1.2.3", "1.2.3")
+    association_id = await site.only_association()
+    workflow_id = f"receive-CLARA-{association_id}"
+    letters = await site.letters(workflow_id, has_end)
+    handle = site.temporal.client.get_workflow_handle(workflow_id)
+    first = await handle.describe()
+    assert site.spool is not None
+    owner = Owner(workflow_id=workflow_id, run_id=first.run_id or "", group=1)
+    site.spool.claim(owner, [batch.batch_id for letter in letters for batch in letter.batches])
+    await asyncio.sleep(1.2)  # two reconciliations: an owner that runs keeps what it has
+    assert len(site.spool.instances_of(owner)) == 2
+    await handle.terminate()
+
+    async def runs() -> str | None:
+        return (await handle.describe()).run_id
+
+    await until(runs, lambda run_id: run_id != first.run_id)
+    again = await site.letters(workflow_id, has_end)
+    assert total(again) == 2
+    assert site.spool.instances_of(owner) == []
+
+
+async def test_a_signal_that_temporal_has_forgotten_is_sent_again(site: Site) -> None:
+    await site.start()
+    await site.send("1.2.3")
+    workflow_id = f"receive-CLARA-{await site.only_association()}"
+    await site.letters(workflow_id, has_end)
+    handle = site.temporal.client.get_workflow_handle(workflow_id)
+    first = (await handle.describe()).run_id
+    await handle.terminate()  # nobody has claimed anything
+
+    async def runs() -> str | None:
+        return (await handle.describe()).run_id
+
+    await until(runs, lambda run_id: run_id != first)
+    assert total(await site.letters(workflow_id, has_end)) == 1
+
+
+async def test_a_submission_that_got_lost_is_started_again(site: Site) -> None:
+    await site.start()
+    await site.send("1.2.3")
+    association_id = await site.only_association()
+    letters = await site.letters(f"receive-CLARA-{association_id}", has_end)
+    assert site.spool is not None
+    receiver = Owner(workflow_id=f"receive-CLARA-{association_id}", run_id="gone", group=1)
+    submission = SubmissionInput(
+        submission_id=f"submission-CLARA-{association_id}",
+        ae=site.configured.ae,
+        calling_ae_title="CT1",
+        nodes=(HeldNode(node_id=site.spool.node_id, instances=1, bytes=1),),
+        instances=1,
+        received_by=receiver.workflow_id,
+    )
+    site.spool.claim(receiver, [batch.batch_id for letter in letters for batch in letter.batches])
+    site.spool.transfer(receiver, submission.owner, submission.model_dump_json())
+    handle = site.temporal.client.get_workflow_handle(submission.submission_id)
+
+    async def exists() -> bool:
+        return bool([one async for one in site.temporal.client.list_workflows(f"WorkflowId = '{handle.id}'")])
+
+    await until(exists, bool)
+    described = await handle.describe()
+    assert described.status is WorkflowExecutionStatus.RUNNING
+    assert described.workflow_type == "SubmissionWorkflow"
+    assert len(site.spool.instances_of(submission.owner)) == 1
+
+
+async def test_a_running_workflow_is_told_again_what_it_has_never_heard_of(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restored database of Temporal knows the workflow, and has forgotten signals that came after the backup."""
+    monkeypatch.setattr(queues, "SHARED", f"test-{secrets.token_hex(8)}")
+    await site.start()
+    await site.send("1.2.3")
+    workflow_id = f"receive-CLARA-{await site.only_association()}"
+    async with Worker(site.temporal.client, task_queue=queues.SHARED, workflows=[Waiting]):
+        await site.letters(workflow_id, lambda letters: total(letters) >= 2)  # nobody has claimed it
+        assert site.spool is not None
+        handle = site.temporal.client.get_workflow_handle(workflow_id)
+        first = (await handle.describe()).raw_description.workflow_execution_info.first_run_id
+        batches = {one.batch_id for letter in await site.temporal.letters(workflow_id) for one in letter.batches}
+        site.spool.claim(Owner(workflow_id=workflow_id, run_id=first, group=1), list(batches))
+
+        def ends(letters: list[HandOver]) -> int:
+            return sum(1 for letter in letters if letter.ended)
+
+        heard = ends(await site.temporal.letters(workflow_id))
+        await site.letters(workflow_id, lambda letters: ends(letters) > heard + 1)  # but waits for the end
+        await handle.terminate()
+
+
+async def test_one_file_that_cannot_be_read_keeps_nobody_else_back(site: Site) -> None:
+    site.temporal.gone = True
+    await site.start()
+    await site.send("1.2.3", "1.2.3")
+    await site.only_association()
+    await site.send("1.2.4")
+    await site.stop()
+    for file in site.root.glob("ownership.db*"):
+        file.unlink()
+    with Spool.open(site.root, SpoolRole.RECEIVER, durable=False) as spool:
+        first, second = spool.associations()
+        found = list(first.stored())
+        heads = [InstanceHead(one, "1.2.3", "1.2.3.4.5") for one in found]
+        spool.index(first, heads)  # known, in no batch yet, and then one is gone
+        found[0].path.unlink()
+        ids = [first.association_id, second.association_id]
+    site.temporal.gone = False
+    await site.start()
+    for association_id in ids:
+        assert total(await site.letters(f"receive-CLARA-{association_id}", has_end)) >= 1
