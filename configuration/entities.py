@@ -1,0 +1,57 @@
+"""The entities an operator configures: Clara AE titles, sources and destinations (seed 001, original-behaviour 1.15).
+
+What comes in over REST, command line or file is strict: unknown fields are refused, so that a typing mistake is told.
+"""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+
+from clara_dicom_adapter.workflows.models import AeTitle, InterruptedPolicy
+
+HostName = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=253, pattern=r"^[A-Za-z0-9.:_-]+$")
+]
+"""A host name or an IP address."""
+EntityName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=63)]
+
+DEFAULT_PROCESSOR = "Nvidia.Clara.DicomAdapter.Server.Processors.AeTitleJobProcessor, Nvidia.Clara.DicomAdapter"
+"""The type string of the documents; it maps to our ``ae-title`` processor."""
+
+
+class Entity(BaseModel):
+    """Base of what an operator configures."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+
+class ClaraAeTitle(Entity):
+    """An AE title of ours, and what is done with what is sent to it."""
+
+    name: EntityName
+    """Unique; the AE title when none is given."""
+    ae_title: AeTitle
+    overwrite_same_instance: bool = False
+    ignored_sop_classes: tuple[str, ...] = ()
+    allowed_sources: tuple[AeTitle, ...] = ()
+    """Calling AE titles that may use this one; empty: every accepted source."""
+    processor: str = DEFAULT_PROCESSOR
+    processor_settings: dict[str, str] = {}
+    interrupted: InterruptedPolicy | None = None
+
+
+class Source(Entity):
+    """An application entity that may send to us; one AE title may have several hosts."""
+
+    ae_title: AeTitle
+    host_ip: HostName
+
+
+class Destination(Entity):
+    """An application entity that results are sent to, found by name."""
+
+    name: EntityName
+    ae_title: AeTitle
+    host_ip: HostName
+    port: int = Field(ge=1, le=65535)

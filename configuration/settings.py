@@ -1,0 +1,230 @@
+"""The settings of the adapter, one frozen class per part, each field with its unit and the reason for its default.
+
+Names on file are the camelCase of seed 002 (0.8); those that this product adds follow the same form. The reader
+(``configuration.reader``) makes a :class:`Settings` of a file and the environment; everything else gets its part.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from clara_dicom_adapter.workflows.models import AeTitle
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+"""TCP port; 0 is any free one."""
+
+
+class Section(BaseModel):
+    """Base of every settings part: frozen, camelCase on file, unknown keys refused because they are typing mistakes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+
+class VerificationSettings(Section):
+    """The Verification SOP class (C-ECHO)."""
+
+    enabled: bool = True
+    """Whether C-ECHO is offered; when not, an association that proposes nothing else is rejected."""
+    transfer_syntaxes: tuple[str, ...] = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.2")
+    """Transfer syntax UIDs accepted for it (seed 002)."""
+
+
+class ScpSettings(Section):
+    """The Storage SCP."""
+
+    port: Port = 104
+    """TCP port; DICOM's registered one."""
+    host: str = "0.0.0.0"  # noqa: S104 - modalities are other machines; the original binds every IPv4 address too
+    """Address to listen on."""
+    maximum_number_of_associations: int = Field(default=25, ge=1, le=1000)
+    """Associations open at once over all AE titles; one more is rejected as transient (2/3/2)."""
+    verification: VerificationSettings = VerificationSettings()
+    reject_unknown_sources: bool = True
+    """Whether only configured sources (calling AE title and host) may associate."""
+    log_dimse_datasets: bool = False
+    """Whether DIMSE commands are logged; patient attributes never are."""
+    maximum_pdu_length: int = Field(default=131072, ge=4096, le=1048576)
+    """Largest PDU offered to senders, bytes; measured as the best between 16 KiB and unlimited."""
+    association_request_timeout_seconds: float = Field(default=30, gt=0)
+    """ARTIM (PS3.8 section 9.1.4): how long a connection may stay without an association request."""
+    association_idle_timeout_seconds: float = Field(default=300, gt=0)
+    """An association without a byte for this long is aborted, so that a crashed modality does not hold a slot."""
+    write_timeout_seconds: float = Field(default=30, gt=0)
+    """A peer that does not take our answer for this long is cut off."""
+    shutdown_grace_seconds: float = Field(default=30, ge=0)
+    """How long associations in progress may go on after SIGTERM."""
+    interrupted_hold_seconds: float = Field(default=60, ge=0)
+    """How long the instances of an interrupted association wait for the sender to come back."""
+
+
+class ExportSettings(Section):
+    """Rules of the export (seed 002, ``scu>export``)."""
+
+    maximum_retries: int = Field(default=3, ge=0)
+    """A failed task asks for another attempt while its ``retries`` is below this."""
+    failure_threshold: float = Field(default=0.5, ge=0, le=1)
+    """A task fails when more than this share of its objects fails; exactly this share does not."""
+    poll_frequency_ms: int = Field(default=500, ge=10)
+    """Pause between two looks at the Results Service, milliseconds."""
+    connect_retries: int = Field(default=2, ge=0)
+    """Attempts after the first within one run, when the destination cannot be reached."""
+    connect_retry_delay_seconds: float = Field(default=5, ge=0)
+    """Pause before each of them."""
+    retention_hours: float = Field(default=72, gt=0)
+    """How long downloaded objects of a finally failed task are kept for a person."""
+    agent: str = "DICOMweb"
+    """Agent name of the DICOMweb exporter (original behaviour, 1.10)."""
+
+
+class ScuSettings(Section):
+    """The Storage SCU."""
+
+    ae_title: AeTitle = "ClaraSCU"
+    """Our AE title when exporting, and our agent name at the Results Service."""
+    maximum_number_of_associations: int = Field(default=8, ge=1, le=100)
+    """Outbound associations at once."""
+    log_dimse_datasets: bool = False
+    """Whether DIMSE commands are logged; patient attributes never are."""
+    log_data_pdus: Annotated[bool, Field(alias="logDataPDUs")] = False
+    """Whether each P-DATA-TF PDU is logged, without its contents."""
+    export: ExportSettings = ExportSettings()
+    connect_timeout_seconds: float = Field(default=10, gt=0)
+    """How long a TCP connection may take."""
+    association_timeout_seconds: float = Field(default=30, gt=0)
+    """How long the answer to an association request may take."""
+    response_timeout_seconds: float = Field(default=60, gt=0)
+    """How long one C-STORE response may take; the original waits for ever."""
+
+
+class DicomSettings(Section):
+    scp: ScpSettings = ScpSettings()
+    scu: ScuSettings = ScuSettings()
+
+
+class PlatformSettings(Section):
+    """The Clara Platform, as a client sees it, and the embedded one."""
+
+    endpoint: str | None = None
+    """``host:port`` of the gRPC API; none: the embedded platform is started."""
+    parallel_uploads: int = Field(default=4, ge=1, le=64)
+    """Files of a job uploaded at once."""
+    max_retries: int = Field(default=3, ge=0)
+    """How often a call that the platform refuses is tried again before the submission waits for a person."""
+    retry_delay_seconds: float = Field(default=180, gt=0)
+    """Pause between two attempts to reach a platform that cannot be reached."""
+    upload_metadata: bool = False
+    """Whether values of the tags in ``metadataDicomSource`` are sent along with jobs; they may be a patient's."""
+    metadata_dicom_source: tuple[str, ...] = ()
+    """Tags, ``GGGG,EEEE``, whose distinct values become job metadata."""
+    call_timeout_seconds: float = Field(default=30, gt=0)
+    """Time limit of one short call."""
+    embedded_port: Port = 50051
+    """TCP port of the embedded platform's gRPC API."""
+    embedded_results_port: Port = 8088
+    """TCP port of the embedded Results Service."""
+    embedded_host: str = "127.0.0.1"
+    """Address the embedded platform listens on; whoever reaches it can run its pipelines."""
+    pipelines: Path | None = None
+    """Folder of pipeline definitions for the embedded platform; none: ``pipelines`` in the data folder."""
+    allow_pipeline_creation: bool = False
+    """Whether the embedded platform takes definitions over gRPC; they are commands that it runs."""
+    result_retry_delay_seconds: float = Field(default=60, ge=0)
+    """Pause before the embedded Results Service offers a failed task again, seconds; it doubles with each retry, up to
+    an hour, so that a PACS may be away for a while."""
+    payload_retention_hours: float = Field(default=8, gt=0)
+    """The embedded platform removes payloads this long after all their tasks have ended."""
+
+
+class TemporalSettings(Section):
+    """Where Temporal is; without an address the adapter starts its own server."""
+
+    address: str | None = None
+    """``host:port``; none: a server is started."""
+    namespace: str = "default"
+    """Temporal namespace."""
+    tls: bool = False
+    """Whether to connect with TLS; implied by a file or a key below."""
+    tls_ca_file: Path | None = None
+    """Certificates of authorities to trust, PEM; none: the system's."""
+    tls_certificate_file: Path | None = None
+    """Our certificate, PEM."""
+    tls_key_file: Path | None = None
+    """Its key, PEM."""
+    tls_server_name: str | None = None
+    """Name in the server's certificate, when it is not that of the address."""
+    api_key: str | None = None
+    """Key of Temporal Cloud and the like."""
+    web_ui_address: str | None = None
+    """Base address for links when the server is configured; the embedded one knows its own."""
+    embedded_port: Port = 7233
+    """TCP port of the embedded server."""
+    embedded_ui_port: Port = 8233
+    """TCP port of its web UI."""
+    retention_days: int = Field(default=30, ge=1)
+    """How long Temporal keeps closed workflows; set on the embedded server's namespace."""
+
+
+class ServicesSettings(Section):
+    """What the adapter works with."""
+
+    platform: PlatformSettings = PlatformSettings()
+    results_service_endpoint: str | None = None
+    """``http://host:port``; none: the embedded platform's."""
+    temporal: TemporalSettings = TemporalSettings()
+
+
+class StorageSettings(Section):
+    """The spool's disk."""
+
+    temporary: Path | None = None
+    """Folder of the spool and of downloads; none: ``payloads`` in the data folder."""
+    watermark_percent: int = Field(default=75, ge=1, le=100)
+    """Nothing is received, downloaded or retrieved beyond this share of the disk (seed 002)."""
+    reserve_space_gb: Annotated[float, Field(alias="reserveSpaceGB", ge=0)] = 5
+    """Nor below this much free space, 10^9 bytes."""
+    quarantine_retention_hours: float = Field(default=168, gt=0)
+    """Quarantined groups are reclaimed after this long; nothing else accepted ever expires."""
+    reconcile_interval_seconds: float = Field(default=60, gt=0)
+    """Pause between two slow scans for instances that no workflow owns."""
+
+
+class ApiSettings(Section):
+    """The REST interface."""
+
+    host: str = "127.0.0.1"
+    """Loopback until authentication is configured."""
+    port: Port = 5000
+    """TCP port of the REST interface."""
+
+
+class Settings(Section):
+    """Everything under ``DicomAdapter``, with the two sections beside it."""
+
+    dicom: DicomSettings = DicomSettings()
+    services: ServicesSettings = ServicesSettings()
+    storage: StorageSettings = StorageSettings()
+    api: ApiSettings = ApiSettings()
+    database: str = ""
+    """SQLAlchemy URL or ``Data Source=FILE`` (``ConnectionStrings>DicomAdapterDatabase``); empty: data folder."""
+    log_levels: dict[str, str] = {}
+    """``Logging>LogLevel``: category prefix to level."""
+    log_json: bool = False
+    """Log lines as JSON instead of readable text."""
+
+
+class DataFolder:
+    """Where everything of one installation lies, below ``--data-dir``."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.database = root / "dicomadapter.db"
+        self.payloads = root / "payloads"
+        self.pipelines = root / "pipelines"
+        self.platform = root / "platform"
+        self.temporal_database = root / "temporal.db"
+        self.logs = root / "logs"
+        self.run = root / "run"
+        self.lock = root / "adapter.lock"
+        self.status = root / "status.json"
