@@ -1,0 +1,371 @@
+"""Activities of the ExportWorkflow that work on one node's disk: download, send, clean; and the decision.
+
+They are synchronous and run in the worker's thread pool, with heartbeats from a thread of their own.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Final, Protocol
+
+import structlog
+from temporalio import activity
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.exceptions import CancelledError
+from temporalio.service import RPCError, RPCStatusCode
+
+from clara_dicom_adapter.activities import export_rules
+from clara_dicom_adapter.activities.export_folder import ExportFolder, ExportFolders, Outcome
+from clara_dicom_adapter.activities.heartbeat import heartbeats
+from clara_dicom_adapter.configuration.entities import Destination
+from clara_dicom_adapter.configuration.settings import ScuSettings
+from clara_dicom_adapter.dicom.part10 import read_meta
+from clara_dicom_adapter.dicom.sender import ObjectResult, Peer, SendSettings, SendTotals, TimeLimits, send
+from clara_dicom_adapter.errors import DestinationUnknown, InvalidInstance, PlatformRefused
+from clara_dicom_adapter.workflows import names
+from clara_dicom_adapter.workflows.models import (
+    CleanInput,
+    CleanResult,
+    ExportDecision,
+    ExportDecisionInput,
+    FetchInput,
+    FetchResult,
+    NoteExportInput,
+    NoteResult,
+    SendInput,
+    SendProgress,
+    SendResult,
+)
+
+log = structlog.get_logger("clara_dicom_adapter.activities")
+
+RECORD_EVERY: Final = 2.0
+"""Seconds between two writes of results to the records; the journal has them at once."""
+
+
+class Task(Protocol):
+    """A Results Service task, as the poller stored it."""
+
+    @property
+    def task_id(self) -> str: ...
+    @property
+    def offer(self) -> int: ...
+    @property
+    def open(self) -> bool: ...
+    @property
+    def job_id(self) -> str: ...
+    @property
+    def pipeline_id(self) -> str: ...
+    @property
+    def payload_id(self) -> str: ...
+    @property
+    def parameters(self) -> str: ...
+    @property
+    def retries(self) -> int: ...
+    @property
+    def uris(self) -> Sequence[str]: ...
+
+
+class ExportStore(Protocol):
+    """Where exports are recorded, for all nodes and for good."""
+
+    def task(self, task_id: str) -> Task | None: ...
+    def delivered(self, task_id: str, destination: str) -> frozenset[int]: ...
+    def save_results(self, task_id: str, destination: str, results: Sequence[Outcome]) -> None: ...
+    def note(self, task_id: str, state: str, message: str) -> None: ...
+
+
+class Destinations(Protocol):
+    """The configured destinations, as they are now."""
+
+    def destinations(self) -> Sequence[Destination]: ...
+
+
+class Downloads(Protocol):
+    """Gets one file of a payload."""
+
+    def download(self, payload_id: str, name: str, target: Path) -> int: ...
+
+
+class Space(Protocol):
+    """The storage rule: raises ``StorageFull`` while the disk is short."""
+
+    def check(self) -> None: ...
+
+
+def send_settings(scu: ScuSettings) -> SendSettings:
+    """What the sender needs to know of our settings."""
+    return SendSettings(
+        calling_ae_title=scu.ae_title,
+        limits=TimeLimits(
+            connect=scu.connect_timeout_seconds,
+            association=scu.association_timeout_seconds,
+            response=scu.response_timeout_seconds,
+        ),
+        retries=scu.export.connect_retries,
+        retry_delay=scu.export.connect_retry_delay_seconds,
+    )
+
+
+class ExportActivities:
+    """Download, send, decide, clean."""
+
+    def __init__(
+        self,
+        *,
+        store: ExportStore,
+        destinations: Destinations,
+        downloads: Downloads,
+        space: Space,
+        scu: ScuSettings,
+        temporary: Path,
+        node_id: str,
+    ) -> None:
+        self._store = store
+        self._destinations = destinations
+        self._downloads = downloads
+        self._space = space
+        self._scu = scu
+        self._folders = ExportFolders(temporary)
+        self._node_id = node_id
+        self._associations = threading.BoundedSemaphore(scu.maximum_number_of_associations)
+
+    # ---- fetch ----
+
+    @activity.defn(name="fetch_export", no_thread_cancel_exception=True)
+    def fetch(self, request: FetchInput) -> FetchResult:
+        """Download a task's objects to this node; safe to repeat, goes on where it stopped.
+
+        Objects that every destination has already are not downloaded again. What the platform refuses, and what is not
+        a DICOM part 10 file, counts as not downloaded. Raises ``StorageFull`` and ``PlatformUnreachable``.
+        """
+        task = self._store.task(request.task_id)
+        if task is None or not (task.open or request.again):
+            offer = task.offer if task else 0
+            return FetchResult(node_id=self._node_id, offer=offer, open=False, objects=0, downloaded=0, destinations=())
+        result = FetchResult(
+            node_id=self._node_id,
+            offer=task.offer,
+            retention_seconds=timedelta(hours=self._scu.export.retention_hours).total_seconds(),
+            objects=len(task.uris),
+            downloaded=0,
+            destinations=(),
+            pipeline_id=task.pipeline_id,
+            job_id=task.job_id,
+        )
+        try:
+            known = [destination.name for destination in self._destinations.destinations()]
+            destinations = export_rules.destinations(task.parameters, known)
+        except (export_rules.NoDestination, DestinationUnknown) as problem:
+            return result.model_copy(update={"problem": str(problem)})
+        return result.model_copy(
+            update={"destinations": destinations, "downloaded": self._download(task, request.agent, destinations)}
+        )
+
+    def _download(self, task: Task, agent: str, destinations: Sequence[str]) -> int:
+        """Get what is still to be sent somewhere; return how many objects need no (further) download."""
+        folder = self._folders.of(task.task_id)
+        folder.create(task.task_id, agent)
+        needless = frozenset.intersection(*(self._store.delivered(task.task_id, name) for name in destinations))
+        done = failed = 0
+
+        def progress() -> SendProgress:
+            return SendProgress(done=done, failed=failed, total=len(task.uris))
+
+        with heartbeats(progress):
+            for index, uri in enumerate(task.uris):
+                _leave_if_cancelled()
+                if index in needless or folder.object(index).exists():
+                    done += 1
+                    continue
+                self._space.check()
+                if self._download_one(task.payload_id, uri, folder.object(index)):
+                    done += 1
+                else:
+                    failed += 1
+        log.info("export_downloaded", task_id=task.task_id, count=done, failed=failed)
+        return done
+
+    def _download_one(self, payload_id: str, uri: str, target: Path) -> bool:
+        part = target.with_suffix(".part")
+        try:
+            self._downloads.download(payload_id, uri, part)
+            read_meta(part)
+        except (PlatformRefused, InvalidInstance) as error:
+            log.warning("export_object_unusable", payload_id=payload_id, kind=type(error).__name__)
+            part.unlink(missing_ok=True)
+            return False
+        part.rename(target)
+        return True
+
+    # ---- send ----
+
+    @activity.defn(name="send_export", no_thread_cancel_exception=True)
+    def send(self, request: SendInput) -> SendResult:
+        """Send a task's objects to one destination; safe to repeat.
+
+        Repeating sends only what has no confirmation in the journal; the one object whose response was on its way when
+        an attempt died may be sent twice. Raises ``DownloadsLost`` when this node does not have the objects.
+        """
+        objects = self._folders.of(request.task_id).objects()
+        ledger = _Ledger(request, self._folders.of(request.task_id), self._store)
+        todo = [index for index in objects if ledger.is_to_be_sent(index)]
+        peer = self._peer(request.destination)
+        if peer is None:
+            message = f"destination {request.destination} is no longer configured"
+            return SendResult(
+                destination=request.destination, sent=len(ledger.delivered), failed=len(todo), message=message
+            )
+
+        def progress() -> SendProgress:
+            return SendProgress(done=len(ledger.delivered), failed=len(ledger.failed), total=len(objects))
+
+        totals = SendTotals()
+        with heartbeats(progress), self._slot(), ledger.writer() as journal:
+            if todo:
+                totals = send(
+                    [objects[index] for index in todo],
+                    peer,
+                    send_settings(self._scu),
+                    lambda result: journal(todo[result.index], result),
+                    stop=activity.is_cancelled,
+                )
+        if totals.stopped:
+            raise CancelledError("sending was cancelled")
+        return SendResult(
+            destination=request.destination,
+            sent=len(ledger.delivered),
+            failed=len(ledger.failed),
+            message=ledger.message,
+        )
+
+    def _peer(self, name: str) -> Peer | None:
+        for destination in self._destinations.destinations():
+            if destination.name.casefold() == name.casefold():
+                return Peer(destination.ae_title, destination.host_ip, destination.port)
+        return None
+
+    @contextmanager
+    def _slot(self) -> Iterator[None]:
+        """One of the outbound associations that this process may have at once."""
+        while not self._associations.acquire(timeout=0.5):
+            _leave_if_cancelled()
+        try:
+            yield
+        finally:
+            self._associations.release()
+
+    # ---- decide, note, clean ----
+
+    @activity.defn(name="decide_export")
+    def decide(self, request: ExportDecisionInput) -> ExportDecision:
+        """Judge a task by the configured rules; safe to repeat. An activity, so that the verdict is recorded."""
+        task = self._store.task(request.task_id)
+        rules = export_rules.Rules(
+            failure_threshold=self._scu.export.failure_threshold,
+            maximum_retries=self._scu.export.maximum_retries,
+            retries=task.retries if task else 0,
+        )
+        return export_rules.decide(request.fetched, request.sent, rules)
+
+    @activity.defn(name="note_export")
+    def note(self, request: NoteExportInput) -> NoteResult:
+        """Write an export's state to the records; safe to repeat."""
+        self._store.note(request.task_id, request.state, request.message)
+        return NoteResult()
+
+    @activity.defn(name="clean_export")
+    def clean(self, request: CleanInput) -> CleanResult:
+        """Delete a task's objects and journal from this node; safe to repeat."""
+        return CleanResult(removed=self._folders.of(request.task_id).remove())
+
+    async def sweep(self, client: Client) -> int:
+        """Delete folders whose workflow is over, and return how many; called when a worker starts.
+
+        A node that was away when its exports ended, or started over elsewhere, has such folders.
+        """
+        removed = 0
+        for folder in self._folders.all():
+            whose = folder.whose
+            if whose is None or not await _runs(client, names.export(*whose)):
+                await asyncio.to_thread(folder.remove)
+                removed += 1
+        return removed
+
+
+async def _runs(client: Client, workflow_id: str) -> bool:
+    try:
+        description = await client.get_workflow_handle(workflow_id).describe()
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return False
+        raise
+    return description.status is WorkflowExecutionStatus.RUNNING
+
+
+class _Ledger:
+    """What one destination has confirmed of one task: in the journal at once, in the records soon after."""
+
+    def __init__(self, request: SendInput, folder: ExportFolder, store: ExportStore) -> None:
+        self._task_id = request.task_id
+        self._destination = request.destination
+        self._send = f"{request.offer}.{request.round}"
+        self._journal = folder.journal(request.destination)
+        self._store = store
+        self._unrecorded: list[Outcome] = []
+        self._recorded_at = time.monotonic()
+        self.delivered = set(store.delivered(request.task_id, request.destination))
+        self.failed: dict[int, Outcome] = {}
+        """Failures of this pass, by place."""
+        for outcome in self._journal.read():
+            self._take(outcome)
+            self._unrecorded.append(outcome)  # a killed worker may not have got so far
+
+    def is_to_be_sent(self, index: int) -> bool:
+        return index not in self.delivered and index not in self.failed
+
+    @property
+    def message(self) -> str:
+        totals = SendTotals()
+        for outcome in self.failed.values():
+            totals.reasons[outcome.reason or outcome.verdict.value] += 1
+        return totals.message
+
+    @contextmanager
+    def writer(self) -> Iterator[Callable[[int, ObjectResult], None]]:
+        try:
+            with self._journal.writer() as append:
+
+                def write(index: int, result: ObjectResult) -> None:
+                    outcome = Outcome.of(self._send, index, result)
+                    append(outcome)
+                    self._take(outcome)
+                    self._unrecorded.append(outcome)
+                    if time.monotonic() - self._recorded_at >= RECORD_EVERY:
+                        self._record()
+
+                yield write
+        finally:
+            self._record()
+
+    def _take(self, outcome: Outcome) -> None:
+        if outcome.delivered:
+            self.delivered.add(outcome.index)
+            self.failed.pop(outcome.index, None)
+        elif outcome.send == self._send and outcome.index not in self.delivered:
+            self.failed[outcome.index] = outcome
+
+    def _record(self) -> None:
+        if self._unrecorded:
+            self._store.save_results(self._task_id, self._destination, self._unrecorded)
+            self._unrecorded = []
+        self._recorded_at = time.monotonic()
+
+
+def _leave_if_cancelled() -> None:
+    if activity.is_cancelled():
+        raise CancelledError("cancelled")

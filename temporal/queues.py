@@ -1,0 +1,17 @@
+"""Names of the Temporal task queues.
+
+Importable inside workflows: strings and nothing else.
+"""
+
+from typing import Final
+
+SHARED: Final = "clara-dicom"
+"""Workflows, and activities that any worker may run."""
+
+PLATFORM: Final = "clara-platform"
+"""Jobs of the embedded Clara Platform."""
+
+
+def node(node_id: str) -> str:
+    """The queue of activities that must see the spool of one node."""
+    return f"{SHARED}-{node_id}"

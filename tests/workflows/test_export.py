@@ -1,0 +1,499 @@
+"""The ExportWorkflow on a real Temporal server, with real activities, records, and Storage SCPs."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from pynetdicom.events import Event
+from support import exports
+from support.dicom_objects import make_objects
+from support.dicom_peers import SUCCESS, ScriptedScp, free_port, pynetdicom_scp
+from support.exports import Site, worker
+from support.results_service import FakeResultsService
+from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
+
+from clara_dicom_adapter.clara.results import ResultTask
+from clara_dicom_adapter.dicom.part10 import read_meta
+from clara_dicom_adapter.dicom.sender import Peer
+from clara_dicom_adapter.temporal import attributes
+from clara_dicom_adapter.temporal.attributes import State
+from clara_dicom_adapter.workflows import names, policies
+from clara_dicom_adapter.workflows.export import ExportWorkflow
+from clara_dicom_adapter.workflows.models import (
+    DiscardInput,
+    ExportInput,
+    ExportResult,
+    ExportStatus,
+    Offered,
+    PollerInput,
+    RetryInput,
+)
+from clara_dicom_adapter.workflows.results_poller import ResultsPollerWorkflow
+
+AGENT = "ClaraSCU"
+Value = TypeVar("Value")
+Handle = WorkflowHandle[ExportWorkflow, ExportResult]
+
+
+@pytest.fixture
+def service() -> Iterator[FakeResultsService]:
+    with FakeResultsService() as running:
+        yield running
+
+
+@pytest.fixture
+def site(tmp_path: Path, temporal_server: str, service: FakeResultsService) -> Site:
+    node = uuid.uuid4().hex[:12]
+    return Site(tmp_path, temporal_server, service.url, node, queue=f"exports-{node}")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    return make_objects(tmp_path / "objects", 4)
+
+
+async def until(look: Callable[[], Awaitable[Value]], good: Callable[[Value], bool], seconds: float = 60) -> Value:
+    deadline = time.monotonic() + seconds
+    while not good(value := await look()):
+        assert time.monotonic() < deadline, value
+        await asyncio.sleep(0.05)
+    return value
+
+
+async def in_state(handle: Handle, state: State) -> ExportStatus:
+    return await until(lambda: handle.query(ExportWorkflow.status), lambda status: status.state == state)
+
+
+async def start(
+    site: Site, client: Client, service: FakeResultsService, uris: list[str], parameters: str, *, retries: int = 0
+) -> Handle:
+    """Do what the poll does with a new task, but on a queue of the test's own."""
+    task_id = str(uuid.uuid4())
+    service.add(task_id, uris, parameters, retries=retries)
+    return await offer(site, client, service, task_id)
+
+
+async def offer(site: Site, client: Client, service: FakeResultsService, task_id: str) -> Handle:
+    pending = service.pending[task_id]
+    task = ResultTask(
+        task_id=task_id,
+        job_id=pending["jobId"],
+        pipeline_id=pending["pipelineId"],
+        payload_id=pending["payloadId"],
+        parameters=pending["parameters"],
+        state="Pending",
+        agent=AGENT,
+        retries=pending["retries"],
+        uris=tuple(pending["uris"]),
+    )
+    records = site.records()
+    number = records.offer(AGENT, task, records.report_mark())
+    assert number is not None
+    return await client.start_workflow(
+        ExportWorkflow.run,
+        ExportInput(task_id=task_id, agent=AGENT),
+        id=names.export(AGENT, task_id),
+        task_queue=site.queue,
+        start_signal="offered",
+        start_signal_args=[Offered(offer=number)],
+    )
+
+
+def uids(paths: list[Path]) -> list[str]:
+    return [read_meta(path).sop_instance_uid for path in paths]
+
+
+async def test_a_task_is_exported_to_every_destination_and_reported(
+    site: Site, service: FakeResultsService, files: list[Path]
+) -> None:
+    client = await exports.connect(site.temporal)
+    with pynetdicom_scp(files) as (one, got_one), pynetdicom_scp(files) as (two, got_two):
+        site.set_destinations(PACS1=one, PACS2=two)
+        async with worker(site, client):
+            handle = await start(site, client, service, site.add_payload("p", files), '["pacs1", "PACS2"]')
+            result = await handle.result()
+            status = await handle.query(ExportWorkflow.status)
+    assert result.success
+    assert (result.sent, result.failed) == (8, 0)
+    assert got_one.order == got_two.order == uids(files)
+    assert [(outcome, later) for _, outcome, later in service.reports] == [("success", None)]
+    assert status.state == State.EXPORTED
+    assert status.reported
+    assert not list((site.root / site.node_id / "exports").iterdir())
+    description = await handle.describe()
+    assert description.typed_search_attributes.get(attributes.STATE) == State.EXPORTED
+    assert description.typed_search_attributes.get(attributes.DESTINATION) == ["PACS1", "PACS2"]
+    assert description.typed_search_attributes.get(attributes.JOB_ID) == ["a" * 32]
+    assert description.typed_search_attributes.get(attributes.INSTANCES) == 4
+
+
+async def test_history_holds_no_uids_no_names_of_files_and_stays_small(
+    site: Site, service: FakeResultsService, tmp_path: Path
+) -> None:
+    files = make_objects(tmp_path / "objects", 200)
+    client = await exports.connect(site.temporal)
+    with pynetdicom_scp(files) as (peer, _):
+        site.set_destinations(PACS=peer)
+        async with worker(site, client):
+            handle = await start(site, client, service, site.add_payload("p", files), '"PACS"')
+            await handle.result()
+    history = (await handle.fetch_history()).to_json()
+    assert len(history) < 30_000
+    assert files[0].name not in history
+    assert uids(files)[0] not in history
+
+
+async def test_what_failed_is_sent_again_when_the_service_offers_the_task_again(
+    site: Site, service: FakeResultsService, files: list[Path]
+) -> None:
+    """Three of four are refused at first: a failure with RetryLater, and only those three go out the next time."""
+    client = await exports.connect(site.temporal)
+    with pynetdicom_scp(files, answer=lambda _event, number: 0xA700 if 2 <= number <= 4 else 0x0000) as (peer, got):
+        site.set_destinations(PACS=peer)
+        async with worker(site, client):
+            handle = await start(site, client, service, site.add_payload("p", files), '"PACS"')
+            first = await handle.result()
+            task_id = first.task_id
+            again = await offer(site, client, service, task_id)
+            second = await again.result()
+    assert not first.success
+    assert "3 of 4 not stored (3 x status A700)" in first.message
+    assert second.success
+    assert Counter(got.order) == Counter(uids(files) + uids(files)[1:])
+    assert service.reports == [(task_id, "failure", True), (task_id, "success", None)]
+
+
+async def test_exactly_half_failed_is_a_success(site: Site, service: FakeResultsService, files: list[Path]) -> None:
+    client = await exports.connect(site.temporal)
+    with pynetdicom_scp(files, answer=lambda _event, number: 0xA700 if number > 2 else 0x0000) as (peer, _):
+        site.set_destinations(PACS=peer)
+        async with worker(site, client):
+            handle = await start(site, client, service, site.add_payload("p", files), '"PACS"')
+            result = await handle.result()
+    assert (result.success, result.sent, result.failed) == (True, 2, 2)
+
+
+async def test_a_final_failure_waits_for_a_person_and_retry_sends_what_failed(
+    site: Site, service: FakeResultsService, files: list[Path]
+) -> None:
+    client = await exports.connect(site.temporal)
+    site.set_destinations(PACS=Peer("PACS", "127.0.0.1", free_port()))
+    async with worker(site, client):
+        handle = await start(site, client, service, site.add_payload("p", files), '"PACS"', retries=3)
+        status = await in_state(handle, State.NEEDS_ATTENTION)
+        assert status.reported
+        assert [(outcome, later) for _, outcome, later in service.reports] == [("failure", False)]
+        assert list((site.root / site.node_id / "exports").iterdir())
+        with pytest.raises(WorkflowUpdateFailedError):
+            await handle.execute_update(ExportWorkflow.retry, RetryInput(item="ELSEWHERE"))
+        with pynetdicom_scp(files) as (peer, got):
+            site.set_destinations(PACS=peer)
+            answer = await handle.execute_update(ExportWorkflow.retry, RetryInput())
+            result = await handle.result()
+            status = await handle.query(ExportWorkflow.status)
+    assert answer.changed == 4
+    assert "nothing more is told" in answer.message
+    assert result.success
+    assert got.order == uids(files)
+    assert len(service.reports) == 1
+    assert status.state == State.EXPORTED
+    assert "the Results Service knows it as failed" in status.notes[-1]
+    assert not list((site.root / site.node_id / "exports").iterdir())
+
+
+async def test_an_unknown_destination_is_named_and_can_be_added(
+    site: Site, service: FakeResultsService, files: list[Path]
+) -> None:
+    client = await exports.connect(site.temporal)
+    with pynetdicom_scp(files) as (peer, got):
+        site.set_destinations(PACS=peer)
+        async with worker(site, client):
+            handle = await start(site, client, service, site.add_payload("p", files), '"ARCHIVE"')
+            status = await in_state(handle, State.NEEDS_ATTENTION)
+            assert "'ARCHIVE'" in status.message
+            assert "PACS" in status.message
+            assert [(outcome, later) for _, outcome, later in service.reports] == [("failure", False)]
+            site.set_destinations(PACS=peer, Archive=peer)
+            await handle.execute_update(ExportWorkflow.retry, RetryInput())
+            assert (await handle.result()).success
+    assert got.order == uids(files)
+
+
+async def test_a_parked_export_can_be_discarded(site: Site, service: FakeResultsService, files: list[Path]) -> None:
+    client = await exports.connect(site.temporal)
+    site.set_destinations(PACS=Peer("PACS", "127.0.0.1", free_port()))
+    async with worker(site, client):
+        handle = await start(site, client, service, site.add_payload("p", files), '"PACS"', retries=3)
+        await in_state(handle, State.NEEDS_ATTENTION)
+        await handle.execute_update(ExportWorkflow.discard, DiscardInput(reason="study was sent by hand"))
+        assert not (await handle.result()).success
+        status = await handle.query(ExportWorkflow.status)
+    assert status.state == State.DISCARDED
+    assert "study was sent by hand" in status.notes[-1]
+    assert not list((site.root / site.node_id / "exports").iterdir())
+
+
+async def test_nobody_answers_and_the_objects_are_removed(
+    site: Site, service: FakeResultsService, files: list[Path]
+) -> None:
+    site = replace(site, scu={"export": {"retentionHours": 0.0001}})
+    client = await exports.connect(site.temporal)
+    site.set_destinations(PACS=Peer("PACS", "127.0.0.1", free_port()))
+    async with worker(site, client):
+        handle = await start(site, client, service, site.add_payload("p", files), '"PACS"', retries=3)
+        assert not (await handle.result()).success
+        status = await handle.query(ExportWorkflow.status)
+    assert status.state == State.EXPORT_FAILED
+    assert "objects were removed" in status.notes[-1]
+    assert not list((site.root / site.node_id / "exports").iterdir())
+
+
+async def test_a_parked_task_that_is_offered_anew_starts_over(
+    site: Site, service: FakeResultsService, files: list[Path]
+) -> None:
+    client = await exports.connect(site.temporal)
+    site.set_destinations(PACS=Peer("PACS", "127.0.0.1", free_port()))
+    async with worker(site, client):
+        handle = await start(site, client, service, site.add_payload("p", files), '"PACS"', retries=3)
+        await in_state(handle, State.NEEDS_ATTENTION)
+        task_id = service.reports[0][0]
+        with pynetdicom_scp(files) as (peer, _):
+            site.set_destinations(PACS=peer)
+            service.add(task_id, [f"out/{file.name}" for file in files], '"PACS"')
+            await offer(site, client, service, task_id)
+            assert (await handle.result()).success
+    assert service.reports[1:] == [(task_id, "success", None)]
+
+
+async def test_a_report_is_repeated_until_it_is_taken(
+    site: Site, service: FakeResultsService, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retry = replace(policies.REPORT["retry_policy"], initial_interval=timedelta(milliseconds=50))  # type: ignore[type-var]
+    monkeypatch.setitem(policies.REPORT, "retry_policy", retry)
+    client = await exports.connect(site.temporal)
+    with pynetdicom_scp(files) as (peer, got):
+        site.set_destinations(PACS=peer)
+        async with worker(site, client, sandboxed=False):
+            service.down = True
+            handle = await start(site, client, service, site.add_payload("p", files), '"PACS"')
+
+            async def attempts() -> int:
+                return max(
+                    (each.attempt for each in (await handle.describe()).raw_description.pending_activities), default=0
+                )
+
+            await until(attempts, lambda number: number >= 3)
+            assert len(got.order) == 4
+            service.down = False
+            assert (await handle.result()).success
+    assert len(service.reports) == 1
+
+
+async def test_a_task_the_service_has_forgotten_is_done(
+    site: Site, service: FakeResultsService, files: list[Path]
+) -> None:
+    client = await exports.connect(site.temporal)
+    with pynetdicom_scp(files) as (peer, _):
+        site.set_destinations(PACS=peer)
+        async with worker(site, client):
+            uris = site.add_payload("p", files)
+            task_id = str(uuid.uuid4())
+            service.add(task_id, uris, '"PACS"')
+            service.forgotten.add(task_id)
+            handle = await offer(site, client, service, task_id)
+            assert (await handle.result()).success
+            status = await handle.query(ExportWorkflow.status)
+    assert "404" in status.notes[-1]
+    assert site.records().in_flight(AGENT) == 0
+
+
+async def test_downloads_wait_for_space_and_for_the_platform(
+    site: Site, service: FakeResultsService, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = replace(policies.FETCH["retry_policy"], initial_interval=timedelta(milliseconds=20), maximum_attempts=2)  # type: ignore[type-var]
+    monkeypatch.setitem(policies.FETCH, "retry_policy", quick)
+    monkeypatch.setattr(policies, "FETCH_PAUSE", timedelta(milliseconds=100))
+    client = await exports.connect(site.temporal)
+    (site.root / "platform-down").touch()
+    with pynetdicom_scp(files) as (peer, _):
+        site.set_destinations(PACS=peer)
+        async with worker(site, client, sandboxed=False):
+            handle = await start(site, client, service, site.add_payload("p", files), '"PACS"')
+            await in_state(handle, State.WAITING_FOR_PLATFORM)
+            (site.root / "disk-full").touch()
+            (site.root / "platform-down").unlink()
+            look = lambda: handle.query(ExportWorkflow.status)  # noqa: E731
+            await until(look, lambda status: "must stay free" in status.message)
+            (site.root / "disk-full").unlink()
+            assert (await handle.result()).success
+
+
+async def test_another_node_starts_over_when_the_one_with_the_download_is_gone(
+    site: Site, service: FakeResultsService, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(policies.SEND, "schedule_to_start_timeout", timedelta(seconds=0.3))
+    monkeypatch.setattr(policies, "NODE_PATIENCE", timedelta(seconds=0.3))
+    monkeypatch.setitem(policies.CLEAN, "schedule_to_start_timeout", timedelta(seconds=0.3))
+    client = await exports.connect(site.temporal)
+    other = replace(site, node_id=f"{site.node_id}-b")
+    fetched = threading.Event()
+    hold = threading.Event()
+    with pynetdicom_scp(files) as (peer, got):
+        site.set_destinations(PACS=peer)
+
+        class LostAfterFetch(exports.FolderPlatform):
+            def download(self, payload_id: str, name: str, target: Path) -> int:
+                size = super().download(payload_id, name, target)
+                if name.endswith(files[-1].name):
+                    fetched.set()
+                    hold.wait(20)
+                return size
+
+        with monkeypatch.context() as patch:
+            patch.setattr(exports, "FolderPlatform", LostAfterFetch)
+            async with worker(site, client, node_queue=False, sandboxed=False):
+                handle = await start(site, client, service, site.add_payload("p", files), '"PACS"')
+                await asyncio.to_thread(fetched.wait, 20)
+                hold.set()
+                await until(lambda: handle.query(ExportWorkflow.status), lambda status: status.downloaded == 4)
+        async with worker(other, client, sandboxed=False):
+            result = await handle.result()
+            status = await handle.query(ExportWorkflow.status)
+    assert result.success
+    assert status.node_id == other.node_id
+    assert f"node {site.node_id} went away" in status.notes[0]
+    assert got.order == uids(files)
+
+
+async def test_kill_9_in_the_middle_sends_only_the_unconfirmed_again(
+    tmp_path: Path, temporal_server: str, service: FakeResultsService
+) -> None:
+    """A worker process is killed and another one goes on: with the poll, and with one object twice at most."""
+    site = Site(tmp_path, temporal_server, service.url, uuid.uuid4().hex[:12])
+    files = make_objects(tmp_path / "objects", 30)
+    client = await exports.connect(temporal_server)
+    reached, released = threading.Event(), threading.Event()
+
+    def slow_twelfth(_event: Event, number: int) -> int:
+        if number == 12:
+            reached.set()
+            released.wait(60)
+        return 0x0000
+
+    poller = await client.start_workflow(
+        ResultsPollerWorkflow.run,
+        PollerInput(agent=AGENT),
+        id=f"poller-{uuid.uuid4()}",
+        task_queue="clara-dicom",
+    )
+    command = [sys.executable, "-m", "support.exports", site.json()]
+    environment = {**os.environ, "PYTHONPATH": str(Path(exports.__file__).parents[1])}
+    with pynetdicom_scp(files, answer=slow_twelfth) as (peer, got):
+        site.set_destinations(PACS=peer)
+        task_id = str(uuid.uuid4())
+        service.add(task_id, site.add_payload("p", files), '"PACS"')
+        first = subprocess.Popen(command, env=environment)
+        second = None
+        try:
+            assert await asyncio.to_thread(reached.wait, 60)
+            first.send_signal(signal.SIGKILL)
+            first.wait(10)
+            released.set()
+            second = subprocess.Popen(command, env=environment)
+            handle = client.get_workflow_handle(names.export(AGENT, task_id), result_type=ExportResult)
+            result = await handle.result()
+            # the poll was taken over as well
+            other_task = str(uuid.uuid4())
+            service.add(other_task, [], '"PACS"')
+
+            async def reported() -> list[Any]:
+                return [each for each in service.reports if each[0] == other_task]
+
+            await until(reported, bool)
+        finally:
+            await poller.terminate()
+            for process in filter(None, (first, second)):
+                process.kill()
+                process.wait(10)
+    assert result.success
+    counts = Counter(got.order)
+    assert set(counts) == set(uids(files))
+    assert [uid for uid, count in counts.items() if count > 1] in ([], [uids(files)[11]])
+    assert counts[uids(files)[11]] <= 2
+    assert [each for each in service.reports if each[0] == task_id] == [(task_id, "success", None)]
+
+
+async def test_a_task_being_worked_on_is_not_started_twice(
+    site: Site, service: FakeResultsService, files: list[Path]
+) -> None:
+    """The service goes on saying "pending" until the report; the poll knows better."""
+    client = await exports.connect(site.temporal)
+    site = replace(site, queue="clara-dicom")
+    release = threading.Event()
+
+    def wait(_scp: ScriptedScp, _number: int) -> bytes:
+        release.wait(30)
+        return SUCCESS
+
+    with ScriptedScp(wait) as scp:
+        site.set_destinations(PACS=scp.peer)
+        task_id = str(uuid.uuid4())
+        service.add(task_id, site.add_payload("p", files), '"PACS"')
+        async with worker(site, client):
+            poller = await client.start_workflow(
+                ResultsPollerWorkflow.run, PollerInput(agent=AGENT), id=f"poller-{uuid.uuid4()}", task_queue=site.queue
+            )
+            try:
+
+                async def looks() -> int:
+                    return len(service.sizes)
+
+                await until(looks, lambda number: number > 10)
+                release.set()
+                handle = client.get_workflow_handle(names.export(AGENT, task_id), result_type=ExportResult)
+                assert (await handle.result()).success
+                seen = len(service.sizes)
+                await until(looks, lambda number: number > seen + 5)
+            finally:
+                await poller.terminate()
+        runs = [run async for run in client.list_workflows(f"WorkflowId = '{handle.id}'")]
+    assert service.sizes[0] == 10
+    assert max(service.sizes) == 11  # ten more than what is in flight
+    assert len(runs) == 1
+    assert len(scp.instances) == len(files)
+    assert len(service.reports) == 1
+
+
+async def test_a_task_that_was_reported_or_is_unknown_ends_quietly(
+    site: Site, service: FakeResultsService, files: list[Path]
+) -> None:
+    client = await exports.connect(site.temporal)
+    site.set_destinations(PACS=Peer("PACS", "127.0.0.1", free_port()))
+    async with worker(site, client):
+        for known in (True, False):
+            task_id = str(uuid.uuid4())
+            if known:
+                service.add(task_id, [], '"PACS"')
+                await (await offer(site, client, service, task_id)).result()
+            handle = await client.start_workflow(
+                ExportWorkflow.run,
+                ExportInput(task_id=task_id, agent=AGENT),
+                id=names.export(AGENT, task_id),
+                task_queue=site.queue,
+                start_signal="offered",
+                start_signal_args=[Offered(offer=1)],
+            )
+            assert (await asyncio.wait_for(handle.result(), 20)).sent == 0
+    assert len(service.reports) == 1

@@ -1,0 +1,174 @@
+"""Composition root of the worker: settings, clients, activities, Temporal workers; ``python worker.py`` runs it."""
+
+import asyncio
+import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+from sqlalchemy import Engine
+from temporalio.client import Client
+from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.worker import Worker
+
+from clara_dicom_adapter.activities.export import ExportActivities
+from clara_dicom_adapter.activities.interceptor import ErrorInterceptor
+from clara_dicom_adapter.activities.reception import ReceptionActivities
+from clara_dicom_adapter.activities.results import ResultsActivities
+from clara_dicom_adapter.activities.submission import SubmissionActivities
+from clara_dicom_adapter.clara.platform import PlatformClient
+from clara_dicom_adapter.clara.results import ResultsServiceClient
+from clara_dicom_adapter.configuration.settings import Settings
+from clara_dicom_adapter.configuration.store import ConfigurationStore
+from clara_dicom_adapter.records.exports import ExportRecords
+from clara_dicom_adapter.records.held import HeldGroups
+from clara_dicom_adapter.records.receptions import ReceptionRecords
+from clara_dicom_adapter.records.submissions import SubmissionRecords
+from clara_dicom_adapter.spool import Spool
+from clara_dicom_adapter.spool.space import StorageSpace
+from clara_dicom_adapter.temporal import queues
+from clara_dicom_adapter.workflows import names, sandbox
+from clara_dicom_adapter.workflows.export import ExportWorkflow
+from clara_dicom_adapter.workflows.models import PollerInput
+from clara_dicom_adapter.workflows.receive import ReceiveWorkflow
+from clara_dicom_adapter.workflows.results_poller import ResultsPollerWorkflow
+from clara_dicom_adapter.workflows.submission import SubmissionWorkflow
+
+log = structlog.get_logger("clara_dicom_adapter.worker")
+
+SHARED_ACTIVITIES = 48
+"""Threads for transactions and short calls, and for as many downloads as a look at the Results Service may bring."""
+NODE_ACTIVITIES = 16
+"""Threads for uploads and exports, which must not keep the short ones waiting."""
+WORKFLOW_TASKS = 8
+"""At once. The clock of a task runs from when it is taken, so more of them are not done sooner: they time out."""
+
+
+@dataclass(frozen=True)
+class WorkerParts:
+    """What a worker is made of."""
+
+    settings: Settings
+    temporary: Path
+    spool: Spool
+    engine: Engine
+    client: Client
+    platform: PlatformClient
+    results: ResultsServiceClient
+
+
+def build(
+    parts: WorkerParts, export: ExportActivities, threads: ThreadPoolExecutor, node_threads: ThreadPoolExecutor
+) -> list[Worker]:
+    """The worker of the shared queue and those of the nodes whose instances are here."""
+    reception = ReceptionActivities(parts.spool, ReceptionRecords(parts.engine), HeldGroups(parts.engine))
+    submission = SubmissionActivities(
+        parts.spool, SubmissionRecords(parts.engine), parts.platform, parts.settings.services.platform
+    )
+    results = ResultsActivities(
+        parts.client, parts.results, ExportRecords(parts.engine), parts.settings.dicom.scu.export.poll_frequency_ms
+    )
+    on_spool: list[Callable[..., Any]] = [
+        reception.claim,
+        reception.outstanding,
+        reception.merge_held,
+        reception.take_over,
+        reception.hold,
+        reception.transfer,
+        reception.release,
+        reception.restore,
+        submission.add_metadata,
+    ]
+    anywhere: list[Callable[..., Any]] = [
+        reception.end_hold,
+        reception.note,
+        submission.plan,
+        submission.create_job,
+        submission.start_job,
+        submission.wait_for_platform,
+        submission.note,
+        export.decide,
+        export.note,
+        results.report,
+    ]
+    shared = Worker(
+        parts.client,
+        task_queue=queues.SHARED,
+        workflows=[ReceiveWorkflow, SubmissionWorkflow, ExportWorkflow, ResultsPollerWorkflow],
+        activities=[*on_spool, *anywhere, export.fetch, results.poll],
+        activity_executor=threads,
+        workflow_runner=sandbox.runner(),
+        max_concurrent_workflow_tasks=WORKFLOW_TASKS,
+        interceptors=[ErrorInterceptor()],
+    )
+    nodes = [
+        Worker(
+            parts.client,
+            task_queue=queues.node(node_id),
+            activities=[*on_spool, submission.upload, export.send, export.clean],
+            activity_executor=node_threads,
+            max_concurrent_activities=NODE_ACTIVITIES,
+            interceptors=[ErrorInterceptor()],
+        )
+        for node_id in parts.spool.node_ids  # an adopted spool brings its queue along
+    ]
+    return [shared, *nodes]
+
+
+def export_activities(parts: WorkerParts) -> ExportActivities:
+    """What downloads and sends on this node."""
+    return ExportActivities(
+        store=ExportRecords(parts.engine),
+        destinations=ConfigurationStore(parts.engine),
+        downloads=parts.platform,
+        space=StorageSpace(parts.temporary, parts.settings.storage),
+        scu=parts.settings.dicom.scu,
+        temporary=parts.temporary,
+        node_id=parts.spool.node_id,
+    )
+
+
+async def run(parts: WorkerParts, ready: Callable[[], None]) -> None:
+    """Work until SIGTERM or SIGINT, then finish what is at hand.
+
+    Args:
+        ready: Called once the workers poll.
+    """
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    with (
+        ThreadPoolExecutor(SHARED_ACTIVITIES, thread_name_prefix="shared") as shared,
+        ThreadPoolExecutor(NODE_ACTIVITIES, thread_name_prefix="node") as node,
+    ):
+        async with AsyncExitStack() as workers:
+            export = export_activities(parts)
+            for worker in build(parts, export, shared, node):
+                await workers.enter_async_context(worker)
+            await _start_poller(parts)
+            await export.sweep(parts.client)
+            log.info("worker_ready", node_id=parts.spool.node_id)
+            ready()
+            await stop.wait()
+
+
+async def _start_poller(parts: WorkerParts) -> None:
+    """See to it that our agent's results poller exists; whoever comes first starts it."""
+    agent = parts.settings.dicom.scu.ae_title
+    await parts.client.start_workflow(
+        ResultsPollerWorkflow.run,
+        PollerInput(agent=agent),
+        id=names.results_poller(agent),
+        task_queue=queues.SHARED,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+    )
+
+
+if __name__ == "__main__":
+    from clara_dicom_adapter.cli.parts.worker_part import main
+
+    main()

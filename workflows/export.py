@@ -1,0 +1,326 @@
+"""From a task of the Results Service to objects at their destinations, and a report that is true.
+
+Download on any node, send from that node to every destination side by side, decide, report. What can fail for good is
+reported first and then waits for a person, with the objects kept for a while. If the node that holds the download goes
+away, the run starts over on another one; what a destination has confirmed is not sent again.
+"""
+
+import asyncio
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+from temporalio.exceptions import TimeoutError as ActivityTimeout
+
+with workflow.unsafe.imports_passed_through():
+    from clara_dicom_adapter.activities.export import ExportActivities
+    from clara_dicom_adapter.activities.results import ResultsActivities
+    from clara_dicom_adapter.temporal import queues
+    from clara_dicom_adapter.temporal.attributes import State
+    from clara_dicom_adapter.workflows import policies
+    from clara_dicom_adapter.workflows.models import (
+        Answer,
+        CleanInput,
+        DiscardInput,
+        ExportDecision,
+        ExportDecisionInput,
+        ExportInput,
+        ExportResult,
+        ExportStatus,
+        FetchInput,
+        FetchResult,
+        NoteExportInput,
+        Offered,
+        ReportInput,
+        RetryInput,
+        SendInput,
+        SendResult,
+    )
+
+from clara_dicom_adapter.workflows.nodes import node_is_away
+from clara_dicom_adapter.workflows.visible import show
+
+WAITED_FOR = ("PlatformUnreachable", "StorageFull")
+"""What a download waits for without end: no one has refused anything."""
+
+
+@workflow.defn
+class ExportWorkflow:
+    """See to it that one task's objects reach their destinations, and that the task is reported."""
+
+    @workflow.init
+    def __init__(self, export: ExportInput) -> None:
+        self._export = export
+        self._state = State.EXPORTING
+        self._fetched = FetchResult(node_id="", objects=0, downloaded=0, destinations=())
+        self._results: dict[str, SendResult] = {}
+        self._round = 0
+        self._newest_offer = 0
+        self._settled_offer = 0
+        """The newest offer of which this workflow has made the report, or found it made."""
+        self._reported = False
+        self._message = ""
+        self._notes: list[str] = []
+        self._waits_for_person = False
+        self._answer: RetryInput | DiscardInput | None = None
+
+    @workflow.run
+    async def run(self, export: ExportInput) -> ExportResult:
+        """Fetch, send, decide, report; then wait for a person if that was the task's last chance."""
+        self._show(State.EXPORTING)
+        await self._deliver()
+        # offer 0: the records do not know the task (any more), so no offer of it can be worked on
+        self._settled_offer = self._fetched.offer or self._newest_offer
+        success = False
+        if self._fetched.open:
+            decision = await self._decide()
+            await self._report(decision)
+            success = decision.success
+            if not success and not decision.retry_later:
+                success = await self._wait_for_person()
+            elif success:
+                self._show(State.EXPORTED)
+            else:
+                self._notes.append("reported for another attempt; the Results Service will offer the task again")
+                self._show(State.EXPORT_FAILED)
+            await self._note()
+            await self._clean()
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        if self._is_offered_anew():
+            workflow.continue_as_new(export)
+        sent = sum(result.sent for result in self._results.values())
+        failed = sum(self._fetched.objects - result.sent for result in self._results.values())
+        return ExportResult(task_id=export.task_id, success=success, sent=sent, failed=failed, message=self._message)
+
+    # ---- download and send ----
+
+    async def _deliver(self, *, again: bool = False, only: str | None = None) -> None:
+        """Download and send once, starting over as long as nodes go away with what they had downloaded."""
+        while True:
+            self._fetched = await self._fetch(again=again)
+            if not self._fetched.open or self._fetched.problem:
+                return
+            self._show(State.EXPORTING)
+            self._round += 1
+            wanted = [name for name in self._fetched.destinations if only in (None, name)]
+            results = await asyncio.gather(*(self._send(name) for name in wanted))
+            self._results.update({result.destination: result for result in results if result})
+            if all(results):
+                return
+            self._notes.append(f"node {self._fetched.node_id} went away with the downloaded objects; started over")
+            self._show(State.EXPORTING)
+
+    async def _fetch(self, *, again: bool) -> FetchResult:
+        request = FetchInput(task_id=self._export.task_id, agent=self._export.agent, again=again)
+        while True:
+            try:
+                fetched = await workflow.execute_activity_method(ExportActivities.fetch, request, **policies.FETCH)
+            except ActivityError as error:
+                if is_cancelled_exception(error):
+                    raise
+                cause = error.cause
+                kind = cause.type if isinstance(cause, ApplicationError) else None
+                self._message = cause.message if isinstance(cause, ApplicationError) else str(cause)
+                if kind not in WAITED_FOR and not isinstance(cause, ActivityTimeout):
+                    offer = max(1, self._newest_offer, self._fetched.offer)
+                    return self._fetched.model_copy(
+                        update={"open": True, "offer": offer, "problem": f"the download failed: {self._message}"}
+                    )
+                self._show(State.WAITING_FOR_PLATFORM if kind == "PlatformUnreachable" else State.EXPORTING)
+                await workflow.sleep(policies.FETCH_PAUSE)
+                if workflow.info().is_continue_as_new_suggested() and not again:
+                    workflow.continue_as_new(self._export)
+            else:
+                self._message = ""
+                return fetched
+
+    async def _send(self, destination: str) -> SendResult | None:
+        """Send to one destination from the node that has the objects; None when the node, or its download, is gone."""
+        request = SendInput(
+            task_id=self._export.task_id,
+            agent=self._export.agent,
+            destination=destination,
+            offer=self._fetched.offer,
+            round=self._round,
+        )
+        for patience in (policies.SEND.get("schedule_to_start_timeout"), policies.NODE_PATIENCE):
+            there = workflow.ActivityConfig(
+                **{
+                    **policies.SEND,
+                    "task_queue": queues.node(self._fetched.node_id),
+                    "schedule_to_start_timeout": patience,
+                }
+            )
+            try:
+                result = await workflow.execute_activity_method(ExportActivities.send, request, **there)
+            except ActivityError as error:
+                cause = error.cause
+                if is_cancelled_exception(error):
+                    raise
+                if node_is_away(error):
+                    self._show(State.WAITING_FOR_NODE)
+                elif isinstance(cause, ApplicationError) and cause.type == "DownloadsLost":
+                    return None
+                else:
+                    message = f"sending failed: {cause.message if isinstance(cause, ApplicationError) else cause}"
+                    return SendResult(destination=destination, sent=0, failed=self._fetched.downloaded, message=message)
+            else:
+                self._show(State.EXPORTING)
+                return result
+        return None
+
+    # ---- decide and report ----
+
+    async def _decide(self) -> ExportDecision:
+        decision = await workflow.execute_local_activity_method(
+            ExportActivities.decide,
+            ExportDecisionInput(
+                task_id=self._export.task_id, fetched=self._fetched, sent=tuple(self._results.values())
+            ),
+            **policies.LOCAL,
+        )
+        self._message = decision.message
+        return decision
+
+    async def _report(self, decision: ExportDecision) -> None:
+        answer = await workflow.execute_activity_method(
+            ResultsActivities.report,
+            ReportInput(
+                task_id=self._export.task_id,
+                agent=self._export.agent,
+                success=decision.success,
+                retry_later=decision.retry_later,
+                message=decision.message,
+                offer=self._fetched.offer,
+            ),
+            **policies.REPORT,
+        )
+        self._reported = True
+        if not answer.accepted:
+            self._notes.append(f"the Results Service refused the report: {answer.message}")
+
+    # ---- a person decides ----
+
+    async def _wait_for_person(self) -> bool:
+        """Keep the objects until someone answers, the time is up, or the task is offered anew; True when exported."""
+        while True:
+            self._show(State.NEEDS_ATTENTION)
+            await self._note()
+            self._answer = None
+            self._waits_for_person = True
+            kept = timedelta(seconds=self._fetched.retention_seconds)
+            try:
+                await workflow.wait_condition(lambda: self._answer is not None or self._is_offered_anew(), timeout=kept)
+            except TimeoutError:
+                self._notes.append(f"nobody answered for {kept.total_seconds() / 3600:g} h; the objects were removed")
+                self._show(State.EXPORT_FAILED)
+                return False
+            finally:
+                self._waits_for_person = False
+            if self._answer is None:
+                self._notes.append("the Results Service offers the task again")
+                self._show(State.EXPORT_FAILED)
+                return False
+            if isinstance(self._answer, DiscardInput):
+                self._notes.append(f"discarded: {self._answer.reason or 'no reason given'}")
+                self._show(State.DISCARDED)
+                return False
+            self._show(State.EXPORTING)
+            await self._deliver(again=True, only=self._answer.item)
+            decision = await self._decide()
+            if decision.success:
+                self._notes.append("sent after its failure had been reported; the Results Service knows it as failed")
+                self._show(State.EXPORTED)
+                return True
+
+    @workflow.update
+    def retry(self, request: RetryInput) -> Answer:
+        """Send again what failed, to all destinations or to the one named."""
+        self._answer = request
+        failed = sum(
+            self._fetched.objects - result.sent
+            for result in self._results.values()
+            if request.item in (None, result.destination)
+        )
+        return Answer(
+            changed=failed or self._fetched.objects,
+            message="what failed is sent again; the task is closed at the Results Service, nothing more is told to it",
+        )
+
+    @retry.validator
+    def _may_retry(self, request: RetryInput) -> None:
+        self._must_wait()
+        if request.item not in (None, *self._fetched.destinations):
+            known = ", ".join(self._fetched.destinations) or "none"
+            raise ApplicationError(f"this export has no destination {request.item}; it has: {known}")
+
+    @workflow.update
+    def discard(self, request: DiscardInput) -> Answer:
+        """Give the export up and remove its objects."""
+        self._answer = request
+        return Answer(changed=1, message="the export was given up; its objects are removed")
+
+    @discard.validator
+    def _may_discard(self, request: DiscardInput) -> None:
+        self._must_wait()
+        if request.item is not None:
+            raise ApplicationError("an export is discarded as a whole")
+
+    def _must_wait(self) -> None:
+        if not self._waits_for_person or self._answer is not None:
+            raise ApplicationError(f"this export does not wait for a person; it is {self._state.value}")
+
+    def _is_offered_anew(self) -> bool:
+        return self._newest_offer > self._settled_offer
+
+    @workflow.signal
+    def offered(self, offer: Offered) -> None:
+        """The Results Service offers the task; only an offer newer than the one worked on means anything."""
+        self._newest_offer = max(self._newest_offer, offer.offer)
+
+    # ---- what an operator sees, and the end ----
+
+    @workflow.query
+    def status(self) -> ExportStatus:
+        return ExportStatus(
+            state=self._state.value,
+            node_id=self._fetched.node_id,
+            objects=self._fetched.objects,
+            downloaded=self._fetched.downloaded,
+            destinations=tuple(self._results.values()),
+            reported=self._reported,
+            message=self._message,
+            notes=tuple(self._notes),
+        )
+
+    def _show(self, state: State) -> None:
+        self._state = state
+        show(
+            state,
+            instances=self._fetched.objects,
+            pipelines=[self._fetched.pipeline_id] if self._fetched.pipeline_id else [],
+            job_ids=[self._fetched.job_id] if self._fetched.job_id else [],
+            destinations=self._fetched.destinations,
+            node_id=self._fetched.node_id,
+        )
+
+    async def _note(self) -> None:
+        message = "; ".join(filter(None, (self._message, *self._notes)))
+        await workflow.execute_local_activity_method(
+            ExportActivities.note,
+            NoteExportInput(task_id=self._export.task_id, state=self._state.value, message=message),
+            **policies.LOCAL,
+        )
+
+    async def _clean(self) -> None:
+        if not self._fetched.node_id:
+            return
+        config = workflow.ActivityConfig(**{**policies.CLEAN, "task_queue": queues.node(self._fetched.node_id)})
+        try:
+            await workflow.execute_activity_method(
+                ExportActivities.clean, CleanInput(task_id=self._export.task_id), **config
+            )
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
+            self._notes.append(f"node {self._fetched.node_id} is away; what it keeps is removed when it comes back")
