@@ -1,0 +1,1 @@
+"""Generated stubs of clara_platform.proto; made by `make stubs`, never edited."""
