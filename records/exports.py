@@ -1,0 +1,259 @@
+"""What the Results Service has offered for export, what each destination has got, and what was reported."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sqlalchemy import Connection, Engine, func, select, update
+
+from clara_dicom_adapter.configuration.tables import CounterRow, reading
+from clara_dicom_adapter.records.tables import ExportObjectRow, ExportRow
+from clara_dicom_adapter.records.upsert import Clock, bounded, event, now, upsert
+
+_REPORTS = "reports"
+OFFERED = "Offered"
+REPORTED = "Reported"
+
+
+class OfferedTask(Protocol):
+    """A pending task, as the Results Service client read it."""
+
+    @property
+    def task_id(self) -> str: ...
+    @property
+    def job_id(self) -> str: ...
+    @property
+    def pipeline_id(self) -> str: ...
+    @property
+    def payload_id(self) -> str: ...
+    @property
+    def parameters(self) -> str: ...
+    @property
+    def retries(self) -> int: ...
+    @property
+    def uris(self) -> Sequence[str]: ...
+
+
+class Outcome(Protocol):
+    """The result of one object for one destination."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def verdict(self) -> str: ...
+    @property
+    def status(self) -> int | None: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def delivered(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class ExportTask:
+    """A task as it is stored.
+
+    Attributes:
+        offer: Counts how often the Results Service has offered it.
+        open: Whether the report of that offer is outstanding.
+    """
+
+    task_id: str
+    agent: str
+    offer: int
+    open: bool
+    job_id: str
+    pipeline_id: str
+    payload_id: str
+    parameters: str
+    retries: int
+    uris: tuple[str, ...]
+
+
+class ExportRecords:
+    """Written by the poller and by activities of the ExportWorkflow; every call may be repeated."""
+
+    def __init__(self, engine: Engine, clock: Clock = now) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    # ---- offers ----
+
+    def report_mark(self) -> int:
+        """Grows with every confirmed report."""
+        with reading(self._engine) as connection:
+            return connection.scalar(select(CounterRow.value).where(CounterRow.name == _REPORTS)) or 0
+
+    def offer(self, agent: str, task: OfferedTask, mark: int) -> int | None:
+        """Store a pending task and return the number of its open offer, begun now or before.
+
+        None: its last report was confirmed after ``mark``, so that the answer it stands in proves nothing.
+        """
+        at = self._clock()
+        with self._engine.begin() as connection:
+            known = connection.execute(
+                select(ExportRow.offer, ExportRow.open, ExportRow.report_mark)
+                .where(ExportRow.task_id == task.task_id)
+                .with_for_update()
+            ).first()
+            if known is not None and known.open:
+                return int(known.offer)
+            if known is not None and known.report_mark > mark:
+                return None
+            if known is None:
+                upsert(connection, ExportRow, [_new_row(agent, task) | {"offered_at": at, "changed_at": at}])
+            else:
+                connection.execute(
+                    update(ExportRow)
+                    .where(ExportRow.task_id == task.task_id, ExportRow.open.is_(False))
+                    .values(
+                        _told(task) | {"offer": ExportRow.offer + 1, "open": True, "state": OFFERED, "changed_at": at}
+                    )
+                )
+            number = connection.scalars(select(ExportRow.offer).where(ExportRow.task_id == task.task_id)).one()
+            event(connection, at, kind="export", subject=task.task_id, what=OFFERED, text=f"offer {number}")
+            return number
+
+    def in_flight(self, agent: str) -> int:
+        """How many tasks of an agent have a report outstanding."""
+        with reading(self._engine) as connection:
+            statement = select(func.count()).where(ExportRow.agent == agent, ExportRow.open.is_(True))
+            return connection.scalars(statement).one()
+
+    def is_open(self, task_id: str, offer: int) -> bool:
+        """Whether the report of this very offer is outstanding."""
+        task = self.task(task_id)
+        return task is not None and task.open and task.offer == offer
+
+    def reported(
+        self, task_id: str, offer: int, *, success: bool, retry_later: bool, accepted: bool, message: str
+    ) -> None:
+        """The Results Service has answered the report of an offer; only the first answer counts."""
+        at = self._clock()
+        with self._engine.begin() as connection:
+            mark = _next_mark(connection)
+            closed = connection.execute(
+                update(ExportRow)
+                .where(ExportRow.task_id == task_id, ExportRow.offer == offer, ExportRow.open.is_(True))
+                .values(
+                    open=False,
+                    report_mark=mark,
+                    success=success,
+                    retry_later=retry_later,
+                    accepted=accepted,
+                    message=bounded(message),
+                    reported_at=at,
+                    changed_at=at,
+                )
+            )
+            if closed.rowcount:
+                outcome = "success" if success else "failure, to be offered again" if retry_later else "failure"
+                text = outcome if accepted else f"{outcome}; refused by the Results Service"
+                event(connection, at, kind="export", subject=task_id, what=REPORTED, text=text)
+
+    # ---- the task and its objects ----
+
+    def task(self, task_id: str) -> ExportTask | None:
+        """A stored task, with all its uris."""
+        with reading(self._engine) as connection:
+            row = connection.execute(select(ExportRow.__table__).where(ExportRow.task_id == task_id)).first()
+        if row is None:
+            return None
+        return ExportTask(
+            task_id=row.task_id,
+            agent=row.agent,
+            offer=row.offer,
+            open=row.open,
+            job_id=row.job_id,
+            pipeline_id=row.pipeline_id,
+            payload_id=row.payload_id,
+            parameters=row.parameters,
+            retries=row.retries,
+            uris=tuple(row.uris),
+        )
+
+    def delivered(self, task_id: str, destination: str) -> frozenset[int]:
+        """Places in the task's list of what a destination has confirmed."""
+        statement = select(ExportObjectRow.number).where(
+            ExportObjectRow.task_id == task_id,
+            ExportObjectRow.destination == destination,
+            ExportObjectRow.delivered.is_(True),
+        )
+        with reading(self._engine) as connection:
+            return frozenset(connection.scalars(statement))
+
+    def save_results(self, task_id: str, destination: str, results: Sequence[Outcome]) -> None:
+        """Results in the order they came; what was delivered once stays delivered."""
+        at = self._clock()
+        newest: dict[int, Outcome] = {}
+        for result in results:
+            before = newest.get(result.index)
+            if before is None or result.delivered or not before.delivered:
+                newest[result.index] = result
+        rows: list[dict[str, Any]] = [
+            {
+                "task_id": task_id,
+                "destination": destination,
+                "number": result.index,
+                "delivered": result.delivered,
+                "verdict": str(result.verdict),
+                "status": result.status,
+                "reason": bounded(result.reason),
+                "at": at,
+            }
+            for result in newest.values()
+        ]
+        with self._engine.begin() as connection:
+            done = set(
+                connection.scalars(
+                    select(ExportObjectRow.number).where(
+                        ExportObjectRow.task_id == task_id,
+                        ExportObjectRow.destination == destination,
+                        ExportObjectRow.delivered.is_(True),
+                    )
+                )
+            )
+            todo = [row for row in rows if row["number"] not in done]
+            upsert(connection, ExportObjectRow, todo, ("delivered", "verdict", "status", "reason", "at"))
+
+    def note(self, task_id: str, state: str, message: str) -> None:
+        """The export is in this state now."""
+        at = self._clock()
+        with self._engine.begin() as connection:
+            mine = ExportRow.task_id == task_id
+            changed = connection.execute(
+                update(ExportRow).where(mine, ExportRow.state != state).values(state=state, changed_at=at)
+            )
+            connection.execute(update(ExportRow).where(mine).values(message=bounded(message)))
+            if changed.rowcount:
+                event(connection, at, kind="export", subject=task_id, what=state, text=message)
+
+
+def _next_mark(connection: Connection) -> int:
+    """Count a report; the counter's row also makes reports wait for each other, so that marks grow as they commit."""
+    counted = update(CounterRow).where(CounterRow.name == _REPORTS).values(value=CounterRow.value + 1)
+    return int(connection.execute(counted.returning(CounterRow.value)).scalar_one())
+
+
+def _told(task: OfferedTask) -> dict[str, Any]:
+    return {
+        "job_id": task.job_id,
+        "pipeline_id": task.pipeline_id,
+        "payload_id": task.payload_id,
+        "parameters": task.parameters,
+        "uris": list(task.uris),
+        "retries": task.retries,
+    }
+
+
+def _new_row(agent: str, task: OfferedTask) -> dict[str, Any]:
+    return _told(task) | {
+        "task_id": task.task_id,
+        "agent": agent,
+        "offer": 1,
+        "open": True,
+        "report_mark": 0,
+        "state": OFFERED,
+        "message": "",
+        **dict.fromkeys(("success", "retry_later", "accepted", "reported_at")),
+    }

@@ -1,0 +1,160 @@
+"""Pages of what is recorded, newest first, for the API and the command line."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Engine, Integer, cast, func, select
+from sqlalchemy.orm import InstrumentedAttribute
+
+from clara_dicom_adapter.configuration.tables import Base, reading
+from clara_dicom_adapter.errors import NotFound
+from clara_dicom_adapter.records.tables import (
+    AssociationRow,
+    ExportObjectRow,
+    ExportRow,
+    ReceptionRow,
+    SubmissionJobRow,
+    SubmissionRow,
+)
+
+
+class Subject(Enum):
+    """What there are lists of: its table, its id, and the time it is ordered by."""
+
+    ASSOCIATION = (AssociationRow, "association_id", "started_at")
+    RECEPTION = (ReceptionRow, "reception_id", "opened_at")
+    SUBMISSION = (SubmissionRow, "submission_id", "created_at")
+    EXPORT = (ExportRow, "task_id", "offered_at")
+
+    @property
+    def table(self) -> type[Base]:
+        table: type[Base] = self.value[0]
+        return table
+
+    @property
+    def key(self) -> str:
+        """Name of its id."""
+        name: str = self.value[1]
+        return name
+
+    def column(self, name: str) -> InstrumentedAttribute[Any]:
+        found: InstrumentedAttribute[Any] = getattr(self.table, name)
+        return found
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some of what matches, and how many there are of it."""
+
+    items: Sequence[Mapping[str, Any]]
+    total: int
+
+
+@dataclass(frozen=True)
+class Filter:
+    """What is asked for.
+
+    Attributes:
+        equal: Column to the values it may have; columns without values are not looked at.
+        since: Not older than this.
+    """
+
+    equal: Mapping[str, Sequence[str]]
+    since: datetime | None = None
+    until: datetime | None = None
+    limit: int = 50
+    offset: int = 0
+
+
+class Listing:
+    """Reads only."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def page(self, subject: Subject, wanted: Filter) -> Page:
+        """One page; submissions come with their jobs, exports with their destinations."""
+        at = subject.column(subject.value[2])
+        conditions: list[ColumnElement[bool]] = [
+            subject.column(name).in_(values) for name, values in wanted.equal.items() if values
+        ]
+        if wanted.since:
+            conditions.append(at >= wanted.since)
+        if wanted.until:
+            conditions.append(at < wanted.until)
+        statement = (
+            select(subject.table.__table__)
+            .where(*conditions)
+            .order_by(at.desc(), subject.column(subject.key).desc())
+            .limit(wanted.limit)
+            .offset(wanted.offset)
+        )
+        with reading(self._engine) as connection:
+            total = connection.scalars(select(func.count()).select_from(subject.table).where(*conditions)).one()
+            rows = [dict(row) for row in connection.execute(statement).mappings()]
+            return Page(_with_parts(connection, subject, rows), total)
+
+    def get(self, subject: Subject, key: str) -> Mapping[str, Any]:
+        """One by its id, of a reception also by its workflow id, the newest then; raises NotFound."""
+        columns = [subject.key, *(["workflow_id"] if subject is Subject.RECEPTION else [])]
+        for column in columns:
+            found = self.page(subject, Filter({column: [key]}, limit=1))
+            if found.items:
+                return found.items[0]
+        raise NotFound(subject.name.lower(), key)
+
+    def counts(self, subject: Subject) -> Mapping[str, int]:
+        """How many there are in each state."""
+        state = subject.column("state")
+        with reading(self._engine) as connection:
+            rows = connection.execute(select(state, func.count()).group_by(state))
+            return {str(name): int(count) for name, count in rows}
+
+    def job_counts(self) -> Mapping[str, int]:
+        """How many jobs there are in each state."""
+        state = SubmissionJobRow.state
+        with reading(self._engine) as connection:
+            return {
+                str(name): int(count) for name, count in connection.execute(select(state, func.count()).group_by(state))
+            }
+
+
+def _with_parts(connection: Connection, subject: Subject, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    if subject is Subject.SUBMISSION:
+        keys = [row["submission_id"] for row in rows]
+        jobs = connection.execute(
+            select(SubmissionJobRow.__table__)
+            .where(SubmissionJobRow.submission_id.in_(keys))
+            .order_by(SubmissionJobRow.job_key)
+        ).mappings()
+        by_submission: dict[str, list[dict[str, Any]]] = {key: [] for key in keys}
+        for job in jobs:
+            by_submission[job["submission_id"]].append(dict(job))
+        for row in rows:
+            row["jobs"] = by_submission[row["submission_id"]]
+    if subject is Subject.EXPORT:
+        keys = [row["task_id"] for row in rows]
+        sent = connection.execute(
+            select(
+                ExportObjectRow.task_id,
+                ExportObjectRow.destination,
+                func.count().label("results"),
+                func.sum(cast(ExportObjectRow.delivered, Integer)).label("delivered"),
+            )
+            .where(ExportObjectRow.task_id.in_(keys))
+            .group_by(ExportObjectRow.task_id, ExportObjectRow.destination)
+            .order_by(ExportObjectRow.destination)
+        )
+        destinations: dict[str, list[dict[str, Any]]] = {key: [] for key in keys}
+        for each in sent:
+            delivered = int(each.delivered)
+            destinations[each.task_id].append(
+                {"name": each.destination, "delivered": delivered, "failed": each.results - delivered}
+            )
+        for row in rows:
+            row["destinations"] = destinations[row["task_id"]]
+            row["objects"] = len(row["uris"])
+    return rows

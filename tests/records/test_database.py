@@ -1,0 +1,111 @@
+"""The schema: what the migrations make is what the code declares, whoever comes first."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Engine, insert, text
+
+from clara_dicom_adapter.configuration.settings import DataFolder
+from clara_dicom_adapter.configuration.tables import reading
+from clara_dicom_adapter.errors import ConfigurationInvalid, DatabaseUnavailable
+from clara_dicom_adapter.records.database import database_url, open_engine
+from clara_dicom_adapter.records.tables import METADATA, SiteSecretRow
+
+OPEN_IT = """
+import sys
+from pathlib import Path
+from clara_dicom_adapter.configuration.settings import DataFolder
+from clara_dicom_adapter.records.database import open_engine
+from clara_dicom_adapter.records.secret import SiteSecret
+print("ready", flush=True)
+sys.stdin.readline()
+print(SiteSecret(open_engine(sys.argv[1], DataFolder(Path(sys.argv[2])))).get_or_create())
+"""
+
+
+def test_the_migrations_make_exactly_the_tables_that_are_declared(engine: Engine) -> None:
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
+
+
+def test_several_processes_that_start_at_once_upgrade_it_once_and_share_one_secret(
+    database: str, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", OPEN_IT, database, str(tmp_path)]
+    pipe = subprocess.PIPE
+    racers = [subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) for _ in range(5)]
+    for racer in racers:  # imports take longer than the upgrade: start together only when all have done them
+        assert racer.stdout is not None
+        assert racer.stdout.readline() == "ready\n"
+    for racer in racers:
+        assert racer.stdin is not None
+        racer.stdin.write("\n")
+        racer.stdin.flush()
+    ends = [racer.communicate(timeout=60) for racer in racers]
+    assert [racer.returncode for racer in racers] == [0] * 5, ends
+    secrets = {out for out, _ in ends}
+    assert len(secrets) == 1
+    assert len(bytes.fromhex(secrets.pop())) == 32
+
+
+def test_sqlite_is_opened_as_durably_as_promised(tmp_path: Path) -> None:
+    engine = open_engine("", DataFolder(tmp_path))
+    with reading(engine) as connection:
+        pragmas = {
+            name: connection.execute(text(f"PRAGMA {name}")).scalar() for name in ("journal_mode", "synchronous")
+        }
+    engine.dispose()
+    assert pragmas == {"journal_mode": "wal", "synchronous": 2}  # 2: FULL
+    assert (tmp_path / "dicomadapter.db").exists()
+
+
+def test_a_reader_is_not_kept_waiting_by_a_writer(engine: Engine) -> None:
+    with engine.begin() as writer:
+        writer.execute(insert(SiteSecretRow).values(id=7, secret="x"))
+        with reading(engine) as reader:
+            assert reader.execute(text("SELECT count(*) FROM site_secret")).scalar() == 0
+
+
+@pytest.mark.parametrize(
+    ("configured", "url"),
+    [
+        ("", "sqlite:////data/dicomadapter.db"),
+        ("Data Source=dicomadapter.db", "sqlite:////data/dicomadapter.db"),
+        ("data source = /database/x.db;", "sqlite:////database/x.db"),
+        ("sqlite:///x.db", "sqlite:////data/x.db"),
+        ("postgresql://u:p@h/d", "postgresql+psycopg://u:p@h/d"),
+    ],
+)
+def test_connection_strings_of_every_form(configured: str, url: str) -> None:
+    found = database_url(configured, DataFolder(Path("/data")))
+    assert found.render_as_string(hide_password=False) == url
+
+
+@pytest.mark.parametrize("configured", ["mysql://h/d", "nonsense", "sqlite://"])
+def test_what_is_no_database_of_ours_is_told(configured: str) -> None:
+    with pytest.raises(ConfigurationInvalid, match="DicomAdapterDatabase"):
+        database_url(configured, DataFolder(Path("/data")))
+
+
+def test_a_database_that_cannot_be_reached_is_a_transient_error_without_the_drivers_text(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseUnavailable, match=r"the PostgreSQL database cannot be used: \w+$"):
+        open_engine("postgresql://nobody@127.0.0.1:1/nothing", DataFolder(tmp_path))
+
+
+def test_a_database_of_a_newer_version_is_left_alone(database: str, tmp_path: Path) -> None:
+    engine = open_engine(database, DataFolder(tmp_path))
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+    with pytest.raises(ConfigurationInvalid, match="written by a newer version"):
+        open_engine(database, DataFolder(tmp_path))
+
+
+def test_a_damaged_file_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "dicomadapter.db").write_bytes(b"no database, and long enough to be looked at" * 100)
+    with pytest.raises(DatabaseUnavailable, match="the SQLite database cannot be used: DatabaseError"):
+        open_engine("", DataFolder(tmp_path))
