@@ -1,0 +1,146 @@
+"""Lists of what has been recorded, and the timeline of an object."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeVar
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query
+from pydantic import ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from clara_dicom_adapter.api import schemas
+from clara_dicom_adapter.api.dependencies import Dependencies, Deps
+from clara_dicom_adapter.api.problems import responses
+from clara_dicom_adapter.errors import NotFound
+from clara_dicom_adapter.records.listing import Filter, Listing, Subject
+from clara_dicom_adapter.records.trace import Tracer
+
+router = APIRouter(prefix="/api")
+
+SUBJECTS = {"receptions": Subject.RECEPTION, "submissions": Subject.SUBMISSION, "exports": Subject.EXPORT}
+
+PageT = TypeVar("PageT", bound=schemas.Listed[Any])
+
+
+class PageQuery(schemas.Schema):
+    """Which page of what."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
+
+    state: list[str] = Field(default=[], description="One or several states; none: all.")
+    since: datetime | None = Field(None, description="Not older than this (RFC 3339; UTC without an offset).")
+    until: datetime | None = Field(None, description="Older than this.")
+    limit: int = Field(50, ge=1, le=500)
+    offset: int = Field(0, ge=0, le=10_000_000)
+
+    def filter(self) -> Filter:
+        """As the records take it: what is no question of the page is a column's value."""
+        common = set(PageQuery.model_fields) - {"state"}
+        equal = {
+            name: value if isinstance(value, list) else [value]
+            for name, value in self.model_dump(exclude=common, exclude_none=True).items()
+        }
+        return Filter(equal, _utc(self.since), _utc(self.until), self.limit, self.offset)
+
+
+class AeTitleQuery(PageQuery):
+    called_ae_title: str | None = Field(None, description="Only of this AE title of ours.")
+    calling_ae_title: str | None = Field(None, description="Only of this sender.")
+
+
+class ExportQuery(PageQuery):
+    agent: str | None = Field(None, description="Only of this agent.")
+    job_id: str | None = Field(None, description="Only of this job.")
+
+
+def links(deps: Dependencies, workflow_id: str | None, identifier: str) -> schemas.Links:
+    return schemas.Links(
+        temporal=deps.workflows.link(workflow_id) if workflow_id else None,
+        trace=f"/api/trace/{quote(identifier, safe='')}",
+    )
+
+
+def _utc(time: datetime | None) -> datetime | None:
+    return time.replace(tzinfo=UTC) if time is not None and time.tzinfo is None else time
+
+
+def _listed(deps: Dependencies, subject: Subject, kind: type[PageT], query: PageQuery) -> PageT:
+    listing = Listing(deps.engine)
+    page = listing.page(subject, query.filter())
+    return kind.model_validate(
+        {
+            "items": [{**row, "links": _links_of(deps, subject, row)} for row in page.items],
+            "total": page.total,
+            "limit": query.limit,
+            "offset": query.offset,
+            "states": listing.counts(subject),
+        }
+    )
+
+
+def _links_of(deps: Dependencies, subject: Subject, row: Mapping[str, Any]) -> schemas.Links:
+    workflow = None if subject is Subject.ASSOCIATION else schemas.workflow_id(f"{subject.name.lower()}s", row)
+    return links(deps, workflow, str(row[subject.key]))
+
+
+@router.get(
+    "/associations",
+    tags=["records"],
+    operation_id="listAssociations",
+    summary="Associations, rejected ones too",
+    responses=responses(422, 503),
+)
+def list_associations(deps: Deps, query: Annotated[AeTitleQuery, Query()]) -> schemas.Listed[schemas.Association]:
+    return _listed(deps, Subject.ASSOCIATION, schemas.Listed[schemas.Association], query)
+
+
+@router.get(
+    "/receptions",
+    tags=["records"],
+    operation_id="listReceptions",
+    summary="Groups of instances, and what became of them",
+    responses=responses(422, 503),
+)
+def list_receptions(deps: Deps, query: Annotated[AeTitleQuery, Query()]) -> schemas.Listed[schemas.Reception]:
+    return _listed(deps, Subject.RECEPTION, schemas.Listed[schemas.Reception], query)
+
+
+@router.get(
+    "/submissions",
+    tags=["records"],
+    operation_id="listSubmissions",
+    summary="Submissions to the Clara Platform, with their jobs",
+    responses=responses(422, 503),
+)
+def list_submissions(deps: Deps, query: Annotated[AeTitleQuery, Query()]) -> schemas.Listed[schemas.Submission]:
+    return _listed(deps, Subject.SUBMISSION, schemas.Listed[schemas.Submission], query)
+
+
+@router.get(
+    "/exports",
+    tags=["records"],
+    operation_id="listExports",
+    summary="Exports of results, with what each destination has got",
+    responses=responses(422, 503),
+)
+def list_exports(deps: Deps, query: Annotated[ExportQuery, Query()]) -> schemas.Listed[schemas.Export]:
+    return _listed(deps, Subject.EXPORT, schemas.Listed[schemas.Export], query)
+
+
+@router.get(
+    "/trace/{identifier}",
+    tags=["records"],
+    operation_id="trace",
+    summary="Where a study, series, instance, association, group, job or export is and has been",
+    responses=responses(404, 503),
+)
+def trace(identifier: str, deps: Deps) -> schemas.Timeline:
+    found = Tracer(deps.engine).trace(identifier)
+    if found.kind is None:
+        raise NotFound("study, series, instance, association, group, job or export", identifier)
+    return schemas.Timeline(
+        identifier=found.identifier,
+        kind=found.kind,
+        events=[schemas.Line.model_validate(event) for event in found.events],
+    )

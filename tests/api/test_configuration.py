@@ -1,0 +1,128 @@
+"""The configuration routes of 0.8, and how they say no."""
+
+import httpx
+import pytest
+
+CLARA = {"aeTitle": "COVIDAET", "processorSettings": {"pipeline-covid": "abc"}}
+SOURCE = {"aeTitle": "MYPACS", "hostIp": "10.20.30.1"}
+DESTINATION = {"name": "PACS/1", "aeTitle": "MYPACSAET", "hostIp": "pacs.example.org", "port": 1104}
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "key"),
+    [
+        ("claraaetitle", CLARA, "COVIDAET"),
+        ("sourceaetitle", SOURCE, "MYPACS"),
+        ("destinationaetitle", DESTINATION, "PACS%2F1"),
+    ],
+)
+async def test_what_is_added_is_found_where_it_is_said_to_be_until_it_is_removed(
+    api: httpx.AsyncClient, route: str, body: dict[str, object], key: str
+) -> None:
+    added = await api.post(f"/api/config/{route}", json=body)
+    assert added.status_code == 201
+    assert added.headers["location"] == f"/api/config/{route}/{key}"
+    assert added.json().items() >= body.items()
+    one = await api.get(added.headers["location"])
+    assert one.json() == added.json()
+    assert (await api.get(f"/api/config/{route}")).json() == [added.json()]
+    removed = await api.delete(added.headers["location"])
+    assert (removed.status_code, removed.json()) == (200, added.json())
+    assert (await api.get(added.headers["location"])).status_code == 404
+    assert (await api.delete(added.headers["location"])).status_code == 404
+
+
+async def test_a_clara_ae_title_has_the_shape_of_0_8_and_is_found_by_name_and_by_ae_title(
+    api: httpx.AsyncClient,
+) -> None:
+    await api.post("/api/config/claraaetitle", json={**CLARA, "name": "lungs"})
+    by_name, by_ae_title = [(await api.get(f"/api/config/claraaetitle/{key}")).json() for key in ("lungs", "COVIDAET")]
+    assert by_name == by_ae_title
+    assert by_name == {
+        "name": "lungs",
+        "aeTitle": "COVIDAET",
+        "overwriteSameInstance": False,
+        "ignoredSopClasses": [],
+        "allowedSources": [],
+        "processor": "Nvidia.Clara.DicomAdapter.Server.Processors.AeTitleJobProcessor, Nvidia.Clara.DicomAdapter",
+        "processorSettings": {"pipeline-covid": "abc"},
+        "interrupted": None,
+    }
+    assert (await api.delete("/api/config/claraaetitle/COVIDAET")).json() == by_name
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "detail"),
+    [
+        (
+            "claraaetitle",
+            {"aeTitle": "SEVENTEEN-LETTERS", "colour": "red", "processorSettings": {"timeout": "soon"}},
+            [
+                "'SEVENTEEN-LETTERS' is not a valid AE Title (source: ClaraApplicationEntity).",
+                (
+                    "Unknown field 'colour'; known are: aeTitle, allowedSources, ignoredSopClasses, interrupted, name, "
+                    "overwriteSameInstance, processor, processorSettings."
+                ),
+                "[ERROR] Invalid processor setting 'timeout' specified for AE Title SEVENTEEN-LETTERS.",
+                "[ERROR] No pipeline defined for AE Title SEVENTEEN-LETTERS.",
+            ],
+        ),
+        (
+            "claraaetitle",
+            {"aeTitle": "A", "processor": "Other, Assembly", "processorSettings": {"pipeline-x": "1"}},
+            ["Invalid job processor: 'Other, Assembly' is not installed; installed are: ae-title, series."],
+        ),
+        (
+            "sourceaetitle",
+            {"aeTitle": "", "hostIp": " "},
+            [
+                "'' is not a valid AE Title (source: SourceApplicationEntity).",
+                "Invalid host name/IP address ' ' specified for .",
+            ],
+        ),
+        (
+            "destinationaetitle",
+            {"name": "N", "aeTitle": "A", "hostIp": "h", "port": 70000},
+            [
+                "Invalid port number '70000' specified for DestinationApplicationEntity.",
+            ],
+        ),
+        ("destinationaetitle", ["no object"], ["A JSON object is expected."]),
+    ],
+)
+async def test_everything_wrong_is_told_at_once_in_the_words_of_0_8(
+    api: httpx.AsyncClient, route: str, body: object, detail: list[str]
+) -> None:
+    answer = await api.post(f"/api/config/{route}", json=body)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json() == {"title": "Validation error.", "status": 400, "detail": "\n".join(detail)}
+
+
+async def test_what_exists_already_is_refused_in_the_words_of_0_8(api: httpx.AsyncClient) -> None:
+    bodies = {"claraaetitle": CLARA, "sourceaetitle": SOURCE, "destinationaetitle": DESTINATION}
+    details = {}
+    for route, body in bodies.items():
+        await api.post(f"/api/config/{route}", json=body)
+        answer = await api.post(f"/api/config/{route}", json=body)
+        assert answer.status_code == 400
+        details[route] = answer.json()["detail"]
+    assert details == {
+        "claraaetitle": "Clara AE Title COVIDAET already exists.",
+        "sourceaetitle": "Source with AE Title MYPACS already exists.",
+        "destinationaetitle": "Destination with name PACS/1 already exists.",
+    }
+    upper = await api.post("/api/config/destinationaetitle", json={**DESTINATION, "name": "pacs/1"})
+    assert upper.json()["detail"] == "Destination with name pacs/1 already exists."
+
+
+async def test_a_source_with_several_hosts_is_removed_by_host(api: httpx.AsyncClient) -> None:
+    await api.post("/api/config/sourceaetitle", json=SOURCE)
+    second = await api.post("/api/config/sourceaetitle", json={**SOURCE, "hostIp": "fe80::1"})
+    assert second.headers["location"] == "/api/config/sourceaetitle/MYPACS?hostIp=fe80%3A%3A1"
+    which = await api.delete("/api/config/sourceaetitle/MYPACS")
+    assert (which.status_code, which.json()["detail"]) == (
+        400,
+        "Source MYPACS has several hosts, say which: 10.20.30.1, fe80::1.",
+    )
+    assert (await api.delete(second.headers["location"])).json()["hostIp"] == "fe80::1"
+    assert (await api.delete("/api/config/sourceaetitle/MYPACS")).json() == SOURCE
