@@ -1,0 +1,64 @@
+"""The application ``clara`` and its groups, and what every command has in common: how it ends.
+
+Commands import what they work with when they run, so that ``clara --help`` is there at once.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from clara_dicom_adapter.cli.commands import attention, demo, entities, lifecycle, lists, sending, spool, trace
+from clara_dicom_adapter.cli.output import to_stderr
+from clara_dicom_adapter.errors import AdapterError, ConfigurationInvalid
+
+FAILED = 1
+INTERRUPTED = 130
+"""As a shell reports an end by SIGINT."""
+
+_SHORT_HELP = {"help_option_names": ["-h", "--help"]}
+
+app = typer.Typer(
+    name="clara",
+    help="Clara DICOM Adapter: DICOM in, pipelines, DICOM out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings=_SHORT_HELP,
+)
+dicom = typer.Typer(no_args_is_help=True, context_settings=_SHORT_HELP)
+app.add_typer(dicom, name="dicom", help="Run the adapter, configure it, and see what it does.")
+lifecycle.add_to(dicom)
+entities.add_to(dicom)
+lists.add_to(dicom)
+sending.add_to(dicom)
+trace.add_to(dicom)
+attention.add_to(dicom)
+spool.add_to(dicom)
+demo.add_to(app)
+
+
+@app.callback()
+def common(
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show the log of what a command does.")] = False,
+) -> None:
+    """Prepare what every command needs."""
+    from clara_dicom_adapter import log
+
+    log.configure({"Default": "Information" if verbose else "Critical"}, json=False, part="clara")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit status; what goes wrong is one clear message on standard error."""
+    try:
+        app(list(arguments), prog_name="clara")
+    except SystemExit as stop:  # how the application ends; wrong arguments have been told
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except ConfigurationInvalid as error:
+        for problem in error.problems:
+            to_stderr(problem)
+    except AdapterError as error:
+        to_stderr(str(error))
+    return FAILED

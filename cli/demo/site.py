@@ -1,0 +1,167 @@
+"""The demo's installation: a data folder, the adapter as its user starts it, and a PACS."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from clara_dicom_adapter.cli.demo import pacs as far_end
+from clara_dicom_adapter.cli.running import AdapterState, AdapterStatus, PartState, is_locked, read_status
+from clara_dicom_adapter.configuration.settings import DataFolder
+from clara_dicom_adapter.errors import TransientError
+from clara_dicom_adapter.temporal.children import kill_group, spawn
+
+START_SECONDS: Final = 600.0
+"""For the adapter to be ready; the first time ever it may have to build a Temporal server."""
+STOP_SECONDS: Final = 60.0
+LOOK_SECONDS: Final = 0.05
+CLI: Final = (sys.executable, "-m", "clara_dicom_adapter.cli", "dicom")
+
+SETTINGS: Final[dict[str, Any]] = {
+    "DicomAdapter": {
+        "dicom": {
+            "scp": {"port": 0, "host": "127.0.0.1", "interruptedHoldSeconds": 10, "shutdownGraceSeconds": 5},
+            "scu": {"export": {"pollFrequencyMs": 200}},
+        },
+        "services": {
+            "platform": {"embeddedPort": 0, "embeddedResultsPort": 0, "retryDelaySeconds": 2},
+            "temporal": {"embeddedPort": 0, "embeddedUiPort": 0},
+        },
+        # a laptop's disk is often nearly full, and the demo needs half a gigabyte
+        "storage": {"watermarkPercent": 99, "reserveSpaceGB": 0.5, "reconcileIntervalSeconds": 5},
+        "api": {"port": 0},
+        "logJson": False,
+    }
+}
+
+
+def wait_until(what: str, condition: Callable[[], bool], seconds: float) -> None:
+    """Wait for a condition; raises TransientError, telling what did not happen."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() >= deadline:
+            raise TransientError(f"not within {seconds:.0f} s: {what}")
+        time.sleep(LOOK_SECONDS)
+
+
+class Site:
+    """Everything that runs for one demo.
+
+    Args:
+        detached: Processes go on when this one has ended.
+    """
+
+    def __init__(self, root: Path, *, detached: bool) -> None:
+        self.root = root
+        self.data = DataFolder(root / "data")
+        self.pacs = far_end.prepare(root / "pacs")
+        self._detached = detached
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    # ---- processes ----
+
+    def begin(self, pipelines: Path) -> None:
+        """Start the adapter; :meth:`wait_ready` waits for it."""
+        shutil.copytree(pipelines, self.data.pipelines, ignore=shutil.ignore_patterns("__pycache__"))
+        settings = self.root / "appsettings.json"
+        settings.write_text(json.dumps(SETTINGS, indent=2), encoding="utf-8")
+        self._run("adapter", [*CLI, "start", "--config", str(settings), "--data-dir", str(self.data.root)])
+
+    def begin_pacs(self) -> None:
+        """Start the PACS, which ends when the adapter does."""
+        wait_until("the adapter begins", lambda: is_locked(self.data) or self._ended("adapter"), 60)
+        module = "clara_dicom_adapter.cli.demo.pacs"
+        command = [sys.executable, "-m", module, str(self.root / "pacs"), "--while-locked", str(self.data.lock)]
+        self._run("pacs", command)
+
+    def _run(self, name: str, command: Sequence[str]) -> None:
+        with (self.root / f"{name}.log").open("ab") as output:
+            if self._detached:
+                self._processes[name] = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+                )
+            else:
+                self._processes[name] = spawn(command, stdout=output.fileno(), stderr=output.fileno())
+
+    def _ended(self, name: str) -> bool:
+        status = self._processes[name].poll()
+        if status is not None:
+            words = (self.root / f"{name}.log").read_text(errors="replace").strip().splitlines()[-8:]
+            raise TransientError("\n".join([f"the {name} ended with status {status}:", *words]))
+        return False
+
+    def wait_ready(self) -> None:
+        """Until every part, and the PACS, serves."""
+
+        def ready() -> bool:
+            status = None if self._ended("adapter") else read_status(self.data)
+            return status is not None and status.state is AdapterState.RUNNING and _all_ready(status)
+
+        wait_until("every part of the adapter is ready", ready, START_SECONDS)
+        self.pacs.wait()
+
+    def stop(self) -> None:
+        """End everything that was started, in order."""
+        adapter = self._processes.get("adapter")
+        if adapter is not None and adapter.poll() is None:
+            adapter.terminate()
+            try:
+                adapter.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                adapter.kill()
+                adapter.wait()
+        pacs = self._processes.get("pacs")
+        if pacs is not None and pacs.poll() is None:
+            pacs.terminate()
+            try:
+                pacs.wait(15)
+            except subprocess.TimeoutExpired:
+                kill_group(pacs)
+
+    # ---- the adapter, as it runs ----
+
+    @property
+    def status(self) -> AdapterStatus:
+        status = read_status(self.data)
+        if status is None:
+            raise TransientError("the adapter has not started")
+        return status
+
+    def kill(self, part: str) -> bool:
+        """``kill -9`` one part, which the supervisor starts again; False when it did not run."""
+        pid = self.status.part(part).pid
+        if pid is None:
+            return False
+        os.kill(pid, signal.SIGKILL)
+        return True
+
+    def restarts(self, part: str) -> int:
+        """How often a part has been started again."""
+        return self.status.part(part).restarts
+
+    def back_again(self, part: str, before: int) -> bool:
+        """Whether a part has been started again since, and serves."""
+        status = self.status.part(part)
+        return status.restarts > before and status.state is PartState.READY
+
+    def receiver(self) -> tuple[str, int]:
+        """Where to send to; KeyError while the receiver is being started."""
+        host, _, port = self.status.addresses["dicom"].rpartition(":")
+        return host, int(port)
+
+    def clara(self, *arguments: str) -> None:
+        """Run a command as a user does; raises TransientError with what it said."""
+        command = [*CLI, *arguments, "--data-dir", str(self.data.root)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        if done.returncode:
+            raise TransientError(f"`clara dicom {' '.join(arguments)}` failed: {done.stderr.strip()}")
+
+
+def _all_ready(status: AdapterStatus) -> bool:
+    return all(part.state is PartState.READY for part in status.parts)

@@ -1,0 +1,62 @@
+"""The REST API as a part."""
+
+import asyncio
+import signal
+from collections.abc import Sequence
+from contextlib import closing
+from typing import NoReturn
+
+import structlog
+from sqlalchemy import Engine
+
+from clara_dicom_adapter.api import server
+from clara_dicom_adapter.api.app import create_app
+from clara_dicom_adapter.api.dependencies import Dependencies
+from clara_dicom_adapter.api.parts import RunFolder
+from clara_dicom_adapter.api.workflows import TemporalControl
+from clara_dicom_adapter.cli.parts.entry import Part, run_part
+from clara_dicom_adapter.configuration.store import ConfigurationStore
+
+log = structlog.get_logger("clara_dicom_adapter.api")
+
+
+def serve(part: Part) -> int:
+    """Serve until told to stop."""
+    settings = part.settings.api
+    engine = part.database()
+    try:
+        asyncio.run(_serve(part, engine))
+    except OSError as error:
+        log.error("port_cannot_be_had", address=f"{settings.host}:{settings.port}", reason=str(error))
+        return 1
+    finally:
+        engine.dispose()
+    return 0
+
+
+async def _serve(part: Part, engine: Engine) -> None:
+    settings = part.settings
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    with closing(RunFolder(part.data.run)) as parts:
+        app = create_app(
+            Dependencies(
+                configuration=ConfigurationStore(engine, settings.dicom.scp, settings.storage),
+                engine=engine,
+                parts=parts,
+                workflows=TemporalControl(settings.services.temporal),
+                settings=settings.api,
+            )
+        )
+        host = f"[{settings.api.host}]" if ":" in settings.api.host else settings.api.host
+        await server.serve(app, settings.api, lambda port: part.ready(api=f"http://{host}:{port}"), stop)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the API alone."""
+    run_part("api", serve, arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""One installation, as a command sees it: its data folder, its settings, and where its running parts are."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clara_dicom_adapter.configuration.settings import DataFolder, Settings, TemporalSettings
+from clara_dicom_adapter.errors import AdapterError, TemporalUnavailable
+
+if TYPE_CHECKING:  # these take long to import, and not every command needs them
+    from sqlalchemy import Engine
+
+    from clara_dicom_adapter.cli.running import AdapterStatus
+
+
+class Place:
+    """Where everything of one installation is.
+
+    Args:
+        config: Settings file; none: the one that the adapter was last started with on this data folder, so that a
+            command never looks into another database than the adapter does.
+    """
+
+    def __init__(self, data_dir: Path, config: Path | None = None) -> None:
+        self.data = DataFolder(data_dir.expanduser().absolute())
+        self.config = config.expanduser().absolute() if config else self._remembered()
+
+    @property
+    def _note(self) -> Path:
+        return self.data.root / "config.path"
+
+    def _remembered(self) -> Path | None:
+        try:
+            return Path(self._note.read_text(encoding="utf-8").strip())
+        except FileNotFoundError:
+            return None
+
+    def remember_config(self) -> None:
+        """Note with which settings the adapter is started."""
+        self.data.root.mkdir(parents=True, exist_ok=True)
+        if self.config is None:
+            self._note.unlink(missing_ok=True)
+        else:
+            self._note.write_text(f"{self.config}\n", encoding="utf-8")
+
+    @cached_property
+    def settings(self) -> Settings:
+        """Raises ConfigurationInvalid."""
+        from clara_dicom_adapter.configuration import reader
+
+        return reader.load(self.config, self.data, os.environ)
+
+    @cached_property
+    def status(self) -> "AdapterStatus | None":
+        """What the supervisor has written last; None when none ever ran here."""
+        from clara_dicom_adapter.cli.running import read_status
+
+        return read_status(self.data)
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Where the parts that run now listen, by service."""
+        return self.status.addresses if self.status and any(part.pid for part in self.status.parts) else {}
+
+    @property
+    def spool(self) -> Path:
+        """Folder of this node's spool."""
+        return (self.settings.storage.temporary or self.data.payloads) / "spool"
+
+    @contextmanager
+    def database(self, *, create: bool = False) -> Iterator["Engine"]:
+        """The configuration and the records.
+
+        Args:
+            create: Make a data folder that is not there; a command that only looks says instead that it looked in
+                vain, because most likely the folder is another one.
+        """
+        from clara_dicom_adapter.records.database import open_engine
+
+        if not create and not self.data.root.is_dir():
+            raise AdapterError(
+                f"there is no data folder {self.data.root}; say where it is with --data-dir or CLARA_DICOM_DATA_DIR"
+            )
+        engine = open_engine(self.settings, self.data)
+        try:
+            yield engine
+        finally:
+            engine.dispose()
+
+    @property
+    def temporal(self) -> TemporalSettings:
+        """How to reach the Temporal server in use, the embedded one included; raises TemporalUnavailable."""
+        configured = self.settings.services.temporal
+        found = self.addresses
+        if configured.address is not None:
+            return configured
+        if "temporal" not in found:
+            raise TemporalUnavailable(
+                f"no adapter runs on {self.data.root} (`clara dicom start`), and no other Temporal server is configured"
+            )
+        return configured.model_copy(
+            update={"address": found["temporal"], "web_ui_address": found.get("temporal_ui", configured.web_ui_address)}
+        )

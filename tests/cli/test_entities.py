@@ -1,0 +1,127 @@
+"""AE titles, sources and destinations on the command line, on a real database."""
+
+import json
+from pathlib import Path
+
+import pytest
+from support.commands import Clara
+
+from clara_dicom_adapter.configuration.settings import DataFolder
+from clara_dicom_adapter.configuration.store import ConfigurationStore
+from clara_dicom_adapter.records.database import open_engine
+
+
+def test_an_ae_title_with_everything_is_stored_and_listed(clara: Clara) -> None:
+    made = clara(
+        *("create", "aetitle", "-a", "COVIDAET", "pipeline-covid=abc", "pipeline-lung=def", "timeout=2.5"),
+        *("groupBy=0010,0020", "priority=higher", "jobRetryDelay=100", "--name", "covid", "--processor", "ae-title"),
+        *("--ignore-sop-class", "1.2.840.10008.5.1.4.1.1.7", "--allowed-source", "CT1", "--allowed-source", "CT2"),
+        *("--interrupted", "quarantine", "--overwrite"),
+    )
+    assert (made.status, made.out) == (0, "AE title COVIDAET added\n")
+    assert json.loads(clara("list", "aetitle", "--json").out) == [
+        {
+            "name": "covid",
+            "aeTitle": "COVIDAET",
+            "overwriteSameInstance": True,
+            "ignoredSopClasses": ["1.2.840.10008.5.1.4.1.1.7"],
+            "allowedSources": ["CT1", "CT2"],
+            "processor": "ae-title",
+            "processorSettings": {
+                "pipeline-covid": "abc",
+                "pipeline-lung": "def",
+                "timeout": "2.5",
+                "groupBy": "0010,0020",
+                "priority": "higher",
+                "jobRetryDelay": "100",
+            },
+            "interrupted": "quarantine",
+        }
+    ]
+
+
+def test_the_commands_of_the_documents_work_as_they_stand_there(clara: Clara) -> None:
+    assert clara("create", "aetitle", "-a", "COVIDAET", "pipeline-covid=abc").status == 0
+    assert clara("create", "src", "-a", "MYPACS", "-i", "10.20.30.1").status == 0
+    assert clara("create", "dest", "-n", "MYPACS", "-a", "MYPACSAET", "-i", "10.20.30.2", "-p", "1104").status == 0
+    assert "MYPACS\t10.20.30.1\n" in clara("list", "src").out
+    assert "MYPACS\tMYPACSAET\t10.20.30.2\t1104\n" in clara("list", "dest").out
+    assert clara("delete", "aet", "-n", "COVIDAET").status == 0
+    assert clara("delete", "src", "-a", "MYPACS").status == 0
+    assert clara("delete", "dest", "-n", "MYPACS").status == 0
+    for kind in ("aetitle", "src", "dest"):
+        assert json.loads(clara("list", kind, "--json").out) == []
+
+
+def test_a_running_adapter_can_see_that_something_changed(clara: Clara, tmp_path: Path) -> None:
+    clara("create", "src", "-a", "CT1", "-i", "127.0.0.1")
+    engine = open_engine("", DataFolder(tmp_path / "data"))
+    store = ConfigurationStore(engine)
+    before = store.revision()
+    clara("create", "src", "-a", "CT1", "-i", "127.0.0.2")
+    assert store.revision() > before
+    assert [source.host_ip for source in store.sources()] == ["127.0.0.1", "127.0.0.2"]
+    engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("create", "aetitle", "-a", "A"), ["No pipeline defined for AE Title A"]),
+        (("create", "aetitle", "-a", "A", "pipeline-x=1", "timeout"), ["'timeout' is not of the form KEY=VALUE"]),
+        (("create", "aetitle", "-a", "A", "pipeline-x=1", "timeout=1", "Timeout=2"), ["'timeout' is given more"]),
+        (
+            ("create", "aetitle", "-a", "A" * 17, "pipeline-x=1", "timeout=soon", "priority=high"),
+            ["is not a valid AE Title", "'timeout'", "'priority'"],
+        ),
+        (("create", "dest", "-n", "P", "-a", "P", "-i", "h", "-p", "70000"), ["Invalid port number '70000'"]),
+        (("create", "src", "-a", "A", "-i", "a host"), ["Invalid host name/IP address 'a host'"]),
+        (("create", "aetitle", "-a", "A", "pipeline-x=1", "--interrupted", "maybe"), ["maybe"]),
+    ],
+)
+def test_everything_wrong_is_told_and_nothing_stored(clara: Clara, arguments: tuple[str, ...], told: list[str]) -> None:
+    done = clara(*arguments)
+    assert done.status == 1
+    assert done.out == ""
+    for words in told:
+        assert words in done.err
+    assert "Traceback" not in done.err
+    clara("create", "src", "-a", "OTHER", "-i", "h")  # so that there is something to list from
+    assert json.loads(clara("list", "aetitle", "--json").out) == []
+    assert json.loads(clara("list", "dest", "--json").out) == []
+
+
+def test_what_exists_is_not_made_again_and_what_does_not_is_not_deleted(clara: Clara) -> None:
+    clara("create", "dest", "-n", "PACS", "-a", "P", "-i", "h", "-p", "104")
+    again = clara("create", "dest", "-n", "pacs", "-a", "P", "-i", "h", "-p", "104")
+    assert (again.status, again.err) == (1, "clara: Destination with name pacs already exists.\n")
+    missing = clara("delete", "dest", "-n", "OTHER")
+    assert missing.status == 1
+    assert "OTHER" in missing.err
+
+
+def test_a_source_with_several_hosts_is_deleted_by_host(clara: Clara) -> None:
+    for host in ("10.0.0.1", "10.0.0.2"):
+        clara("create", "src", "-a", "CT1", "-i", host)
+    assert "10.0.0.1, 10.0.0.2" in clara("delete", "src", "-a", "CT1").err
+    assert clara("delete", "src", "-a", "CT1", "-i", "10.0.0.1").status == 0
+    assert "CT1\t10.0.0.2\n" in clara("list", "src").out
+
+
+def test_a_folder_that_is_not_there_is_told_instead_of_an_empty_list(clara: Clara, tmp_path: Path) -> None:
+    done = clara("list", "aetitle")
+    assert done.status == 1
+    assert str(tmp_path / "data") in done.err
+    assert not (tmp_path / "data").exists()
+
+
+def test_commands_follow_the_settings_that_the_adapter_was_started_with(clara: Clara, tmp_path: Path) -> None:
+    """Else they would configure another database than the adapter reads."""
+    config = tmp_path / "appsettings.json"
+    config.write_text('{"ConnectionStrings": {"DicomAdapterDatabase": "Data Source=other.db"}}')
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "config.path").write_text(f"{config}\n")
+    clara("create", "src", "-a", "CT1", "-i", "h")
+    assert (data / "other.db").exists()
+    assert not (data / "dicomadapter.db").exists()

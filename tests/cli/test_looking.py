@@ -1,0 +1,129 @@
+"""Lists, trace, status and spool: what commands tell of what has been recorded and stored."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import Engine
+from support import spooling
+from support.commands import Clara
+
+from clara_dicom_adapter.cli.running import AdapterState, AdapterStatus, DataLock, PartState, PartStatus, write_status
+from clara_dicom_adapter.configuration.settings import DataFolder
+from clara_dicom_adapter.records.associations import AssociationRecords
+from clara_dicom_adapter.records.database import open_engine
+from clara_dicom_adapter.spool import Spool, SpoolRole
+from clara_dicom_adapter.workflows.models import AssociationOutcome
+
+
+@dataclass(frozen=True)
+class Association:
+    association_id: str
+    called_ae_title: str = "MIP"
+    calling_ae_title: str = "CT1"
+    peer: str = "192.0.2.7"
+    started_at: datetime = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    instances: int = 3
+    bytes: int = 2_500_000
+    ignored: int = 0
+    failed: int = 1
+    refused: int = 0
+
+
+@contextmanager
+def database(tmp_path: Path) -> Iterator[Engine]:
+    engine = open_engine("", DataFolder(tmp_path / "data"))
+    yield engine
+    engine.dispose()
+
+
+def test_associations_are_listed_filtered_and_counted(clara: Clara, tmp_path: Path) -> None:
+    with database(tmp_path) as engine:
+        records = AssociationRecords(engine, "node")
+        for number in range(3):
+            records.accepted(Association(f"a{number}", called_ae_title="MIP" if number else "CT"))
+        records.ended(Association("a1"), AssociationOutcome.ABORTED, datetime(2026, 1, 2, 3, 5, tzinfo=UTC))
+    told = json.loads(clara("list", "associations", "--json", "-a", "MIP", "--state", "aborted").out)
+    assert told["total"] == 1
+    assert told["items"][0]["association_id"] == "a1"
+    assert told["items"][0]["started_at"] == "2026-01-02T03:04:05+00:00"
+    text = clara("list", "associations", "--limit", "2")
+    assert len(text.out.splitlines()) == 3
+    assert "2 of 3 are shown" in text.err
+    assert clara("list", "exports", "-a", "MIP").status == 2
+
+
+def test_empty_lists_are_empty(clara: Clara, tmp_path: Path) -> None:
+    with database(tmp_path):
+        pass
+    for subject in ("receptions", "submissions", "exports"):
+        assert json.loads(clara("list", subject, "--json").out) == {"total": 0, "items": []}
+        assert len(clara("list", subject).out.splitlines()) == 1
+
+
+def test_a_trace_tells_the_timeline(clara: Clara, tmp_path: Path) -> None:
+    with database(tmp_path) as engine:
+        records = AssociationRecords(engine, "node")
+        records.accepted(Association("a1"))
+        records.ended(Association("a1"), AssociationOutcome.RELEASED, datetime(2026, 1, 2, 3, 4, 7, tzinfo=UTC))
+    text = clara("trace", "a1")
+    assert text.status == 0
+    assert "association a1" in text.out
+    assert "CT1 to MIP, from 192.0.2.7" in text.out
+    assert "+2.000 s" in text.out
+    lines = text.out.splitlines()
+    assert lines[1].split() == ["association", "1", "released", "a1"], "where it is now, by its id"
+    assert all("association 1" in line for line in lines[3:]), "each event names what it is about"
+    told = json.loads(clara("trace", "a1", "--json").out)
+    assert [event["what"] for event in told["events"]] == ["accepted", "released"]
+    unknown = clara("trace", "1.2.3")
+    assert (unknown.status, unknown.err) == (1, "clara: nothing is known of 1.2.3\n")
+
+
+def test_status_of_what_never_ran_is_3(clara: Clara) -> None:
+    done = clara("status", "--json")
+    told = json.loads(done.out)
+    assert done.status == 3
+    assert (told["running"], told["state"], told["parts"]) == (False, "never started", [])
+
+
+def test_status_shows_the_parts_and_the_spool(clara: Clara, tmp_path: Path) -> None:
+    data = DataFolder(tmp_path / "data")
+    part = PartStatus(name="receiver", state=PartState.READY, pid=4711, addresses={"dicom": "127.0.0.1:104"})
+    lock = DataLock(data)
+    write_status(data, AdapterStatus(pid=4710, state=AdapterState.RUNNING, started_at=0, parts=[part]))
+    with Spool.open(data.payloads / "spool", SpoolRole.RECEIVER) as spool:
+        spooling.batched(spool, spool.begin_association(spooling.facts()), 2)
+    try:
+        text = clara("status")
+        told = json.loads(clara("status", "--json").out)
+    finally:
+        lock.release()
+    assert text.status == 0
+    assert "dicom 127.0.0.1:104" in text.out
+    assert "spool: 2 instances" in text.out
+    assert told["parts"][0]["pid"] == 4711
+    assert told["spool"]["unhanded"] == 2
+    assert clara("status").status == 3
+
+
+def test_a_spool_is_shown_and_another_one_taken_over(clara: Clara, tmp_path: Path) -> None:
+    assert clara("spool", "show").status == 1
+    other = tmp_path / "other"
+    with Spool.open(other, SpoolRole.RECEIVER) as spool:
+        other_node = spool.node_id
+        folder = spool.begin_association(spooling.facts())
+        spooling.batched(spool, folder, 3)
+        folder.end(AssociationOutcome.RELEASED)
+    with Spool.open(tmp_path / "data" / "payloads" / "spool", SpoolRole.RECEIVER):
+        adopted = clara("spool", "adopt", str(other), "--json")
+    assert adopted.status == 0, adopted.err
+    assert json.loads(adopted.out) == {"node_id": other_node, "associations": 1, "instances": 3}
+    told = json.loads(clara("spool", "show", "--json").out)
+    assert told["usage"]["instances"] == 3
+    again = clara("spool", "adopt", str(tmp_path))
+    assert again.status == 1
+    assert "holds no spool" in again.err
