@@ -1,0 +1,51 @@
+"""Long absences: Temporal unreachable, its database gone, the platform down, batches delivered again."""
+
+from pathlib import Path
+
+import pytest
+from support.dicom_objects import make_objects
+from support.site import Site, wait_until
+
+from clara_dicom_adapter.spool import Spool, SpoolRole
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+
+
+def in_spool(site: Site) -> int:
+    spool = Spool.open(site.data.payloads / "spool", SpoolRole.TOOL)
+    try:
+        return spool.usage().instances
+    finally:
+        spool.close()
+
+
+def test_temporal_is_unreachable_for_the_whole_association(site: Site, tmp_path: Path) -> None:
+    """A frozen server takes connections and answers nothing: the receiver keeps accepting, the spool is the buffer."""
+    with site.frozen("temporal"):
+        site.send("ASSOC", make_objects(tmp_path / "a", 20))
+        site.send("WINDOW", make_objects(tmp_path / "b", 20))
+        wait_until("everything is in the spool's index", lambda: in_spool(site) >= 40)
+    site.settle()
+
+
+def test_temporal_s_database_is_deleted_while_the_spool_holds_work(site: Site, tmp_path: Path) -> None:
+    with site.frozen("platform"):
+        site.send("ASSOC", make_objects(tmp_path / "a", 10))
+        site.send("WINDOW", make_objects(tmp_path / "b", 10))
+        wait_until("a submission has begun", lambda: "Submitting" in site.clara("list", "submissions", "--json"))
+        site.kill_everything()
+    for path in site.data.root.glob("temporal.db*"):
+        path.unlink()
+    site.start()
+    site.settle(180)
+
+
+def test_the_platform_is_down_for_longer_than_all_retries(site: Site, tmp_path: Path) -> None:
+    with site.frozen("platform"):
+        site.send("ASSOC", make_objects(tmp_path / "a", 8))
+        wait_until(
+            "the submission waits for the platform",
+            lambda: "WaitingForPlatform" in site.clara("list", "submissions", "--json"),
+            120,
+        )
+    site.settle(180)

@@ -1,0 +1,212 @@
+"""SIGKILL at chosen points: where an instance, a job or a result passes from one owner to the next."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.dicom_objects import make_objects
+from support.kill_points import held, killed_at, socket_of
+from support.site import Site, result_uid, wait_until
+
+from clara_dicom_adapter.clara.model import JobState
+from clara_dicom_adapter.dicom.part10 import read_meta
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(autouse=True)
+def quiet(site: Site) -> Iterator[None]:
+    """Each test begins with every part ready and nothing on its way, so that the next call is the one it means."""
+    site.wait_ready()
+    wait_until("the spool is empty", lambda: not site.associations(), 60)
+    yield
+    site.pacs.answering.set()
+
+
+def uids(files: list[Path]) -> set[str]:
+    return {read_meta(path).sop_instance_uid for path in files}
+
+
+def new_folder(site: Site, before: set[Path]) -> Path:
+    (folder,) = site.associations() - before
+    return folder
+
+
+# ---- the receiver ----
+
+
+@pytest.mark.parametrize(
+    ("calls", "left"),
+    [
+        ("write,writev", ["00000004.part"]),  # in the middle of a fragment
+        ("fdatasync", ["00000004.part"]),  # all fragments have come, none is on the device
+        ("fsync", []),  # between rename and reply: the name is there, its folder is not flushed
+    ],
+)
+def test_the_receiver_dies_while_an_instance_arrives(site: Site, tmp_path: Path, calls: str, left: list[str]) -> None:
+    files = make_objects(tmp_path / "a", 6, size=100_000)
+    before = site.associations()
+    with site.modality("ASSOC", files) as modality:
+        assert modality.store(*files[:3])
+        folder = new_folder(site, before)
+        path = folder if calls == "fsync" else folder / "00000004.part"
+        with killed_at(site, "receiver", calls, path=path) as point:
+            assert not modality.store(files[3])
+            point.wait()
+            assert [part.name for part in folder.glob("*.part")] == left
+            assert len(list(folder.glob("*.dcm"))) == 4 - len(left)
+    assert site.acknowledged["ASSOC"] & uids(files) == uids(files[:3])
+    site.send("ASSOC", files[3:])
+    site.settle()
+
+
+def test_the_receiver_dies_when_an_instance_is_durable_and_the_reply_is_not_sent(site: Site, tmp_path: Path) -> None:
+    files = make_objects(tmp_path / "a", 5)
+    before = site.associations()
+    with site.modality("ASSOC", files) as modality:
+        assert modality.store(*files[:3])
+        folder = new_folder(site, before)
+        pid = site.status.part("receiver").pid
+        assert pid
+        connection = socket_of(pid, site.dicom_port, modality.port)
+        with killed_at(site, "receiver", "sendto,send,sendmsg,write", path=connection) as point:
+            assert not modality.store(files[3])
+            point.wait()
+            assert len(list(folder.glob("*.dcm"))) == 4
+            assert not list(folder.glob("*.part"))
+    site.send("ASSOC", files[3:])
+    site.settle()
+
+
+@pytest.mark.parametrize("ae_title", ["ASSOC", "WINDOW"])
+def test_the_receiver_dies_between_reply_and_batch(site: Site, tmp_path: Path, ae_title: str) -> None:
+    """As it is about to write the first row of the instances into the index."""
+    files = make_objects(tmp_path / "a", 4)
+    with killed_at(site, "receiver", "pwrite64", path=site.spool / "ownership.db-wal") as point:
+        with site.modality(ae_title, files) as modality:
+            assert modality.store(*files[:3])
+            point.wait()
+        assert site.usage().instances == 0
+    site.send(ae_title, files[3:])
+    site.settle()
+
+
+@pytest.mark.parametrize("ae_title", ["ASSOC", "WINDOW"])
+def test_the_receiver_dies_between_batch_and_signal(site: Site, tmp_path: Path, ae_title: str) -> None:
+    files = make_objects(tmp_path / "a", 3)
+    restarts = site.status.part("receiver").restarts
+    with site.frozen("temporal"):
+        site.send(ae_title, files)
+        wait_until("the batch is made", lambda: site.usage().unhanded == 3)
+        site.kill("receiver")
+        wait_until("the receiver is back", lambda: site.status.part("receiver").restarts > restarts)
+    site.settle()
+
+
+@pytest.mark.parametrize("ae_title", ["ASSOC", "WINDOW"])
+def test_the_receiver_dies_when_the_signal_is_accepted_and_that_is_not_noted(
+    site: Site, tmp_path: Path, ae_title: str
+) -> None:
+    """Temporal has the batch, and gets it again."""
+    files = make_objects(tmp_path / "a", 3)
+    with held(site, "worker"), ExitStack() as temporal:  # nobody claims before the kill
+        temporal.enter_context(site.frozen("temporal"))
+        site.send(ae_title, files)
+        wait_until("the batch is made", lambda: site.usage().unhanded == 3)
+        with killed_at(site, "receiver", "pwrite64", path=site.spool / "ownership.db-wal") as point:
+            temporal.close()
+            point.wait()
+            assert site.usage().unhanded == 3
+    site.settle()
+
+
+# ---- the worker ----
+
+
+def test_the_worker_dies_in_the_middle_of_an_upload(site: Site, tmp_path: Path) -> None:
+    files = make_objects(tmp_path / "a", 20, size=50_000)
+    known = {job.job_id for job in site.jobs()}
+    before = site.associations()
+    with ExitStack() as platform:
+        platform.enter_context(site.frozen("platform"))
+        site.send("ASSOC", files)
+        last = max(new_folder(site, before).glob("*.dcm"))
+        with killed_at(site, "worker", "openat", path=last) as point:
+            platform.close()
+            point.wait()
+            (job,) = (job for job in site.jobs() if job.job_id not in known)
+            assert job.state is JobState.PENDING
+            assert 0 < len(site.payload(job)) < 20
+    site.settle()
+    assert {each.job_id for each in site.jobs()} == known | {job.job_id}
+
+
+def test_the_worker_dies_when_the_job_is_created_and_that_is_not_noted(site: Site, tmp_path: Path) -> None:
+    files = make_objects(tmp_path / "a", 3)
+    known = {job.job_id for job in site.jobs()}
+    with ExitStack() as platform:
+        platform.enter_context(site.frozen("platform"))
+        site.send("ASSOC", files)
+        wait_until("the job is about to be created", lambda: bool(open_jobs(site)))
+        with killed_at(site, "worker", "pwrite64", path=f"{site.data.database}-wal") as point:
+            platform.close()
+            point.wait()
+            (job,) = (job for job in site.jobs() if job.job_id not in known)
+            assert [row["job_id"] for row in open_jobs(site)] == [""]
+    site.settle()
+    assert {each.job_id for each in site.jobs()} == known | {job.job_id}
+
+
+def open_jobs(site: Site) -> list[dict[str, Any]]:
+    """Jobs whose creation is noted to have begun, and that are not started."""
+    with closing(sqlite3.connect(f"file:{site.data.database}?mode=ro", uri=True)) as connection:
+        connection.row_factory = sqlite3.Row
+        rows = connection.execute("SELECT * FROM submission_job WHERE creating AND NOT started")
+        return [dict(row) for row in rows]
+
+
+def test_the_worker_dies_in_the_middle_of_an_export(site: Site, tmp_path: Path) -> None:
+    """The PACS has answered for the third object, and that is not in the journal: this one object comes twice."""
+    files = make_objects(tmp_path / "a", 8)
+    known = {job.job_id for job in site.jobs()}
+    got = site.pacs.received.total()
+    site.pacs.patience = got + 2
+    site.send("ASSOC", files)
+    wait_until("the third object is not answered", lambda: site.pacs.received.total() == got + 3)
+    (journal,) = (site.data.payloads / "exports").glob("*/sent-*.log")
+    with killed_at(site, "worker", "write", path=journal) as point:
+        site.pacs.answering.set()
+        point.wait()
+        assert len(journal.read_text().splitlines()) == 2
+    site.settle()
+    (job,) = (job for job in site.jobs() if job.job_id not in known)
+    times = sorted(site.pacs.received[result_uid(job.job_id, uid)] for uid in uids(files))
+    assert times == [1] * 7 + [2]
+
+
+# ---- what the adapter works with ----
+
+
+def test_the_platform_dies_in_the_middle_of_an_upload(site: Site, tmp_path: Path) -> None:
+    known = {job.job_id for job in site.jobs()}
+    with killed_at(site, "platform", "rename", when=3) as point:
+        site.send("ASSOC", make_objects(tmp_path / "a", 40, size=50_000))
+        point.wait()
+        uploaded = list((site.data.platform / "payloads").rglob("input/**/*.dcm"))
+    site.settle()
+    (job,) = (job for job in site.jobs() if job.job_id not in known)
+    there = [path for path in uploaded if job.payload_id in path.parts]
+    assert 0 < len(there) < 40
+
+
+@pytest.mark.parametrize("when", [1, 5, 25])
+def test_temporal_dies_in_the_middle_of_a_commit(site: Site, tmp_path: Path, when: int) -> None:
+    database = f"{site.data.temporal_database}-wal"
+    with killed_at(site, "temporal", "fsync,fdatasync", path=database, when=when) as point:
+        site.send("ASSOC", make_objects(tmp_path / "a", 5))
+        site.send("WINDOW", make_objects(tmp_path / "b", 5))
+        point.wait()
+    site.settle()
