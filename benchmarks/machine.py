@@ -1,0 +1,57 @@
+"""What the kernel knows about processes (proc(5))."""
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+
+
+def descendants(pid: int) -> list[int]:
+    """Every living process that a process has started, and theirs."""
+    found: list[int] = []
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in map(int, (task / "children").read_text().split()):
+                found += [child, *descendants(child)]
+    return found
+
+
+def cpu_seconds(pids: Sequence[int]) -> float:
+    """Processor time of processes, with that of children that have ended."""
+    ticks = 0
+    for pid in pids:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            # fields 14 to 17: utime, stime, cutime, cstime; the name before them may hold blanks
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += sum(map(int, fields[11:15]))
+    return ticks / _TICKS
+
+
+def memory_mb(pids: Sequence[int], field: str = "VmRSS") -> float:
+    """Resident memory of processes, 10^6 bytes; ``VmHWM`` for the most it has ever been."""
+    total = 0
+    for pid in pids:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+                if line.startswith(f"{field}:"):
+                    total += int(line.split()[1]) * 1024
+    return total / 1e6
+
+
+def reset_peak(pid: int) -> None:
+    """Let ``VmHWM`` begin anew."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+class CpuMeter:
+    """Processor time of parts since it was made."""
+
+    def __init__(self, families: Mapping[str, Sequence[int]]) -> None:
+        self._before = {name: cpu_seconds(pids) for name, pids in families.items()}
+
+    def read(self, families: Mapping[str, Sequence[int]]) -> dict[str, float]:
+        """Seconds by part."""
+        return {name: cpu_seconds(pids) - self._before.get(name, 0.0) for name, pids in families.items()}
