@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Final
 
 from clara_dicom_adapter.cli.demo import report
-from clara_dicom_adapter.cli.demo.site import Site
+from clara_dicom_adapter.cli.demo.site import LOOK_SECONDS, Site
 from clara_dicom_adapter.cli.demo.story import Stage
 from clara_dicom_adapter.cli.output import print_json, to_stderr
 from clara_dicom_adapter.errors import AdapterError
@@ -19,6 +19,7 @@ from clara_dicom_adapter.errors import AdapterError
 OUTPUT: Final = Path("demo-output")
 """Pictures, and the logs of a demo that failed; in the working folder."""
 PICTURES_SECONDS: Final = 120
+REMOVE_SECONDS: Final = 20.0
 
 
 def run(*, keep: bool, as_json: bool) -> int:
@@ -53,9 +54,20 @@ def run(*, keep: bool, as_json: bool) -> int:
             site.stop()
             if not ok:
                 _save_logs(site)
-            shutil.rmtree(root, ignore_errors=True)
+            _remove(root)
         signal.signal(signal.SIGTERM, before)
     return 0 if ok else 1
+
+
+def _remove(root: Path) -> None:
+    """Delete the folder; what was killed may still have written to it a moment ago."""
+    deadline = time.monotonic() + REMOVE_SECONDS
+    while root.exists() and time.monotonic() < deadline:
+        shutil.rmtree(root, ignore_errors=True)
+        if root.exists():
+            time.sleep(LOOK_SECONDS)
+    if root.exists():
+        to_stderr(f"{root} could not be deleted: something still writes there")
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

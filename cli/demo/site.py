@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,8 +20,9 @@ from clara_dicom_adapter.temporal.children import kill_group, spawn
 
 START_SECONDS: Final = 600.0
 """For the adapter to be ready; the first time ever it may have to build a Temporal server."""
-STOP_SECONDS: Final = 60.0
+STOP_SECONDS: Final = {"study": 5, "adapter": 60, "pacs": 15}
 LOOK_SECONDS: Final = 0.05
+INTERRUPTS: Final = (signal.SIGINT, signal.SIGTERM)
 CLI: Final = (sys.executable, "-m", "clara_dicom_adapter.cli", "dicom")
 
 SETTINGS: Final[dict[str, Any]] = {
@@ -48,6 +50,20 @@ def wait_until(what: str, condition: Callable[[], bool], seconds: float) -> None
         if time.monotonic() >= deadline:
             raise TransientError(f"not within {seconds:.0f} s: {what}")
         time.sleep(LOOK_SECONDS)
+
+
+@contextmanager
+def interrupts_deferred() -> Iterator[None]:
+    """Hold SIGINT and SIGTERM back until the end of the block, and raise KeyboardInterrupt there if one came."""
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda number, _frame: came.append(number)) for number in INTERRUPTS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 class Site:
@@ -80,8 +96,18 @@ class Site:
         command = [sys.executable, "-m", module, str(self.root / "pacs"), "--while-locked", str(self.data.lock)]
         self._run("pacs", command)
 
+    def begin_study(self, script: Path, study: Path, *arguments: str) -> None:
+        """Start to make the CT study; :meth:`wait_study` waits for it."""
+        self._run("study", [sys.executable, str(script), str(study), *arguments])
+
+    def wait_study(self) -> None:
+        """Until it is made."""
+        if self._processes["study"].wait() != 0:
+            raise TransientError(f"the CT study could not be made: {self._last_words('study')}")
+
     def _run(self, name: str, command: Sequence[str]) -> None:
-        with (self.root / f"{name}.log").open("ab") as output:
+        # a process that is started and not noted could not be stopped
+        with (self.root / f"{name}.log").open("ab") as output, interrupts_deferred():
             if self._detached:
                 self._processes[name] = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
@@ -92,9 +118,11 @@ class Site:
     def _ended(self, name: str) -> bool:
         status = self._processes[name].poll()
         if status is not None:
-            words = (self.root / f"{name}.log").read_text(errors="replace").strip().splitlines()[-8:]
-            raise TransientError("\n".join([f"the {name} ended with status {status}:", *words]))
+            raise TransientError(f"the {name} ended with status {status}:\n{self._last_words(name)}")
         return False
+
+    def _last_words(self, name: str) -> str:
+        return "\n".join((self.root / f"{name}.log").read_text(errors="replace").strip().splitlines()[-8:])
 
     def wait_ready(self) -> None:
         """Until every part, and the PACS, serves."""
@@ -108,21 +136,15 @@ class Site:
 
     def stop(self) -> None:
         """End everything that was started, in order."""
-        adapter = self._processes.get("adapter")
-        if adapter is not None and adapter.poll() is None:
-            adapter.terminate()
+        for name, seconds in STOP_SECONDS.items():
+            process = self._processes.get(name)
+            if process is None or process.poll() is not None:
+                continue
+            process.terminate()
             try:
-                adapter.wait(STOP_SECONDS)
+                process.wait(seconds)
             except subprocess.TimeoutExpired:
-                adapter.kill()
-                adapter.wait()
-        pacs = self._processes.get("pacs")
-        if pacs is not None and pacs.poll() is None:
-            pacs.terminate()
-            try:
-                pacs.wait(15)
-            except subprocess.TimeoutExpired:
-                kill_group(pacs)
+                kill_group(process)
 
     # ---- the adapter, as it runs ----
 

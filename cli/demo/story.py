@@ -1,8 +1,6 @@
 """What happens in the demo, in order."""
 
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -73,11 +71,11 @@ class Stage:
         begun = time.monotonic()
         self._tell(f"starting the adapter and {self._site.pacs.product} as the PACS")
         self._site.begin(self._examples / "pipelines")
-        phantom = self._make_study()
+        script = self._examples / "studies" / "make_ct.py"
+        self._site.begin_study(script, self.study, "--slices", str(SLICES), "--size", str(SIZE))
         self._site.begin_pacs()
         self._configure()
-        if phantom.wait() != 0:
-            raise TransientError("the CT study could not be made")
+        self._site.wait_study()
         self._site.wait_ready()
         story.ready_seconds = time.monotonic() - begun
         self._tell("sending pydicom's files, and a CT study over four associations at once")
@@ -89,11 +87,6 @@ class Stage:
         return story
 
     # ---- before ----
-
-    def _make_study(self) -> "subprocess.Popen[bytes]":
-        script = self._examples / "studies" / "make_ct.py"
-        command = [sys.executable, str(script), str(self.study), "--slices", str(SLICES), "--size", str(SIZE)]
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
     def _configure(self) -> None:
         """As a user does; the adapter is still starting, which makes no difference."""
