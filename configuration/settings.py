@@ -38,8 +38,10 @@ class ScpSettings(Section):
     """TCP port; DICOM's registered one."""
     host: str = "0.0.0.0"  # noqa: S104 - modalities are other machines; the original binds every IPv4 address too
     """Address to listen on."""
+    receivers: int = Field(default=2, ge=1, le=64)
+    """Processes that receive; they share the port, and one that dies costs only its own associations."""
     maximum_number_of_associations: int = Field(default=25, ge=1, le=1000)
-    """Associations open at once over all AE titles; one more is rejected as transient (2/3/2)."""
+    """Associations open at once over all AE titles and processes; one more is rejected as transient (2/3/2)."""
     verification: VerificationSettings = VerificationSettings()
     reject_unknown_sources: bool = True
     """Whether only configured sources (calling AE title and host) may associate."""

@@ -166,7 +166,7 @@ class ReceiverServer(AssociationServer):
     def __init__(
         self,
         ae: AE,
-        address: tuple[str, int],
+        listening: socket.socket,
         *,
         gatekeeper: Gatekeeper,
         limits: Limits,
@@ -183,7 +183,17 @@ class ReceiverServer(AssociationServer):
         self.maximum_connections = maximum_connections
         self.log_commands = log_commands
         self.connections: set[ReceiverAssociation] = set()
-        super().__init__(ae, address, ae.ae_title, [build_context(contexts.VERIFICATION)])
+        self._listening = listening
+        super().__init__(ae, listening.getsockname()[:2], ae.ae_title, [build_context(contexts.VERIFICATION)])
+
+    def server_bind(self) -> None:
+        """Take the socket that listens already."""
+        cast(socket.socket, self.socket).close()
+        self.socket = self._listening
+        self.socket.setblocking(False)  # another process that serves it may be faster to accept
+
+    def server_activate(self) -> None:
+        """It listens already."""
 
     def _bind_defaults(self) -> None:
         """Each association binds its own handlers."""
@@ -216,6 +226,10 @@ class ReceiverServer(AssociationServer):
         """Stop listening; open associations go on."""
         super(AssociationServer, self).shutdown()
         self.server_close()
+
+    def server_close(self) -> None:
+        """Only let go of the socket: to shut it down would end listening for all who share it."""
+        cast(socket.socket, self.socket).close()
 
 
 def _proposed(context: PresentationContext) -> contexts.ProposedContext:

@@ -19,26 +19,21 @@ from clara_dicom_adapter.errors import AdapterError
 from clara_dicom_adapter.receiver import commands
 from clara_dicom_adapter.receiver.acceptance import KnownAeTitle
 from clara_dicom_adapter.receiver.live import LiveAssociation
-from clara_dicom_adapter.receiver.metrics import ReceiverMetrics
-from clara_dicom_adapter.spool import AssociationFolder, IncomingInstance, StoredInstance
+from clara_dicom_adapter.spool import AssociationFolder, IncomingInstance
 from clara_dicom_adapter.workflows.models import AssociationOutcome
 
 log = structlog.get_logger("clara_dicom_adapter.receiver")
 
 
-class Follower(Protocol):
-    """Who goes on with what has been stored; must return at once."""
+class Closed(Protocol):
+    """Who hears that a session is over."""
 
-    def arriving(self, folder: AssociationFolder) -> None:
-        """An instance has begun to arrive."""
-        ...
+    def __call__(self, live: LiveAssociation, outcome: AssociationOutcome, owed: AssociationFolder | None) -> None:
+        """Called once, with its totals.
 
-    def stored(self, folder: AssociationFolder, instance: StoredInstance) -> None:
-        """An instance is durable; its 0000 goes out now."""
-        ...
-
-    def ended(self, folder: AssociationFolder, outcome: AssociationOutcome) -> None:
-        """An association that stored something, or tried to, is over, and that is durable."""
+        Args:
+            owed: The folder, when its outcome could not be written.
+        """
         ...
 
 
@@ -52,16 +47,12 @@ class StoreSession:
         *,
         open_folder: Callable[[], AssociationFolder],
         can_store: Callable[[], bool],
-        follower: Follower,
-        metrics: ReceiverMetrics,
-        closed: Callable[[LiveAssociation, AssociationOutcome], None],
+        closed: Closed,
     ) -> None:
         self.live = live
         self._ignored_sop_classes = frozenset(ae.entity.ignored_sop_classes)
         self._open_folder = open_folder
         self._can_store = can_store
-        self._follower = follower
-        self._metrics = metrics
         self._closed = closed
         self._lock = threading.Lock()
         self._folder: AssociationFolder | None = None
@@ -106,15 +97,13 @@ class StoreSession:
                 self._answer = (commands.OUT_OF_RESOURCES, "the association is over")
             elif self._answer[0] == commands.SUCCESS:
                 self.live.ignored += 1
-                self._metrics.ignored.inc()
             if self._answer[0] == commands.OUT_OF_RESOURCES:
                 self.live.failed += 1
-                self._metrics.failed.inc()
                 if self._folder is not None:
                     self._folder.failed_instances = self.live.failed
             elif self._answer[0] != commands.SUCCESS:
-                self.live.refused += 1
-                self._metrics.refused.labels(f"{self._answer[0]:04X}").inc()
+                status = f"{self._answer[0]:04X}"
+                self.live.refused_with[status] = self.live.refused_with.get(status, 0) + 1
             return self._answer
 
     def end(self, outcome: AssociationOutcome) -> None:
@@ -125,10 +114,8 @@ class StoreSession:
             self._ended = True
             self.live.arriving_since = None
             self._discard()
-            if self._folder is not None:
-                self._end_folder(self._folder, outcome)
-        self._metrics.associations.labels(outcome.value).inc()
-        self._closed(self.live, outcome)
+            written = self._folder is None or self._write_outcome(self._folder, outcome)
+        self._closed(self.live, outcome, None if written else self._folder)
         log.info(
             "association_ended",
             association_id=self.live.association_id,
@@ -163,12 +150,12 @@ class StoreSession:
             if self._folder is None:
                 self._folder = self._open_folder()
                 self._folder.failed_instances = self.live.failed
+                self.live.spooled = True
             self._incoming = self._folder.begin_instance(
                 sop_class_uid=request.sop_class_uid,
                 sop_instance_uid=request.sop_instance_uid,
                 transfer_syntax_uid=transfer_syntax,
             )
-            self._follower.arriving(self._folder)
         except (OSError, AdapterError) as error:
             self._fail(error)
 
@@ -177,16 +164,13 @@ class StoreSession:
         if incoming is None or self._folder is None:
             return
         try:
-            instance = incoming.commit()
+            incoming.commit()
         except (OSError, AdapterError) as error:
             self._incoming = incoming
             self._fail(error)
             return
         self.live.instances += 1
         self.live.bytes += self._size
-        self._metrics.instances.inc()
-        self._metrics.bytes.inc(self._size)
-        self._follower.stored(self._folder, instance)
 
     def _fail(self, error: Exception) -> None:
         self._discard()
@@ -205,10 +189,10 @@ class StoreSession:
             # it has no final name, so it will never be taken for an instance; the reclaimer removes it
             log.warning("partial_file_left", association_id=self.live.association_id, error=str(error))
 
-    def _end_folder(self, folder: AssociationFolder, outcome: AssociationOutcome) -> None:
+    def _write_outcome(self, folder: AssociationFolder, outcome: AssociationOutcome) -> bool:
         try:
             folder.end(outcome)
         except (OSError, AdapterError) as error:
-            # the next start finds an association without an end and closes it as interrupted by us
             log.error("outcome_not_written", association_id=self.live.association_id, error=str(error))
-        self._follower.ended(folder, outcome)
+            return False
+        return True

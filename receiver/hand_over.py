@@ -1,20 +1,21 @@
 """From durable instances to ReceiveWorkflows: off the reply path, in one thread with an event loop of its own.
 
-How it works: each association leaves a trail of instances that are stored and not yet batched. A trail is emptied at
-least every second while instances arrive, and at once when the association ends: heads are read, instances divided by
-the workflow they belong to, batches made durable in the spool, and letters posted. The batch of an end goes before the
-end. Nothing here ever makes receiving wait; the spool is the buffer, and what is lost from this thread's memory
-is found again by the reconciler.
+How it works: each association that stores leaves a trail: how far its instances are batched. A trail is followed to
+its end at least every second while instances arrive, and at once when the association ends: new instances are looked
+up in its folder, their heads read, divided by the workflow they belong to, batches made durable in the spool, and
+letters posted. The batch of an end goes before the end. Nothing here ever makes receiving wait; the spool is the
+buffer, and what is lost from this thread's memory is found again by the reconciler.
 """
 
 import asyncio
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -25,7 +26,7 @@ from clara_dicom_adapter.receiver.addressing import Addressing
 from clara_dicom_adapter.receiver.delivery import Connect, Delivery
 from clara_dicom_adapter.receiver.live import LiveAssociations
 from clara_dicom_adapter.receiver.metrics import ReceiverMetrics
-from clara_dicom_adapter.spool import AssociationFolder, PendingBatch, Spool, StoredInstance, Target
+from clara_dicom_adapter.spool import AssociationFolder, PendingBatch, Spool, Target
 from clara_dicom_adapter.workflows.models import AssociationEnd, AssociationOutcome, BatchRef, ReceiveInput
 from clara_dicom_adapter.workflows.models import HandOver as HandOverLetter
 
@@ -34,6 +35,8 @@ log = structlog.get_logger("clara_dicom_adapter.receiver")
 T = TypeVar("T")
 
 _BATCH_SECONDS: Final = 1.0
+_INSTANCES_AT_ONCE: Final = 500
+"""So that memory does not grow with an association."""
 _KEEP_ALIVE_TICK_SECONDS: Final = 0.25
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 30.0
@@ -41,19 +44,25 @@ _LONGEST_PAUSE_SECONDS: Final = 30.0
 
 @dataclass
 class _Trail:
-    """What an association has stored and nobody has been told of."""
+    """How far the instances of an association are batched.
+
+    Attributes:
+        batched: Highest sequence that needs no more looking at.
+        failed: Instances answered A700, once it has ended.
+    """
 
     folder: AssociationFolder
-    fresh: deque[StoredInstance] = field(default_factory=deque[StoredInstance])
+    batched: int = 0
     scheduled: bool = False
     outcome: AssociationOutcome | None = None
+    failed: int = 0
     addressed: set[str] = field(default_factory=set[str])
     kept_alive_at: float = 0.0
     emptying: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class HandOver:
-    """Follows the store sessions and tells Temporal."""
+    """Follows the associations and tells Temporal."""
 
     def __init__(
         self, spool: Spool, addressing: Addressing, connect: Connect, live: LiveAssociations, metrics: ReceiverMetrics
@@ -69,25 +78,26 @@ class HandOver:
         self._thread = threading.Thread(target=self._run, name="hand-over", daemon=True)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    # ---- called by store sessions, from their threads ----
+    # ---- called when a listener reports, from the threads that listen to them ----
 
-    def arriving(self, folder: AssociationFolder) -> None:
-        """An instance has begun to arrive: its window may have to be kept open."""
-        self._trail(folder)
-
-    def stored(self, folder: AssociationFolder, instance: StoredInstance) -> None:
-        """An instance is durable."""
-        trail = self._trail(folder)
-        trail.fresh.append(instance)
-        if not trail.scheduled:
+    def stored(self, association_id: str) -> None:
+        """An association has stored something, or something is arriving."""
+        trail = self._trail(association_id)
+        if trail is not None and not trail.scheduled:
             trail.scheduled = True
             self._soon(self._schedule, trail)
 
-    def ended(self, folder: AssociationFolder, outcome: AssociationOutcome) -> None:
-        """The association is over."""
-        trail = self._trail(folder)
-        trail.outcome = outcome
-        self._soon(self._begin_emptying, trail)
+    def ended(self, association_id: str, outcome: AssociationOutcome, failed: int) -> None:
+        """An association is over.
+
+        Args:
+            failed: Its instances that were answered A700.
+        """
+        trail = self._trail(association_id)
+        if trail is not None:
+            trail.failed = failed
+            trail.outcome = outcome
+            self._soon(self._begin_emptying, trail)
 
     # ---- called by the service and the reconciler ----
 
@@ -145,9 +155,18 @@ class HandOver:
         self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         self._loop.close()
 
-    def _trail(self, folder: AssociationFolder) -> _Trail:
+    def _trail(self, association_id: str) -> _Trail | None:
+        """The trail of an association; None when its folder cannot be read, or is gone: the reconciler sees to it."""
         with self._lock:
-            return self._trails.setdefault(folder.association_id, _Trail(folder))
+            trail = self._trails.get(association_id)
+            if trail is None:
+                try:
+                    trail = _Trail(self._spool.association(association_id))
+                except (AdapterError, OSError) as error:
+                    log.debug("association_not_followed", association_id=association_id, error=str(error)[:300])
+                    return None
+                self._trails[association_id] = trail
+            return trail
 
     def _soon(self, call: Callable[[_Trail], object], trail: _Trail) -> None:
         try:
@@ -180,15 +199,15 @@ class HandOver:
         async with trail.emptying:
             trail.scheduled = False
             outcome = trail.outcome  # looked at first: what came before the end is then in this batch
-            instances = [trail.fresh.popleft() for _ in range(len(trail.fresh))]
             made: list[PendingBatch] = []
+            more = True
+            while more:
+                batches, more = await self._persistently(trail, self._make_batches, trail)
+                made += batches
             ends: list[tuple[Target, AssociationEnd]] = []
-            if instances:
-                made = await self._persistently(
-                    trail, self._addressing.make_batches, self._spool, trail.folder, instances
-                )
             over = outcome is not None and self.follows(trail.folder.association_id)
             if over:
+                trail.folder.failed_instances = trail.failed
                 ends = await self._persistently(trail, self._ends, trail.folder, outcome)
             # all at once, so that the last batch and the end ride in one signal
             for batch in made:
@@ -199,6 +218,15 @@ class HandOver:
             if over:
                 with self._lock:
                     self._trails.pop(trail.folder.association_id, None)
+
+    def _make_batches(self, trail: _Trail) -> tuple[list[PendingBatch], bool]:
+        """Batch the next instances; tells whether there are more."""
+        instances = list(islice(trail.folder.stored(after=trail.batched), _INSTANCES_AT_ONCE))
+        if not instances:
+            return [], False
+        made = self._addressing.make_batches(self._spool, trail.folder, instances)
+        trail.batched = instances[-1].sequence
+        return made, len(instances) == _INSTANCES_AT_ONCE
 
     async def _persistently(self, trail: _Trail, call: Callable[..., T], *arguments: object) -> T:
         pause = _FIRST_PAUSE_SECONDS

@@ -48,8 +48,8 @@ class _AeTitleCopy(BaseModel):
     pinned: PinnedAeTitle
 
 
-class _Copy(BaseModel):
-    """The snapshot as it lies in the spool's folder."""
+class KnownCopy(BaseModel):
+    """The snapshot as it lies in the spool's folder, and as listeners are told it."""
 
     ae_titles: tuple[_AeTitleCopy, ...] = ()
     sources: tuple[Source, ...] = ()
@@ -75,18 +75,24 @@ class KnownKeeper:
         *,
         poll_seconds: float = POLL_SECONDS,
         resolve: Callable[[str], Collection[str]] = resolve_host,
+        changed: Callable[[KnownCopy], None] = lambda known: None,
     ) -> None:
+        """Args:
+        copy: Path of the copy.
+        changed: Told of every new snapshot.
+        """
         self._source = source
         self._file = copy
         self._poll_seconds = poll_seconds
         self._resolve = resolve
+        self._changed = changed
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._hosts_changed = threading.Event()
         self._resolved = threading.Event()
         self._threads: list[threading.Thread] = []
         self._revision: int | None = None
-        self._data = _Copy()
+        self._data = KnownCopy()
         self.current: KnownApplicationEntities | None = None
         """None until something has been read, from the configuration or from its copy."""
         self.reachable = False
@@ -103,6 +109,12 @@ class KnownKeeper:
         if self.current is not None:
             self._hosts_changed.set()
             self._resolved.wait(_FIRST_RESOLVE_SECONDS)
+
+    @property
+    def copy(self) -> KnownCopy | None:
+        """The newest snapshot, to be told to others; None until something has been read."""
+        with self._lock:
+            return self._data if self.current is not None else None
 
     def stop(self) -> None:
         """Stop reading."""
@@ -164,7 +176,7 @@ class KnownKeeper:
         addresses: dict[str, tuple[str, ...]] | None = None,
     ) -> None:
         with self._lock:
-            data = _Copy(
+            data = KnownCopy(
                 ae_titles=self._data.ae_titles if ae_titles is None else ae_titles,
                 sources=self._data.sources if sources is None else sources,
                 addresses={**self._data.addresses, **(addresses or {})},
@@ -172,20 +184,22 @@ class KnownKeeper:
             hosts = {source.host_ip for source in data.sources}
             data.addresses = {host: found for host, found in data.addresses.items() if host in hosts}
             self._data = data
-            self.current = _snapshot(data)
+            self.current = snapshot(data)
+            self._changed(data)
             self._save_copy(data)
 
     def _load_copy(self) -> None:
         try:
-            self._data = _Copy.model_validate_json(self._file.read_bytes())
+            self._data = KnownCopy.model_validate_json(self._file.read_bytes())
         except FileNotFoundError:
             return
         except (OSError, ValidationError) as error:
             log.warning("configuration_copy_unusable", path=str(self._file), error=type(error).__name__)
             return
-        self.current = _snapshot(self._data)
+        self.current = snapshot(self._data)
+        self._changed(self._data)
 
-    def _save_copy(self, data: _Copy) -> None:
+    def _save_copy(self, data: KnownCopy) -> None:
         part = self._file.with_suffix(".part")
         try:
             with part.open("w", encoding="utf-8") as stream:
@@ -197,7 +211,8 @@ class KnownKeeper:
             log.warning("configuration_copy_not_written", path=str(self._file), error=type(error).__name__)
 
 
-def _snapshot(data: _Copy) -> KnownApplicationEntities:
+def snapshot(data: KnownCopy) -> KnownApplicationEntities:
+    """What a verdict looks at."""
     sources: dict[str, set[str]] = {}
     for source in data.sources:
         # a literal address needs no looking up, and must work at once

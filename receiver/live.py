@@ -2,13 +2,13 @@
 
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 
 @dataclass
 class LiveAssociation:
-    """An open association; written by its own threads, read by anybody."""
+    """An open association; written by its own threads, read by anybody, and told to the receiver by its listener."""
 
     association_id: str
     calling_ae_title: str
@@ -20,12 +20,25 @@ class LiveAssociation:
     ignored: int = 0
     failed: int = 0
     """Answered A700."""
-    refused: int = 0
-    """Answered A900 or C000."""
+    refused_with: dict[str, int] = field(default_factory=dict[str, int])
+    """Answered A900 or C000, by status."""
+    spooled: bool = False
+    """Whether it has a folder in the spool."""
+    listener: int = 0
+    """Number of the listener that serves it."""
     arriving_since: float | None = None
     """``time.monotonic`` at which the instance that is arriving began; None between instances."""
     last_fragment_at: float = 0.0
     """``time.monotonic`` of the last fragment of an instance."""
+
+    def copy(self) -> "LiveAssociation":
+        """How it is at this moment."""
+        return replace(self, refused_with=dict(self.refused_with))
+
+    @property
+    def refused(self) -> int:
+        """Answered A900 or C000."""
+        return sum(self.refused_with.values())
 
     def arriving_for(self, *, silent_at_most: float) -> float:
         """Seconds that an instance has been arriving; 0 when none is, or when it has stalled."""
@@ -36,30 +49,29 @@ class LiveAssociation:
 
 
 class LiveAssociations:
-    """The register of open associations, which also enforces how many there may be."""
+    """The register of open associations."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._open: dict[str, LiveAssociation] = {}
         self._closed = threading.Condition(self._lock)
 
-    @property
-    def lock(self) -> threading.Lock:
-        """Held over counting and adding, so that two requests cannot share the last place."""
-        return self._lock
-
     def __len__(self) -> int:
         return len(self._open)
 
-    def add(self, association: LiveAssociation) -> None:
-        """Register an association; the caller holds :attr:`lock`."""
-        self._open[association.association_id] = association
+    def put(self, association: LiveAssociation) -> LiveAssociation | None:
+        """Register an association, or what has become of it; returns what was known of it before."""
+        with self._lock:
+            before = self._open.get(association.association_id)
+            self._open[association.association_id] = association
+            return before
 
-    def remove(self, association_id: str) -> None:
-        """The association is over."""
+    def remove(self, association_id: str) -> LiveAssociation | None:
+        """The association is over; returns what was known of it."""
         with self._closed:
-            self._open.pop(association_id, None)
+            known = self._open.pop(association_id, None)
             self._closed.notify_all()
+            return known
 
     def wait_until_none(self, timeout: float) -> bool:
         """Wait for all open associations to end."""
@@ -70,6 +82,3 @@ class LiveAssociations:
         """The open associations, oldest first."""
         with self._lock:
             return sorted(self._open.values(), key=lambda live: live.started_at)
-
-    def __contains__(self, association_id: object) -> bool:
-        return association_id in self._open

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from clara_dicom_adapter.receiver.live import LiveAssociation
+
 
 class ReceiverMetrics:
     """What the receiver counts; one object per service, so that tests do not share a registry."""
@@ -40,6 +42,15 @@ class ReceiverMetrics:
             "clara_dicom_hand_over_failures", "Attempts to reach Temporal that failed", registry=self.registry
         )
         self._gauges: list[Gauge] = []
+
+    def moved(self, before: LiveAssociation | None, now: LiveAssociation) -> None:
+        """Count what an association has done since it was last heard of."""
+        self.instances.inc(now.instances - (before.instances if before else 0))
+        self.bytes.inc(now.bytes - (before.bytes if before else 0))
+        self.ignored.inc(now.ignored - (before.ignored if before else 0))
+        self.failed.inc(now.failed - (before.failed if before else 0))
+        for status, count in now.refused_with.items():
+            self.refused.labels(status).inc(count - (before.refused_with.get(status, 0) if before else 0))
 
     def watch(self, name: str, text: str, read: Callable[[], float]) -> None:
         """Export a number that is read when Prometheus asks."""

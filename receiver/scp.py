@@ -1,8 +1,10 @@
-"""The Storage and Verification SCP: listens, decides on associations, opens their sessions, and stops in order."""
+"""The Storage and Verification SCP of one process: decides on associations, opens sessions, and stops in order."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -11,6 +13,7 @@ from pynetdicom import AE
 
 from clara_dicom_adapter.configuration.settings import ScpSettings
 from clara_dicom_adapter.dicom import uids
+from clara_dicom_adapter.errors import AdapterError
 from clara_dicom_adapter.receiver.acceptance import (
     AssociationRequest,
     KnownAeTitle,
@@ -22,12 +25,12 @@ from clara_dicom_adapter.receiver.acceptance import (
     verdict,
 )
 from clara_dicom_adapter.receiver.association import ReceiverServer
-from clara_dicom_adapter.receiver.c_store import Follower, StoreSession
+from clara_dicom_adapter.receiver.c_store import StoreSession
 from clara_dicom_adapter.receiver.live import LiveAssociation, LiveAssociations
-from clara_dicom_adapter.receiver.metrics import ReceiverMetrics
-from clara_dicom_adapter.receiver.recorder import Recorder
+from clara_dicom_adapter.receiver.places import Places
+from clara_dicom_adapter.receiver.reports import Accepted, Ended, Rejected, Report
 from clara_dicom_adapter.receiver.upper_layer import Limits
-from clara_dicom_adapter.spool import AssociationFacts, AssociationFolder, Spool, new_association_id
+from clara_dicom_adapter.spool import Arrivals, AssociationFacts, AssociationFolder, new_association_id
 from clara_dicom_adapter.workflows.models import AssociationOutcome
 
 log = structlog.get_logger("clara_dicom_adapter.receiver")
@@ -41,19 +44,23 @@ _ABORT_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class ScpParts:
-    """What the SCP works with."""
+    """What the SCP works with.
 
-    spool: Spool
-    live: LiveAssociations
+    Attributes:
+        number: Of the listener that this is.
+        tell: Takes reports; must return at once.
+    """
+
+    arrivals: Arrivals
+    places: Places
+    number: int
     known: Callable[[], KnownApplicationEntities | None]
     can_store: Callable[[], bool]
-    follower: Follower
-    recorder: Recorder
-    metrics: ReceiverMetrics
+    tell: Callable[[Report], None]
 
 
 class StorageScp:
-    """Receives; what is stored goes to the follower."""
+    """Receives into the spool, and reports."""
 
     def __init__(self, settings: ScpSettings, parts: ScpParts) -> None:
         self._settings = settings
@@ -63,13 +70,14 @@ class StorageScp:
             verification_enabled=settings.verification.enabled,
             maximum_associations=settings.maximum_number_of_associations,
         )
-        self.live = parts.live
+        self.live = LiveAssociations()
+        self._owed: list[tuple[AssociationFolder, AssociationOutcome]] = []
         self._stopping = False
         self._server: ReceiverServer | None = None
         self._thread: threading.Thread | None = None
 
-    def start(self) -> None:
-        """Bind and listen; raises OSError when the port cannot be had."""
+    def start(self, listening: socket.socket) -> None:
+        """Serve connections to a socket that listens already, and that other processes may serve too."""
         settings = self._settings
         ae = AE(ae_title=_ANY_AE_TITLE)
         ae.implementation_class_uid = uids.IMPLEMENTATION_CLASS_UID
@@ -78,7 +86,7 @@ class StorageScp:
         ae.maximum_associations = 1 << 30  # ours is enforced by the verdict, with its reason logged and recorded
         self._server = ReceiverServer(
             ae,
-            (settings.host, settings.port),
+            listening,
             gatekeeper=self,
             limits=Limits(
                 request_seconds=settings.association_request_timeout_seconds,
@@ -94,7 +102,6 @@ class StorageScp:
             target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="scp-accept", daemon=True
         )
         self._thread.start()
-        log.info("listening", host=settings.host, port=self.port)
 
     @property
     def port(self) -> int:
@@ -134,10 +141,7 @@ class StorageScp:
             called_ae_title=request.called_ae_title,
             peer=request.peer,
         )
-        with self.live.lock:  # two requests must not share the last place
-            decision = self._verdict(request)
-            if not isinstance(decision, Reject):
-                self.live.add(live)
+        decision = self._verdict(request)
         if isinstance(decision, Reject):
             self._rejected(live.association_id, request, decision.reason)
             return decision
@@ -148,11 +152,16 @@ class StorageScp:
         known = self._parts.known()
         if known is None or self._stopping:
             return Reject(RejectReason.NOT_READY)
-        load = Load(open_associations=len(self.live), can_store=self._parts.can_store())
+        load = Load(open_associations=self._parts.places.taken, can_store=self._parts.can_store())
         decision = verdict(request, known, self._policy, load)
-        return decision if isinstance(decision, Reject) else decision.ae
+        if isinstance(decision, Reject):
+            return decision
+        if not self._parts.places.take(self._parts.number, self._policy.maximum_associations):
+            return Reject(RejectReason.TOO_MANY_ASSOCIATIONS)  # another process was faster
+        return decision.ae
 
     def _accepted(self, live: LiveAssociation) -> None:
+        self.live.put(live)
         log.info(
             "association_accepted",
             association_id=live.association_id,
@@ -160,7 +169,7 @@ class StorageScp:
             called_ae_title=live.called_ae_title,
             peer=live.peer,
         )
-        self._parts.recorder.accepted(live)
+        self._parts.tell(Accepted(live.copy()))
 
     def _rejected(self, association_id: str, request: AssociationRequest, reason: RejectReason) -> None:
         result, source, diagnostic = reason.codes
@@ -175,8 +184,7 @@ class StorageScp:
             reject_source=source,
             reject_reason=diagnostic,
         )
-        self._parts.metrics.rejected.labels(reason.word).inc()
-        self._parts.recorder.rejected(association_id, request, reason, datetime.now(UTC))
+        self._parts.tell(Rejected(association_id, request, reason.name, datetime.now(UTC)))
 
     def _session(self, live: LiveAssociation, ae: KnownAeTitle) -> StoreSession:
         facts = AssociationFacts(
@@ -190,18 +198,27 @@ class StorageScp:
 
         def open_folder() -> AssociationFolder:
             # not before the first instance: an association that only verifies leaves nothing in the spool
-            return self._parts.spool.begin_association(facts)
+            return self._parts.arrivals.begin_association(facts)
 
         return StoreSession(
             live,
             ae,
             open_folder=open_folder,
             can_store=self._parts.can_store,
-            follower=self._parts.follower,
-            metrics=self._parts.metrics,
             closed=self._closed,
         )
 
-    def _closed(self, live: LiveAssociation, outcome: AssociationOutcome) -> None:
+    def _closed(self, live: LiveAssociation, outcome: AssociationOutcome, owed: AssociationFolder | None) -> None:
+        if owed is not None:
+            self._owed.append((owed, outcome))
         self.live.remove(live.association_id)
-        self._parts.recorder.ended(live, outcome, datetime.now(UTC))
+        self._parts.places.give_back(self._parts.number)
+        self._parts.tell(Ended(live.copy(), outcome, datetime.now(UTC)))
+
+    def write_owed_outcomes(self) -> None:
+        """Try again to write the outcomes that could not be written when their associations ended."""
+        for entry in list(self._owed):
+            folder, outcome = entry
+            with suppress(OSError, AdapterError):  # told when it failed first; tried again
+                folder.end(outcome)
+                self._owed.remove(entry)

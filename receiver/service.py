@@ -2,21 +2,24 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import structlog
 
-from clara_dicom_adapter.configuration.settings import ScpSettings, StorageSettings
+from clara_dicom_adapter.configuration.settings import StorageSettings
+from clara_dicom_adapter.errors import AdapterError
+from clara_dicom_adapter.receiver.acceptance import RejectReason
 from clara_dicom_adapter.receiver.addressing import Addressing
 from clara_dicom_adapter.receiver.delivery import Connect
 from clara_dicom_adapter.receiver.hand_over import HandOver
 from clara_dicom_adapter.receiver.known import ConfigurationSource, KnownKeeper
+from clara_dicom_adapter.receiver.listeners import Listeners
 from clara_dicom_adapter.receiver.live import LiveAssociation, LiveAssociations
 from clara_dicom_adapter.receiver.metrics import ReceiverMetrics
 from clara_dicom_adapter.receiver.recorder import AssociationRecords, Recorder
 from clara_dicom_adapter.receiver.recovery import Recovery
-from clara_dicom_adapter.receiver.scp import ScpParts, StorageScp
+from clara_dicom_adapter.receiver.reports import Accepted, Ended, Progress, Rejected, Report
 from clara_dicom_adapter.receiver.site import SiteKey
 from clara_dicom_adapter.receiver.space import SpaceGate
 from clara_dicom_adapter.spool import AssociationFolder, Spool
@@ -54,11 +57,11 @@ class ReceiverHealth:
 
 
 class ReceiverService:
-    """Receives into a spool that is open for :attr:`~clara_dicom_adapter.spool.SpoolRole.RECEIVER`, and hands over."""
+    """Keeps a spool that is open for :attr:`~clara_dicom_adapter.spool.SpoolRole.RECEIVER`: listens, and hands over."""
 
     def __init__(
         self,
-        scp: ScpSettings,
+        listeners: Listeners,
         storage: StorageSettings,
         spool: Spool,
         *,
@@ -67,32 +70,21 @@ class ReceiverService:
         site_secret: Callable[[], str],
         connect: Connect,
         space: Callable[[], object] | None = None,
-        metrics: ReceiverMetrics | None = None,
     ) -> None:
         """Args:
         site_secret: Gives the secret of the records in hex (``records.secret.SiteSecret.get_or_create``).
         connect: Makes a Temporal client; may raise for as long as it likes.
         space: Raises StorageFull when nothing may be stored; none: the storage rule for the spool's disk.
         """
-        self.metrics = metrics or ReceiverMetrics()
-        self._known = KnownKeeper(configuration, spool.root / _KNOWN_COPY)
+        self.metrics = ReceiverMetrics()
+        self._spool = spool
+        self._listeners = listeners
+        self._known = KnownKeeper(configuration, spool.root / _KNOWN_COPY, changed=listeners.know)
         self._recorder = Recorder(associations)
         self._can_store = SpaceGate(space or StorageSpace(spool.root, storage).check)
         addressing = Addressing(SiteKey(spool.root / SITE_KEY, site_secret))
-        live = LiveAssociations()
-        self._hand_over = HandOver(spool, addressing, connect, live, self.metrics)
-        self._scp = StorageScp(
-            scp,
-            ScpParts(
-                spool=spool,
-                known=lambda: self._known.current,
-                can_store=self._can_store,
-                live=live,
-                follower=self._hand_over,
-                recorder=self._recorder,
-                metrics=self.metrics,
-            ),
-        )
+        self._live = LiveAssociations()
+        self._hand_over = HandOver(spool, addressing, connect, self._live, self.metrics)
         self._recovery = Recovery(
             spool,
             addressing,
@@ -106,15 +98,16 @@ class ReceiverService:
     @property
     def port(self) -> int:
         """The port that is listened on."""
-        return self._scp.port
+        return self._listeners.port
 
     def start(self) -> None:
         """Close what an earlier run left open, then listen; raises OSError when the port cannot be had."""
         self._known.start()
+        self._spool.remove_unbegun()
         self._recovery.close_abandoned()
         self._recorder.start()
         self._hand_over.start()
-        self._scp.start()
+        self._listeners.start(self, self._known.copy)
         self._recovery.start()
 
     def stop(self, grace_seconds: float) -> None:
@@ -122,7 +115,7 @@ class ReceiverService:
         if self._stopped.is_set():
             return
         self._stopped.set()
-        self._scp.stop(grace_seconds)
+        self._listeners.stop(grace_seconds)
         self._recovery.stop()
         reachable = self._hand_over.delivery.reachable
         if not self._hand_over.stop(_HAND_OVER_SECONDS if reachable else _HAND_OVER_SECONDS_WITHOUT_TEMPORAL):
@@ -130,25 +123,72 @@ class ReceiverService:
         self._recorder.stop(_RECORDS_SECONDS)
         self._known.stop()
 
+    # ---- what listeners report; called from a thread for each ----
+
+    def hear(self, listener: int, report: Report) -> None:
+        """A report has come."""
+        if isinstance(report, Accepted):
+            self._live.put(replace(report.association, listener=listener))
+            self._recorder.accepted(report.association)
+        elif isinstance(report, Rejected):
+            reason = RejectReason[report.reason]
+            self.metrics.rejected.labels(reason.word).inc()
+            self._recorder.rejected(report.association_id, report.request, reason, report.at)
+        elif isinstance(report, Progress):
+            for live in report.associations:
+                self._moved(self._live.put(replace(live, listener=listener)), live)
+        elif isinstance(report, Ended):
+            live = report.association
+            self._moved(self._live.remove(live.association_id), live)
+            self._ended(live, report.outcome, report.at)
+
+    def died(self, listener: int) -> None:
+        """A listener has died, and with it its associations: it was our fault."""
+        self._recovery.close_abandoned()
+        for live in self._live.snapshot():
+            if live.listener == listener:
+                self._live.remove(live.association_id)
+                self._ended(*self._as_the_spool_tells(live))
+
+    def _as_the_spool_tells(self, live: LiveAssociation) -> tuple[LiveAssociation, AssociationOutcome, datetime]:
+        """What became of an association whose listener can tell no more."""
+        if live.spooled:
+            try:
+                return _ended_live(self._spool.association(live.association_id))
+            except (AdapterError, OSError) as error:
+                log.warning("association_unusable", association_id=live.association_id, error=str(error)[:300])
+        return live, AssociationOutcome.ADAPTER_STOPPED, datetime.now(UTC)
+
+    def _moved(self, before: LiveAssociation | None, now: LiveAssociation) -> None:
+        self.metrics.moved(before, now)
+        if now.spooled:
+            self._hand_over.stored(now.association_id)
+
+    def _ended(self, live: LiveAssociation, outcome: AssociationOutcome, at: datetime) -> None:
+        self.metrics.associations.labels(outcome.value).inc()
+        self._recorder.ended(live, outcome, at)
+        if live.spooled:
+            self._hand_over.ended(live.association_id, outcome, live.failed)
+
     def associations(self) -> list[LiveAssociation]:
         """The open associations, oldest first."""
-        return self._scp.live.snapshot()
+        return self._live.snapshot()
 
     def health(self) -> ReceiverHealth:
         """How it is at this moment."""
         return ReceiverHealth(
-            listening=self._scp.listening,
+            listening=self._listeners.listening > 0,
             can_store=self._can_store(),
             configured=self._known.current is not None,
             configuration_reachable=self._known.reachable,
             temporal_reachable=self._hand_over.delivery.reachable,
-            open_associations=len(self._scp.live),
+            open_associations=len(self._live),
             waiting_to_be_told=self._hand_over.delivery.waiting,
         )
 
     def _watch(self, spool: Spool) -> None:
         watch = self.metrics.watch
-        watch("clara_dicom_associations_open", "Associations open now", lambda: len(self._scp.live))
+        watch("clara_dicom_associations_open", "Associations open now", lambda: len(self._live))
         watch("clara_dicom_receiver_ready", "1 when the receiver can store", lambda: float(self.health().ready))
         watch("clara_dicom_spool_instances", "Instances in the spool", lambda: spool.usage().instances)
         watch("clara_dicom_spool_bytes", "Bytes in the spool", lambda: spool.usage().bytes)
@@ -166,6 +206,7 @@ def _ended_live(folder: AssociationFolder) -> tuple[LiveAssociation, Association
         called_ae_title=facts.called_ae_title,
         peer=facts.peer,
         started_at=facts.started_at,
+        spooled=True,
     )
     if record is None:
         return live, AssociationOutcome.ADAPTER_STOPPED, datetime.now(UTC)

@@ -4,6 +4,7 @@ The format on disk is described in ``docs/spool.md``.
 """
 
 from clara_dicom_adapter.spool.adoption import Adopted
+from clara_dicom_adapter.spool.arrivals import Arrivals
 from clara_dicom_adapter.spool.association import AssociationFolder
 from clara_dicom_adapter.spool.incoming import IncomingInstance
 from clara_dicom_adapter.spool.models import (
@@ -28,6 +29,7 @@ from clara_dicom_adapter.spool.store import Spool
 
 __all__ = [
     "Adopted",
+    "Arrivals",
     "AssociationFacts",
     "AssociationFolder",
     "AssociationOutcomeRecord",

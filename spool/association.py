@@ -1,5 +1,6 @@
 """The folder of one association: its facts, its instances, its outcome. Files only, as ``docs/spool.md`` describes."""
 
+import fcntl
 import os
 import re
 import threading
@@ -42,23 +43,18 @@ class AssociationFolder:
         self._instances = 0
         self._bytes = 0
         self._outcome: AssociationOutcomeRecord | None = None
-        self._creating = False
-        self._on_end: Callable[[str], None] | None = None
 
-    def create(self, on_end: Callable[[str], None]) -> None:
-        """Make the folder; whose its instances will be is durable when this returns.
-
-        Args:
-            on_end: Called with the association's id once its outcome is durable.
-        """
-        self._creating = True
+    def create(self) -> None:
+        """Make the folder and lock it; whose its instances will be is durable when this returns."""
+        make_folder(self.path, durable=self._durable)
+        self._descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            make_folder(self.path, durable=self._durable)
+            # held until the outcome is written; the kernel lets go of it when this process dies
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             write_file(self.path / FACTS, self.facts.model_dump_json().encode(), durable=self._durable)
-            self._on_end = on_end
-            self._descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        finally:
-            self._creating = False
+        except BaseException:
+            self._close()
+            raise
 
     @classmethod
     def read(cls, path: Path, *, durable: bool) -> "AssociationFolder":
@@ -80,8 +76,20 @@ class AssociationFolder:
 
     @property
     def receiving(self) -> bool:
-        """Whether instances may still arrive in it."""
-        return self._creating or self._descriptor is not None
+        """Whether a process, this or another one, receives it or owes it its outcome."""
+        if self._descriptor is not None:
+            return True
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
 
     # ---- receiving ----
 
@@ -90,7 +98,7 @@ class AssociationFolder:
     ) -> IncomingInstance:
         """Open the next instance; the part-10 header goes in front of its dataset."""
         with self._lock:
-            if self._descriptor is None:
+            if self._descriptor is None or self._outcome is not None:
                 raise OSError("the association is over")
             self._sequence += 1
             return _Counted(
@@ -108,7 +116,7 @@ class AssociationFolder:
         """Make the outcome durable; safe to repeat, and the first outcome stands.
 
         Raises:
-            OSError: It could not be written; it is tried again by :meth:`Spool.end_abandoned`.
+            OSError: It could not be written; the folder stays locked, so that it can be tried again.
         """
         with self._lock:
             if self._outcome is None:
@@ -119,10 +127,8 @@ class AssociationFolder:
                     failed_instances=self.failed_instances,
                     ended_at=datetime.now(UTC),
                 )
-            self._close()
             write_file(self.path / OUTCOME, self._outcome.model_dump_json().encode(), durable=self._durable)
-        if self._on_end is not None:
-            self._on_end(self.association_id)
+            self._close()
 
     def close(self) -> None:
         """Receive no more, without an outcome; the next start gives it one."""
@@ -158,10 +164,15 @@ class AssociationFolder:
                     found[int(match[1])] = (int(match[2]), entry.name)
         return dict(sorted(found.items()))
 
-    def stored(self, skip: frozenset[int] = frozenset()) -> Iterator[StoredInstance]:
-        """The instances on disk, in the order received; one that is damaged is left where it is, with a log line."""
+    def stored(self, skip: frozenset[int] = frozenset(), *, after: int = 0) -> Iterator[StoredInstance]:
+        """The instances on disk, in the order received; one that is damaged is left where it is, with a log line.
+
+        Args:
+            skip: Sequences that are not wanted.
+            after: Only higher sequences.
+        """
         for sequence, (received_ns, name) in self.files().items():
-            if sequence in skip:
+            if sequence <= after or sequence in skip:
                 continue
             path = self.path / name
             try:

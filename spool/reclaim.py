@@ -6,7 +6,6 @@ that the index no longer knows, and it would be submitted again.
 
 import shutil
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,10 +58,10 @@ class Reclaimer:
         self._forget_associations()
         return ReclaimTotals(instances, size, parts, folders)
 
-    def remove_unbegun(self, is_live: Callable[[str], bool]) -> None:
-        """Remove folders without facts: their receiver died before it took a first instance."""
+    def remove_unbegun(self) -> None:
+        """Remove folders without facts: their receiver died before it took a first instance. Nobody may receive."""
         for path in self._associations.iterdir():
-            if is_association_id(path.name) and not is_live(path.name) and not (path / FACTS).exists():
+            if is_association_id(path.name) and not (path / FACTS).exists():
                 (path / f"{FACTS}.part").unlink(missing_ok=True)
                 with suppress(OSError):  # anything else in it is not ours to judge
                     path.rmdir()

@@ -2,7 +2,6 @@
 
 import hashlib
 import hmac
-import threading
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +12,7 @@ import structlog
 from clara_dicom_adapter.errors import SpoolUnavailable, SpoolUnusable
 from clara_dicom_adapter.spool import node as nodes
 from clara_dicom_adapter.spool.adoption import Adopted, adopt
+from clara_dicom_adapter.spool.arrivals import Arrivals
 from clara_dicom_adapter.spool.association import ASSOCIATIONS, FACTS, AssociationFolder
 from clara_dicom_adapter.spool.database import Database
 from clara_dicom_adapter.spool.durable import make_folder
@@ -57,8 +57,7 @@ class Spool:
         self._durable = database.durable
         self._locks = locks
         self._database = database
-        self._live: dict[str, AssociationFolder] = {}
-        self._live_lock = threading.Lock()
+        self._arrivals = Arrivals(root, durable=database.durable)
         self._ownership = Ownership(database, self._associations, node.node_id)
         self._reclaimer = Reclaimer(database, self._associations)
 
@@ -89,10 +88,7 @@ class Spool:
 
     def close(self) -> None:
         """Let go of the spool; safe to repeat. Associations that are still open are ended by the next start."""
-        with self._live_lock:
-            for folder in self._live.values():
-                folder.close()
-            self._live.clear()
+        self._arrivals.close()
         self._database.close()
         for lock in self._locks:
             lock.release()
@@ -109,17 +105,7 @@ class Spool:
 
     def begin_association(self, facts: AssociationFacts) -> AssociationFolder:
         """Make an association's folder; whose its instances will be is durable when this returns."""
-        if not is_association_id(facts.association_id):
-            raise ValueError("an association id comes from new_association_id()")
-        with self._live_lock:
-            folder = AssociationFolder(self._associations / facts.association_id, facts, durable=self._durable)
-            self._live[facts.association_id] = folder
-        try:
-            folder.create(self._ended)
-        except BaseException:
-            self._ended(facts.association_id)
-            raise
-        return folder
+        return self._arrivals.begin_association(facts)
 
     def associations(self) -> Iterator[AssociationFolder]:
         """Every association on disk, oldest first; one whose facts cannot be read is left alone, with a log line."""
@@ -135,32 +121,23 @@ class Spool:
 
     def association(self, association_id: str) -> AssociationFolder:
         """One association; raises FileNotFoundError when it is not (any more) there."""
-        with self._live_lock:
-            live = self._live.get(association_id)
-        return live or AssociationFolder.read(self._associations / association_id, durable=self._durable)
-
-    def is_live(self, association_id: str) -> bool:
-        """Whether this process receives an association, or owes it its outcome."""
-        return association_id in self._live
+        return AssociationFolder.read(self._associations / association_id, durable=self._durable)
 
     def end_abandoned(self) -> list[AssociationFolder]:
-        """Give an outcome to every association that has none and is not being received; for the receiver only.
-
-        They are those of a receiver that went down, and those whose outcome could not be written when they ended.
-        """
+        """Give an outcome to every association that has none and that nobody receives; for the receiver only."""
         if self.role is not SpoolRole.RECEIVER:
-            raise ValueError("only the receiver knows which associations are still open")
+            raise ValueError("only the receiver ends associations")
         ended = []
         for folder in self.associations():
-            if folder.outcome is None and not folder.receiving:
+            # looked at again once nobody receives it: its receiver may just have ended it in order
+            if folder.outcome is None and not folder.receiving and folder.outcome is None:
                 folder.end_abandoned()
                 ended.append(folder)
-        self._reclaimer.remove_unbegun(self.is_live)
         return ended
 
-    def _ended(self, association_id: str) -> None:
-        with self._live_lock:
-            self._live.pop(association_id, None)
+    def remove_unbegun(self) -> None:
+        """Remove folders of associations that never began; for the receiver, before anything is received."""
+        self._reclaimer.remove_unbegun()
 
     # ---- index, batches, hand-over ----
 

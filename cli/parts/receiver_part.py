@@ -17,7 +17,10 @@ from clara_dicom_adapter.cli.parts.entry import Part, run_part
 from clara_dicom_adapter.configuration.entities import ClaraAeTitle, Source
 from clara_dicom_adapter.configuration.store import ConfigurationStore
 from clara_dicom_adapter.receiver.acceptance import AssociationRequest, RejectReason
+from clara_dicom_adapter.receiver.known import KnownCopy
+from clara_dicom_adapter.receiver.listeners import ListenerProcesses
 from clara_dicom_adapter.receiver.live import LiveAssociation
+from clara_dicom_adapter.receiver.reports import ListenerSetup
 from clara_dicom_adapter.receiver.service import ReceiverHealth, ReceiverService
 from clara_dicom_adapter.records.associations import AssociationRecords
 from clara_dicom_adapter.records.database import open_engine
@@ -88,8 +91,21 @@ def serve(part: Part) -> int:
     temporary = settings.storage.temporary or part.data.payloads
     with closing(Spool.open(temporary / "spool", SpoolRole.RECEIVER)) as spool:
         database = LateDatabase(part, spool.node_id)
+
+        def setup(number: int, known: KnownCopy | None) -> ListenerSetup:
+            return ListenerSetup(
+                scp=settings.dicom.scp,
+                storage=settings.storage,
+                spool=spool.root,
+                number=number,
+                listeners=settings.dicom.scp.receivers,
+                log_levels=dict(settings.log_levels),
+                log_json=settings.log_json,
+                known=known,
+            )
+
         service = ReceiverService(
-            settings.dicom.scp,
+            ListenerProcesses(settings.dicom.scp, setup),
             settings.storage,
             spool,
             configuration=database,

@@ -9,17 +9,8 @@ from clara_dicom_adapter.receiver import commands
 from clara_dicom_adapter.receiver.acceptance import KnownAeTitle
 from clara_dicom_adapter.receiver.c_store import StoreSession
 from clara_dicom_adapter.receiver.live import LiveAssociation
-from clara_dicom_adapter.receiver.metrics import ReceiverMetrics
-from clara_dicom_adapter.spool import AssociationFolder, Spool, SpoolRole, StoredInstance
+from clara_dicom_adapter.spool import Spool, SpoolRole
 from clara_dicom_adapter.workflows.models import AssociationOutcome
-
-
-class Nobody:
-    """Follows nothing."""
-
-    def arriving(self, folder: AssociationFolder) -> None: ...
-    def stored(self, folder: AssociationFolder, instance: StoredInstance) -> None: ...
-    def ended(self, folder: AssociationFolder, outcome: AssociationOutcome) -> None: ...
 
 
 def test_an_instance_that_the_end_of_its_association_overtakes_is_not_answered_with_success(tmp_path: Path) -> None:
@@ -31,9 +22,7 @@ def test_an_instance_that_the_end_of_its_association_overtakes_is_not_answered_w
             KnownAeTitle(ClaraAeTitle(name="CLARA", ae_title="CLARA"), association.ae),
             open_folder=lambda: spool.begin_association(association),
             can_store=lambda: True,
-            follower=Nobody(),
-            metrics=ReceiverMetrics(),
-            closed=lambda _live, _outcome: None,
+            closed=lambda live, outcome, owed: None,
         )
         request = commands.StoreRequest(1, CT, "1.2.3")
         session.begin(request, CT, EXPLICIT_LITTLE_ENDIAN)

@@ -13,7 +13,7 @@ from typing import TypeVar
 import pytest
 from pynetdicom.association import Association
 from support.receiver_wire import established, store_message
-from support.receiving import LOOPBACK, Configured, Recorded, Temporal, associate, instance
+from support.receiving import LOOPBACK, Configured, InThisProcess, Recorded, Temporal, associate, instance
 from temporalio import workflow
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -22,7 +22,7 @@ from temporalio.worker import Worker
 from clara_dicom_adapter.configuration.settings import ScpSettings, StorageSettings
 from clara_dicom_adapter.receiver import grouping
 from clara_dicom_adapter.receiver.service import ReceiverService
-from clara_dicom_adapter.spool import InstanceHead, Spool, SpoolRole
+from clara_dicom_adapter.spool import Arrivals, InstanceHead, Spool, SpoolRole
 from clara_dicom_adapter.temporal import attributes, queues
 from clara_dicom_adapter.workflows.models import (
     AssociationOutcome,
@@ -73,7 +73,7 @@ class Site:
     async def start(self) -> None:
         self.spool = Spool.open(self.root, SpoolRole.RECEIVER, durable=False)
         self.service = ReceiverService(
-            ScpSettings(port=0, host=LOOPBACK),
+            InThisProcess(ScpSettings(port=0, host=LOOPBACK), Arrivals(self.root, durable=False)),
             StorageSettings(watermark_percent=100, reserve_space_gb=0, reconcile_interval_seconds=0.5),
             self.spool,
             configuration=self.configured,

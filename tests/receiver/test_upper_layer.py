@@ -22,6 +22,7 @@ from clara_dicom_adapter.configuration.settings import VerificationSettings
 from clara_dicom_adapter.receiver.acceptance import AssociationRequest, Reject, RejectReason
 from clara_dicom_adapter.receiver.association import ReceiverServer
 from clara_dicom_adapter.receiver.commands import StoreRequest
+from clara_dicom_adapter.receiver.listeners import listen
 from clara_dicom_adapter.receiver.upper_layer import Limits
 from clara_dicom_adapter.workflows.models import AssociationOutcome
 
@@ -75,7 +76,7 @@ def listening(stand_in: StandIn, limits: Limits = LIMITS, *, connections: int = 
     ae.maximum_associations = 1000
     server = ReceiverServer(
         ae,
-        ("127.0.0.1", 0),
+        listen("127.0.0.1", 0),
         gatekeeper=stand_in,
         limits=limits,
         verification=VerificationSettings(),

@@ -115,14 +115,15 @@ def test_only_associations_of_the_dead_are_ended(spool: Spool) -> None:
     unbegun.mkdir()
     (unbegun / "association.json.part").write_text("{")
     assert spool.end_abandoned() == []
+    spool.remove_unbegun()
     assert not unbegun.exists()
     assert live.outcome is None
-    assert spool.is_live(live.association_id)
+    assert spool.association(live.association_id).receiving
     live.end(AssociationOutcome.RELEASED)
     live.end(AssociationOutcome.CONNECTION_LOST)
     assert live.outcome is not None
     assert live.outcome.outcome is AssociationOutcome.RELEASED
-    assert not spool.is_live(live.association_id)
+    assert not spool.association(live.association_id).receiving
     with Spool.open(spool.root, SpoolRole.WORKER) as worker, pytest.raises(ValueError, match="receiver"):
         worker.end_abandoned()
 
@@ -140,8 +141,10 @@ def test_an_outcome_that_could_not_be_written_is_written_later_as_it_was(
         patch.setattr("clara_dicom_adapter.spool.association.write_file", full)
         with pytest.raises(OSError, match="No space"):
             folder.end(AssociationOutcome.CONNECTION_LOST)
-    assert spool.is_live(folder.association_id)
-    assert [ended.association_id for ended in spool.end_abandoned()] == [folder.association_id]
+    assert spool.end_abandoned() == []
+    with pytest.raises(OSError, match="over"):
+        store(folder)
+    folder.end(AssociationOutcome.ADAPTER_STOPPED)
     assert folder.outcome is not None
     assert (folder.outcome.outcome, folder.outcome.instances) == (AssociationOutcome.CONNECTION_LOST, 2)
-    assert not spool.is_live(folder.association_id)
+    assert not folder.receiving

@@ -11,8 +11,8 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from clara_dicom_adapter.configuration.settings import ScpSettings, StorageSettings
 from clara_dicom_adapter.errors import TemporalUnavailable
 from clara_dicom_adapter.receiver.service import ReceiverService
-from clara_dicom_adapter.spool import Spool, SpoolRole
-from support.receiving import LOOPBACK, SECRET, Configured, Recorded
+from clara_dicom_adapter.spool import Arrivals, Spool, SpoolRole
+from support.receiving import LOOPBACK, SECRET, Configured, InThisProcess, Recorded
 
 
 async def connect() -> Client:
@@ -23,10 +23,11 @@ async def connect() -> Client:
 
 
 def main() -> None:
+    spool = Spool.open(Path(sys.argv[1]), SpoolRole.RECEIVER)
     service = ReceiverService(
-        ScpSettings(port=0, host=LOOPBACK),
+        InThisProcess(ScpSettings(port=0, host=LOOPBACK), Arrivals(spool.root)),
         StorageSettings(watermark_percent=100, reserve_space_gb=0),
-        Spool.open(Path(sys.argv[1]), SpoolRole.RECEIVER),
+        spool,
         configuration=Configured(),
         associations=Recorded(),
         site_secret=lambda: SECRET,

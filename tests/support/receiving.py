@@ -3,7 +3,7 @@
 import os
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -21,12 +21,66 @@ from clara_dicom_adapter.configuration.entities import ClaraAeTitle, Source
 from clara_dicom_adapter.configuration.settings import ScpSettings, StorageSettings
 from clara_dicom_adapter.errors import StorageFull, TemporalUnavailable
 from clara_dicom_adapter.receiver.acceptance import AssociationRequest, RejectReason
+from clara_dicom_adapter.receiver.known import KnownCopy
+from clara_dicom_adapter.receiver.listener import Listener
+from clara_dicom_adapter.receiver.listeners import Keeper, listen
 from clara_dicom_adapter.receiver.live import LiveAssociation
+from clara_dicom_adapter.receiver.places import Places
+from clara_dicom_adapter.receiver.scp import StorageScp
 from clara_dicom_adapter.receiver.service import ReceiverService
-from clara_dicom_adapter.spool import AssociationFolder, Spool, SpoolRole
+from clara_dicom_adapter.receiver.space import SpaceGate
+from clara_dicom_adapter.spool import Arrivals, AssociationFolder, Spool, SpoolRole
 from clara_dicom_adapter.workflows.models import AssociationOutcome, HandOver, PinnedAeTitle
 
 SECRET = "5e" * 32
+
+
+class InThisProcess:
+    """A listener without a process of its own, so that tests reach into it."""
+
+    def __init__(self, settings: ScpSettings, arrivals: Arrivals, can_store: Callable[[], bool] = lambda: True) -> None:
+        self._settings = settings
+        self._arrivals = arrivals
+        self._can_store = can_store
+        self._places = Places.make(1)
+        self._known: KnownCopy | None = None
+        self._listener: Listener | None = None
+
+    @property
+    def scp(self) -> StorageScp:
+        assert self._listener is not None
+        return self._listener.scp
+
+    @property
+    def port(self) -> int:
+        return self.scp.port
+
+    @property
+    def listening(self) -> int:
+        return int(self._listener is not None and self.scp.listening)
+
+    def start(self, keeper: Keeper, known: KnownCopy | None) -> None:
+        self._listener = Listener(
+            self._settings,
+            self._arrivals,
+            places=self._places,
+            number=0,
+            can_store=self._can_store,
+            tell=lambda report: keeper.hear(0, report),
+        )
+        if known is not None:
+            self._listener.know(known)
+        self._listener.start(listen(self._settings.host, self._settings.port))
+
+    def know(self, known: KnownCopy) -> None:
+        if self._listener is not None:
+            self._listener.know(known)
+
+    def stop(self, grace_seconds: float) -> None:
+        if self._listener is not None:
+            self._listener.stop(grace_seconds)
+
+
 LOOPBACK = "127.0.0.1"
 CT_IMAGE = UID("1.2.840.10008.5.1.4.1.1.2")
 MR_IMAGE = UID("1.2.840.10008.5.1.4.1.1.4")
@@ -147,8 +201,10 @@ class Receiver:
             if self.full.is_set():
                 raise StorageFull(str(root), 0, 1)
 
+        self.can_store = SpaceGate(space)
+        self.listener = InThisProcess(settings, Arrivals(self.spool.root, durable=False), self.can_store)
         self.service = ReceiverService(
-            settings,
+            self.listener,
             StorageSettings(),
             self.spool,
             configuration=configured,
@@ -169,7 +225,7 @@ class Receiver:
         return folder
 
     def wait_until_closed(self) -> None:
-        assert self.service._scp.live.wait_until_none(10)
+        assert self.service._live.wait_until_none(10)
 
     def recorded_lines(self) -> list[str]:
         self.service.stop(5)

@@ -1,0 +1,159 @@
+"""One listener: serves connections, stores what comes, and reports; what a listener process does.
+
+Run by the receiver as ``python -m clara_dicom_adapter.receiver.listener SOCKET CHANNEL PLACES`` with three inherited
+descriptors: the socket that listens, the channel of reports and orders, and the memory of the places. It imports
+neither Temporal nor a database, so that receiving has a process of its own, which stays small.
+"""
+
+import queue
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from clara_dicom_adapter import log as logging_setup
+from clara_dicom_adapter.configuration.settings import ScpSettings
+from clara_dicom_adapter.receiver.acceptance import KnownApplicationEntities
+from clara_dicom_adapter.receiver.known import KnownCopy, snapshot
+from clara_dicom_adapter.receiver.live import LiveAssociation
+from clara_dicom_adapter.receiver.places import Places
+from clara_dicom_adapter.receiver.reports import ORDERS, REPORTS, ListenerSetup, Listening, Progress, Report, Stop
+from clara_dicom_adapter.receiver.scp import ScpParts, StorageScp
+from clara_dicom_adapter.receiver.space import SpaceGate
+from clara_dicom_adapter.spool import Arrivals
+from clara_dicom_adapter.spool.space import StorageSpace
+
+log = structlog.get_logger("clara_dicom_adapter.receiver")
+
+_TICK_SECONDS: Final = 0.2
+_FAREWELL_SECONDS: Final = 2.0
+
+
+class Listener:
+    """A Storage SCP that reports what happens to it."""
+
+    def __init__(
+        self,
+        scp: ScpSettings,
+        arrivals: Arrivals,
+        *,
+        places: Places,
+        number: int,
+        can_store: Callable[[], bool],
+        tell: Callable[[Report], None],
+    ) -> None:
+        """Args:
+        number: Of this listener among those that share the places.
+        tell: Takes reports, from any thread; must return at once.
+        """
+        self._arrivals = arrivals
+        self._tell = tell
+        self._known: KnownApplicationEntities | None = None
+        self._told: dict[str, tuple[object, ...]] = {}
+        self._stopping = threading.Event()
+        parts = ScpParts(arrivals, places, number, lambda: self._known, can_store, tell)
+        self.scp = StorageScp(scp, parts)
+        self._ticker = threading.Thread(target=self._tick, name="progress", daemon=True)
+
+    def know(self, known: KnownCopy) -> None:
+        """The configuration has changed."""
+        self._known = snapshot(known)
+
+    def start(self, listening: socket.socket) -> None:
+        """Serve connections, and report."""
+        self.scp.start(listening)
+        self._ticker.start()
+        self._tell(Listening())
+
+    def stop(self, grace_seconds: float) -> None:
+        """Take no new association, let open ones finish for a time, abort the rest."""
+        self.scp.stop(grace_seconds)
+        self._stopping.set()
+        self._ticker.join()
+        self.scp.write_owed_outcomes()
+        self._arrivals.close()
+
+    def _tick(self) -> None:
+        while not self._stopping.wait(_TICK_SECONDS):
+            self.scp.write_owed_outcomes()
+            associations = [live.copy() for live in self.scp.live.snapshot()]
+            state = {live.association_id: _state(live) for live in associations}
+            moved = [live for live in associations if self._told.get(live.association_id) != state[live.association_id]]
+            self._told = state
+            if moved:
+                self._tell(Progress(moved))
+
+
+def _state(live: LiveAssociation) -> tuple[object, ...]:
+    return live.instances, live.ignored, live.failed, live.refused, live.last_fragment_at
+
+
+class _Channel:
+    """Reports out, orders in. Reports go through a queue: a receiver that is slow holds no association up."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._lines = connection.makefile("rb")
+        self._queue: queue.SimpleQueue[Report | None] = queue.SimpleQueue()
+        self._sender = threading.Thread(target=self._send, name="reports", daemon=True)
+        self._sender.start()
+
+    def tell(self, report: Report) -> None:
+        """Have a report sent. Progress that nobody has read yet is not repeated; the next tells all the same."""
+        if not isinstance(report, Progress) or self._queue.empty():
+            self._queue.put(report)
+
+    def close(self) -> None:
+        """Send what is left."""
+        self._queue.put(None)
+        self._sender.join(_FAREWELL_SECONDS)
+
+    def setup(self) -> ListenerSetup:
+        """What this process is begun with."""
+        return ListenerSetup.model_validate_json(self._lines.readline())
+
+    def obey(self, listener: Listener) -> float:
+        """Follow orders until the one to stop; returns the grace in seconds, 0 when the receiver has gone."""
+        for line in self._lines:
+            order = ORDERS.validate_json(line)
+            if isinstance(order, Stop):
+                return order.grace_seconds
+            listener.know(order.known)
+        return 0
+
+    def _send(self) -> None:
+        while (report := self._queue.get()) is not None:
+            try:
+                self._connection.sendall(REPORTS.dump_json(report) + b"\n")
+            except OSError:  # the receiver has gone, and this process ends with it
+                return
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    listening, connection, places = (int(argument) for argument in sys.argv[1:])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the receiver says when to stop
+    channel = _Channel(socket.socket(fileno=connection))
+    setup = channel.setup()
+    logging_setup.configure(setup.log_levels, json=setup.log_json, part=f"receiver-{setup.number}")
+    listener = Listener(
+        setup.scp,
+        Arrivals(setup.spool),
+        places=Places(places, setup.listeners),
+        number=setup.number,
+        can_store=SpaceGate(StorageSpace(setup.spool, setup.storage).check),
+        tell=channel.tell,
+    )
+    if setup.known is not None:
+        listener.know(setup.known)
+    listener.start(socket.socket(fileno=listening))
+    listener.stop(channel.obey(listener))
+    channel.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,238 @@
+"""The listener processes of a receiver: started, told what is configured, replaced when they die, stopped in order.
+
+The receiver binds the port and keeps it; the listeners inherit the socket and share it. So a connection that comes
+while one of them is being replaced waits for the next or is taken by another, and is not refused.
+"""
+
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import structlog
+
+from clara_dicom_adapter.configuration.settings import ScpSettings
+from clara_dicom_adapter.receiver.known import KnownCopy
+from clara_dicom_adapter.receiver.places import Places
+from clara_dicom_adapter.receiver.reports import REPORTS, Know, ListenerSetup, Listening, Report, Stop
+from clara_dicom_adapter.temporal.children import kill_group, spawn
+
+log = structlog.get_logger("clara_dicom_adapter.receiver")
+
+BACKLOG: Final = 512
+"""Connections that may wait to be accepted."""
+_START_SECONDS: Final = 60.0
+_STOP_MARGIN_SECONDS: Final = 8.0
+_SEND_TIMEOUT: Final = struct.pack("@ll", 5, 0)
+_FIRST_PAUSE_SECONDS: Final = 0.1
+_LONGEST_PAUSE_SECONDS: Final = 5.0
+_HEALTHY_SECONDS: Final = 30.0
+"""A listener that lived for this long is replaced at once."""
+
+
+class Keeper(Protocol):
+    """Who hears of the listeners; called from their threads."""
+
+    def hear(self, listener: int, report: Report) -> None:
+        """A report has come."""
+        ...
+
+    def died(self, listener: int) -> None:
+        """A listener has died, and with it its associations."""
+        ...
+
+
+class Listeners(Protocol):
+    """What the receiver wants of its listeners."""
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        ...
+
+    @property
+    def listening(self) -> int:
+        """How many listen now."""
+        ...
+
+    def start(self, keeper: Keeper, known: KnownCopy | None) -> None:
+        """Listen; raises OSError when the port cannot be had."""
+        ...
+
+    def know(self, known: KnownCopy) -> None:
+        """The configuration has changed."""
+        ...
+
+    def stop(self, grace_seconds: float) -> None:
+        """Listen no more, let associations finish for a time, and return when all have ended."""
+        ...
+
+
+@dataclass
+class _Slot:
+    """One listener, whichever process it is at the moment."""
+
+    number: int
+    process: "subprocess.Popen[bytes] | None" = None
+    channel: socket.socket | None = None
+    listening: threading.Event = field(default_factory=threading.Event)
+
+
+class ListenerProcesses:
+    """Listeners as processes of their own."""
+
+    def __init__(self, scp: ScpSettings, setup: Callable[[int, KnownCopy | None], ListenerSetup]) -> None:
+        """Args:
+        setup: What a listener is begun with, by its number.
+        """
+        self._scp = scp
+        self._setup = setup
+        self._slots = [_Slot(number) for number in range(scp.receivers)]
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        self._known: KnownCopy | None = None
+        self._stopping = threading.Event()
+        self._places: Places | None = None
+        self._socket: socket.socket | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on; known after :meth:`start`."""
+        if self._socket is None:
+            raise RuntimeError("the listeners have not been started")
+        return int(self._socket.getsockname()[1])
+
+    @property
+    def listening(self) -> int:
+        """How many listen now."""
+        return 0 if self._stopping.is_set() else sum(slot.listening.is_set() for slot in self._slots)
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes that run now."""
+        return [slot.process.pid for slot in self._slots if slot.process is not None]
+
+    def start(self, keeper: Keeper, known: KnownCopy | None) -> None:
+        """Bind the port and start every listener; raises OSError when the port cannot be had."""
+        self._known = known
+        self._socket = listen(self._scp.host, self._scp.port)
+        self._places = Places.make(len(self._slots))
+        for slot in self._slots:
+            thread = threading.Thread(
+                target=self._keep, args=(slot, keeper), name=f"listener-{slot.number}", daemon=True
+            )
+            thread.start()
+            self._threads.append(thread)
+        for slot in self._slots:
+            if not slot.listening.wait(_START_SECONDS):
+                log.error("listener_does_not_start", number=slot.number)
+        log.info("listening", host=self._scp.host, port=self.port, count=self.listening)
+
+    def know(self, known: KnownCopy) -> None:
+        """Tell every listener what is configured."""
+        with self._lock:
+            self._known = known
+            for slot in self._slots:
+                self._send(slot, Know(known=known))
+
+    def stop(self, grace_seconds: float) -> None:
+        """Listen no more, let associations finish for a time, and return when all have ended."""
+        if self._stopping.is_set():
+            return
+        with self._lock:
+            self._stopping.set()
+            for slot in self._slots:
+                self._send(slot, Stop(grace_seconds=grace_seconds))
+        if self._socket is not None:
+            self._socket.close()
+        deadline = time.monotonic() + grace_seconds + _STOP_MARGIN_SECONDS
+        for slot, thread in zip(self._slots, self._threads, strict=False):
+            thread.join(max(deadline - time.monotonic(), 0.1))
+            process = slot.process
+            if process is not None and process.poll() is None:
+                log.warning("listener_does_not_stop", number=slot.number, pid=process.pid)
+                kill_group(process)
+                thread.join(1)
+        if self._places is not None:
+            self._places.close()
+
+    # ---- one listener, in a thread that stays: the kernel kills a child when the thread that started it ends ----
+
+    def _keep(self, slot: _Slot, keeper: Keeper) -> None:
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            begun = time.monotonic()
+            process = self._begin(slot)
+            if process is None:
+                return
+            self._listen_to(slot, keeper)
+            status = process.wait()
+            slot.listening.clear()
+            if self._places is not None:
+                self._places.clear(slot.number)
+            if self._stopping.is_set() and status == 0:
+                return
+            log.error("listener_died", number=slot.number, pid=process.pid, exit_code=status)
+            keeper.died(slot.number)
+            pause = _FIRST_PAUSE_SECONDS if time.monotonic() - begun > _HEALTHY_SECONDS else pause
+            if self._stopping.wait(pause):
+                return
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    def _begin(self, slot: _Slot) -> "subprocess.Popen[bytes] | None":
+        with self._lock:
+            if self._stopping.is_set() or self._socket is None or self._places is None:
+                return None
+            ours, theirs = socket.socketpair()
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_TIMEOUT)  # a frozen listener holds nobody up
+            descriptors = (self._socket.fileno(), theirs.fileno(), self._places.descriptor)
+            module = "clara_dicom_adapter.receiver.listener"
+            with theirs:
+                command = [sys.executable, "-m", module, *map(str, descriptors)]
+                slot.process = spawn(command, pass_fds=descriptors)
+            slot.channel = ours
+            ours.sendall(self._setup(slot.number, self._known).model_dump_json(by_alias=True).encode() + b"\n")
+            return slot.process
+
+    def _listen_to(self, slot: _Slot, keeper: Keeper) -> None:
+        channel = slot.channel
+        if channel is None:
+            return
+        with suppress(OSError), channel.makefile("rb") as lines:
+            for line in lines:
+                try:
+                    report = REPORTS.validate_json(line)
+                except ValueError:  # cut off by the death of its process
+                    log.warning("report_lost", number=slot.number)
+                    continue
+                if isinstance(report, Listening):
+                    slot.listening.set()
+                keeper.hear(slot.number, report)
+        with self._lock:
+            channel.close()
+            slot.channel = None
+
+    def _send(self, slot: _Slot, order: Know | Stop) -> None:
+        if slot.channel is not None:
+            with suppress(OSError):  # it has died; the next one is begun with what is known
+                slot.channel.sendall(order.model_dump_json(by_alias=True).encode() + b"\n")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens; raises OSError when the port cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    return listening

@@ -1,0 +1,109 @@
+"""What a listener process tells the receiver, and what it is told: one JSON line each. No I/O.
+
+Nobody waits for a report, and none is needed for an instance to be safe: the spool holds everything that counts, and
+what a report would have told is found there by the reconciler.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, Field, TypeAdapter
+
+from clara_dicom_adapter.configuration.settings import ScpSettings, StorageSettings
+from clara_dicom_adapter.receiver.acceptance import AssociationRequest
+from clara_dicom_adapter.receiver.known import KnownCopy
+from clara_dicom_adapter.receiver.live import LiveAssociation
+from clara_dicom_adapter.workflows.models import AssociationOutcome
+
+
+@dataclass(frozen=True)
+class Listening:
+    """Connections are served from now on."""
+
+    kind: Literal["listening"] = "listening"
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """An association was accepted."""
+
+    association: LiveAssociation
+    kind: Literal["accepted"] = "accepted"
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """An association was rejected.
+
+    Attributes:
+        reason: Name of a :class:`~clara_dicom_adapter.receiver.acceptance.RejectReason`.
+    """
+
+    association_id: str
+    request: AssociationRequest
+    reason: str
+    at: datetime
+    kind: Literal["rejected"] = "rejected"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Associations in which something has happened since the last time."""
+
+    associations: list[LiveAssociation] = field(default_factory=list[LiveAssociation])
+    kind: Literal["progress"] = "progress"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """An association is over, with its totals."""
+
+    association: LiveAssociation
+    outcome: AssociationOutcome
+    at: datetime
+    kind: Literal["ended"] = "ended"
+
+
+Report = Listening | Accepted | Rejected | Progress | Ended
+
+
+class ListenerSetup(BaseModel):
+    """What a listener process is begun with.
+
+    Attributes:
+        spool: Root of the spool.
+        number: Of this listener, from 0.
+        listeners: How many there are.
+        known: What is configured, as far as anybody knows.
+    """
+
+    scp: ScpSettings
+    storage: StorageSettings
+    spool: Path
+    number: int
+    listeners: int
+    log_levels: dict[str, str]
+    log_json: bool
+    known: KnownCopy | None
+
+
+class Know(BaseModel):
+    """The configuration has changed."""
+
+    kind: Literal["know"] = "know"
+    known: KnownCopy
+
+
+class Stop(BaseModel):
+    """Take no new association, let the open ones finish for this long, then end."""
+
+    kind: Literal["stop"] = "stop"
+    grace_seconds: float
+
+
+Order = Know | Stop
+
+REPORTS: Final[TypeAdapter[Report]] = TypeAdapter(Annotated[Report, Field(discriminator="kind")])
+ORDERS: Final[TypeAdapter[Order]] = TypeAdapter(Annotated[Order, Field(discriminator="kind")])

@@ -1,0 +1,38 @@
+"""The spool as a process sees it that only receives: it adds associations, and knows nothing of index and owners."""
+
+import threading
+from pathlib import Path
+
+from clara_dicom_adapter.spool.association import ASSOCIATIONS, AssociationFolder
+from clara_dicom_adapter.spool.models import AssociationFacts, is_association_id
+
+
+class Arrivals:
+    """Begins associations. Every method may be called from any thread."""
+
+    def __init__(self, root: Path, *, durable: bool = True) -> None:
+        """Args:
+        durable: False: nothing is flushed; a power cut may take back what was answered with 0000.
+        """
+        self._associations = root / ASSOCIATIONS
+        self._durable = durable
+        self._lock = threading.Lock()
+        self._open: list[AssociationFolder] = []
+
+    def begin_association(self, facts: AssociationFacts) -> AssociationFolder:
+        """Make an association's folder; whose its instances will be is durable when this returns."""
+        if not is_association_id(facts.association_id):
+            raise ValueError("an association id comes from new_association_id()")
+        folder = AssociationFolder(self._associations / facts.association_id, facts, durable=self._durable)
+        with self._lock:
+            self._open = [each for each in self._open if each.receiving]
+            self._open.append(folder)
+        folder.create()
+        return folder
+
+    def close(self) -> None:
+        """Receive no more; associations without an outcome get one from the receiver, when it starts again."""
+        with self._lock:
+            for folder in self._open:
+                folder.close()
+            self._open.clear()
