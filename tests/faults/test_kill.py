@@ -11,7 +11,7 @@ from support.site import Site, wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
-PARTS = ("receiver", "worker", "platform", "temporal", "api")
+PARTS = ("receiver", "listener", "worker", "platform", "temporal", "api")
 ROUNDS = int(os.environ.get("FAULTS") or 3)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from support.dicom_objects import make_objects
-from support.kill_points import held, killed_at, socket_of
+from support.kill_points import held, killed_at, listener, socket_of
 from support.site import Site, result_uid, wait_until
 
 from clara_dicom_adapter.clara.model import JobState
@@ -35,7 +35,7 @@ def new_folder(site: Site, before: set[Path]) -> Path:
     return folder
 
 
-# ---- the receiver ----
+# ---- the receiver and its listeners ----
 
 
 @pytest.mark.parametrize(
@@ -46,14 +46,14 @@ def new_folder(site: Site, before: set[Path]) -> Path:
         ("fsync", []),  # between rename and reply: the name is there, its folder is not flushed
     ],
 )
-def test_the_receiver_dies_while_an_instance_arrives(site: Site, tmp_path: Path, calls: str, left: list[str]) -> None:
+def test_a_listener_dies_while_an_instance_arrives(site: Site, tmp_path: Path, calls: str, left: list[str]) -> None:
     files = make_objects(tmp_path / "a", 6, size=100_000)
     before = site.associations()
     with site.modality("ASSOC", files) as modality:
         assert modality.store(*files[:3])
         folder = new_folder(site, before)
         path = folder if calls == "fsync" else folder / "00000004.part"
-        with killed_at(site, "receiver", calls, path=path) as point:
+        with killed_at(site, modality, calls, path=path) as point:
             assert not modality.store(files[3])
             point.wait()
             assert [part.name for part in folder.glob("*.part")] == left
@@ -63,16 +63,14 @@ def test_the_receiver_dies_while_an_instance_arrives(site: Site, tmp_path: Path,
     site.settle()
 
 
-def test_the_receiver_dies_when_an_instance_is_durable_and_the_reply_is_not_sent(site: Site, tmp_path: Path) -> None:
+def test_a_listener_dies_when_an_instance_is_durable_and_the_reply_is_not_sent(site: Site, tmp_path: Path) -> None:
     files = make_objects(tmp_path / "a", 5)
     before = site.associations()
     with site.modality("ASSOC", files) as modality:
         assert modality.store(*files[:3])
         folder = new_folder(site, before)
-        pid = site.status.part("receiver").pid
-        assert pid
-        connection = socket_of(pid, site.dicom_port, modality.port)
-        with killed_at(site, "receiver", "sendto,send,sendmsg,write", path=connection) as point:
+        connection = socket_of(listener(site, modality), site.dicom_port, modality.port)
+        with killed_at(site, modality, "sendto,send,sendmsg,write", path=connection) as point:
             assert not modality.store(files[3])
             point.wait()
             assert len(list(folder.glob("*.dcm"))) == 4

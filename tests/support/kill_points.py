@@ -1,8 +1,7 @@
 """SIGKILL at an exact point of a process's life: strace delivers it as a chosen system call is about to be made.
 
 The call itself is not made any more, and nothing in the product takes part. While the point is being reached and
-looked at, the supervisor is stopped, so that the state which the kill has left can be examined before the part is
-started again.
+looked at, whoever would start the process again is stopped, so that the state which the kill has left can be examined.
 """
 
 import os
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from support.far_ends import Modality
 from support.site import Site, descendants, wait_until
 
 
@@ -37,21 +37,29 @@ class KillPoint:
 
 
 @contextmanager
-def killed_at(site: Site, part: str, calls: str, *, path: Path | str = "", when: int = 1) -> Iterator[KillPoint]:
+def killed_at(
+    site: Site, part: str | Modality, calls: str, *, path: Path | str = "", when: int = 1
+) -> Iterator[KillPoint]:
     """Kill a part as it is about to make one of some system calls.
 
     Args:
+        part: Its name, or a modality: the listener process that serves it.
         calls: As strace takes them, ``write,writev``.
         path: Only calls on this file, folder or ``socket:[inode]``.
         when: Only the n-th such call of a thread.
     """
-    pid = server(site) if part == "temporal" else site.status.part(part).pid
+    guardian = site.status.pid
+    if isinstance(part, Modality):
+        receiver = site.status.part("receiver").pid
+        assert receiver
+        pid, guardian = listener(site, part), receiver
+    else:
+        pid = (server(site) if part == "temporal" else site.status.part(part).pid) or 0
     assert pid
-    supervisor = site.status.pid
     command = [strace(), "-f", "-p", str(pid), "-o", "/dev/null", "-e", f"inject={calls}:signal=SIGKILL:when={when}"]
     # without a path everything else is still traced, and slowly; with one strace shows and tampers with nothing else
     command += ["-P", str(path)] if path else ["-e", f"trace={calls}"]
-    with _stopped(supervisor):
+    with _stopped(guardian):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             wait_until("strace has every thread", lambda: _traced(pid, process.pid), 20)
@@ -80,6 +88,23 @@ def server(site: Site) -> int:
     return pid
 
 
+def listener(site: Site, modality: Modality) -> int:
+    """The process that serves a modality's association."""
+    receiver = site.status.part("receiver").pid
+    assert receiver
+    connection = socket_of(receiver, site.dicom_port, modality.port)
+    (pid,) = (pid for pid in descendants(receiver) if connection in _descriptors(pid))
+    return pid
+
+
+def _descriptors(pid: int) -> set[str]:
+    found = set()
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):
+            found.add(str(path.readlink()))
+    return found
+
+
 def strace() -> str:
     found = shutil.which("strace")
     if found is None:
@@ -91,7 +116,7 @@ def strace() -> str:
 
 
 def socket_of(pid: int, local_port: int, remote_port: int) -> str:
-    """How /proc names a process's end of a connection on the loopback."""
+    """How /proc names our end of a connection on the loopback, of whichever process."""
     ends = (f"0100007F:{local_port:04X}", f"0100007F:{remote_port:04X}")
     for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()

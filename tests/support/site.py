@@ -143,9 +143,14 @@ class Site:
 
     def kill(self, part: str) -> None:
         """SIGKILL to one part; the supervisor starts it again."""
-        pid = self.status.part(part).pid
-        if pid is not None:
-            os.kill(pid, signal.SIGKILL)
+        pid = self.status.part("receiver" if part == "listener" else part).pid
+        victims = [pid] if pid is not None else []
+        if part == "listener" and pid is not None:
+            with suppress(FileNotFoundError):  # the receiver itself is being started again
+                victims = descendants(pid)[:1]
+        for victim in victims:
+            with suppress(ProcessLookupError):
+                os.kill(victim, signal.SIGKILL)
 
     def kill_everything(self) -> None:
         """SIGKILL to the supervisor; every part has to die with it."""

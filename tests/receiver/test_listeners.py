@@ -1,0 +1,185 @@
+"""Listener processes: they share the port, the limit and the configuration, and die alone."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from support.receiver_wire import established, store_message
+from support.receiving import LOOPBACK, SECRET, Configured, Recorded, associate, instance, nobody
+from support.site import wait_until
+
+from clara_dicom_adapter.configuration.entities import ClaraAeTitle
+from clara_dicom_adapter.configuration.settings import ScpSettings, StorageSettings
+from clara_dicom_adapter.receiver.known import KnownCopy
+from clara_dicom_adapter.receiver.listeners import ListenerProcesses
+from clara_dicom_adapter.receiver.places import Places
+from clara_dicom_adapter.receiver.reports import ListenerSetup
+from clara_dicom_adapter.receiver.service import ReceiverService
+from clara_dicom_adapter.spool import Spool, SpoolRole
+from clara_dicom_adapter.workflows.models import AssociationOutcome, PinnedAeTitle
+
+
+class Growing(Configured):
+    """A configuration that gets another AE title."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.added: list[str] = []
+
+    def revision(self) -> int:
+        return 1 + len(self.added)
+
+    def ae_titles(self) -> list[tuple[ClaraAeTitle, PinnedAeTitle]]:
+        return [
+            *super().ae_titles(),
+            *(
+                (ClaraAeTitle(name=title, ae_title=title), self.ae.model_copy(update={"ae_title": title}))
+                for title in self.added
+            ),
+        ]
+
+
+class Site:
+    def __init__(self, root: Path, **scp: object) -> None:
+        settings = ScpSettings.model_validate({"port": 0, "host": LOOPBACK, "receivers": 2, **scp})
+        storage = StorageSettings(watermark_percent=100, reserve_space_gb=0)
+        self.spool = Spool.open(root, SpoolRole.RECEIVER)
+        self.configured = Growing()
+        self.recorded = Recorded()
+
+        def setup(number: int, known: KnownCopy | None) -> ListenerSetup:
+            return ListenerSetup(
+                scp=settings,
+                storage=storage,
+                spool=self.spool.root,
+                number=number,
+                listeners=settings.receivers,
+                log_levels={},
+                log_json=True,
+                known=known,
+            )
+
+        self.listeners = ListenerProcesses(settings, setup)
+        self.service = ReceiverService(
+            self.listeners,
+            storage,
+            self.spool,
+            configuration=self.configured,
+            associations=self.recorded,
+            site_secret=lambda: SECRET,
+            connect=nobody,
+        )
+
+    def server_of(self, association: int) -> int:
+        """Number of the listener that serves the n-th open association."""
+        return self.service.associations()[association].listener
+
+
+@contextmanager
+def listening(root: Path, **scp: object) -> Iterator[Site]:
+    site = Site(root / "spool", **scp)
+    site.service.start()
+    try:
+        yield site
+    finally:
+        site.service.stop(0)
+        site.spool.close()
+
+
+def test_one_that_dies_costs_only_its_own_associations_and_is_replaced(tmp_path: Path) -> None:
+    with listening(tmp_path) as site:
+        open_associations = []
+        while len({live.listener for live in site.service.associations()}) < 2:
+            assoc = associate(site.service.port)
+            open_associations.append(assoc)
+            wait_until("it is known", lambda: len(site.service.associations()) == len(open_associations), 10)
+        for assoc in open_associations:
+            assert assoc.send_c_store(instance()).Status == 0
+        before = site.listeners.pids
+        served = [live.listener for live in site.service.associations()]
+        os.kill(before[0], signal.SIGKILL)
+        wait_until(
+            "its associations are over",
+            lambda: all(live.listener == 1 for live in site.service.associations()),
+            10,
+        )
+        assert len(site.service.associations()) == served.count(1)
+        survivor = open_associations[served.index(1)]
+        assert survivor.send_c_store(instance()).Status == 0
+        outcomes = [folder.outcome.outcome for folder in site.spool.associations() if folder.outcome is not None]
+        assert outcomes == [AssociationOutcome.ADAPTER_STOPPED] * served.count(0)
+        wait_until("another has taken its place", lambda: site.listeners.listening == 2, 20)
+        assert site.listeners.pids[0] != before[0]
+        assert site.listeners.pids[1] == before[1]
+        survivor.release()
+        for assoc in open_associations:
+            assoc.abort()
+    ended = {detail for _, kind, detail in site.recorded.lines if kind == "ended"}
+    assert "adapter-stopped 1" in ended
+    assert "released 2" in ended
+
+
+def test_the_limit_holds_over_all_of_them_and_the_places_of_a_dead_one_are_free(tmp_path: Path) -> None:
+    with listening(tmp_path, maximum_number_of_associations=3) as site:
+        taken = [associate(site.service.port) for _ in range(3)]
+        assert all(assoc.is_established for assoc in taken)
+        assert associate(site.service.port).is_rejected
+        for pid in site.listeners.pids:
+            os.kill(pid, signal.SIGKILL)
+        wait_until("both are replaced", lambda: site.listeners.listening == 2, 30)
+        again = [associate(site.service.port) for _ in range(3)]
+        assert all(assoc.is_established for assoc in again)
+        assert associate(site.service.port).is_rejected
+        for assoc in (*taken, *again):
+            assoc.abort()
+
+
+def test_a_change_of_the_configuration_reaches_all(tmp_path: Path) -> None:
+    with listening(tmp_path) as site:
+        assert associate(site.service.port, called="LATER").is_rejected
+        site.configured.added.append("LATER")
+        served: set[int] = set()
+
+        def accepted_by_both() -> bool:
+            assoc = associate(site.service.port, called="LATER")
+            if assoc.is_established:
+                wait_until("it is known", lambda: bool(site.service.associations()), 10)
+                served.update(live.listener for live in site.service.associations())
+                assoc.release()
+                wait_until("it is over", lambda: not site.service.associations(), 10)
+            return served == {0, 1}
+
+        wait_until("both know it", accepted_by_both, 60)
+
+
+def test_the_receiver_hears_of_what_is_stored_while_the_association_is_open(tmp_path: Path) -> None:
+    with listening(tmp_path) as site, established(site.service.port) as peer:
+        peer.sendall(store_message("1.2.3", 500))
+        assert peer.recv(1024)[0] == 4
+        wait_until("it is heard of", lambda: site.service.associations()[0].instances == 1, 10)
+        wait_until("it is batched", lambda: site.spool.usage().unhanded == 1, 10)
+        assert site.service.metrics.instances._value.get() == 1
+
+
+def test_places_are_shared_and_bounded(tmp_path: Path) -> None:
+    places = Places.make(2)
+    assert [places.take(0, 2), places.take(1, 2), places.take(0, 2)] == [True, True, False]
+    places.give_back(1)
+    assert places.take(0, 2)
+    assert places.taken == 2
+    places.clear(0)
+    assert places.taken == 0
+    places.give_back(0)
+    assert places.taken == 0
+    places.close()
+
+
+@pytest.mark.parametrize("receivers", [1, 3])
+def test_a_stop_ends_every_process(tmp_path: Path, receivers: int) -> None:
+    with listening(tmp_path, receivers=receivers) as site:
+        pids = site.listeners.pids
+        assert len(pids) == receivers
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
