@@ -1,14 +1,13 @@
 """One listener: serves connections, stores what comes, and reports; what a listener process does.
 
-Run by the receiver as ``python -m clara_dicom_adapter.receiver.listener SOCKET CHANNEL PLACES`` with three inherited
-descriptors: the socket that listens, the channel of reports and orders, and the memory of the places. It imports
-neither Temporal nor a database, so that receiving has a process of its own, which stays small.
+Run by the receiver (``receiver/listener_process.py``) with three inherited descriptors: the socket that listens, the
+channel of reports and orders, and the memory of the places. It imports neither Temporal nor a database, so that
+receiving has a process of its own, which stays small.
 """
 
 import queue
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable
 from typing import Final
@@ -133,9 +132,8 @@ class _Channel:
                 return
 
 
-def main() -> None:
-    """Serve until told to stop."""
-    listening, connection, places = (int(argument) for argument in sys.argv[1:])
+def serve(listening: int, connection: int, places: int) -> None:
+    """Serve until told to stop; the arguments are descriptors."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the receiver says when to stop
     channel = _Channel(socket.socket(fileno=connection))
     setup = channel.setup()
@@ -153,7 +151,3 @@ def main() -> None:
     listener.start(socket.socket(fileno=listening))
     listener.stop(channel.obey(listener))
     channel.close()
-
-
-if __name__ == "__main__":
-    main()

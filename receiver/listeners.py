@@ -192,7 +192,7 @@ class ListenerProcesses:
             ours, theirs = socket.socketpair()
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_TIMEOUT)  # a frozen listener holds nobody up
             descriptors = (self._socket.fileno(), theirs.fileno(), self._places.descriptor)
-            module = "clara_dicom_adapter.receiver.listener"
+            module = "clara_dicom_adapter.receiver.listener_process"
             with theirs:
                 command = [sys.executable, "-m", module, *map(str, descriptors)]
                 slot.process = spawn(command, pass_fds=descriptors)

@@ -47,8 +47,12 @@ def wait_until(what: str, condition: Callable[[], bool], seconds: float = 90) ->
 
 def descendants(pid: int) -> list[int]:
     """Every process that a process has started, and theirs."""
-    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return children + [further for child in children for further in descendants(child)]
+    found: list[int] = []
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in map(int, (task / "children").read_text().split()):
+                found += [child, *descendants(child)]
+    return found
 
 
 class Site:
@@ -146,8 +150,7 @@ class Site:
         pid = self.status.part("receiver" if part == "listener" else part).pid
         victims = [pid] if pid is not None else []
         if part == "listener" and pid is not None:
-            with suppress(FileNotFoundError):  # the receiver itself is being started again
-                victims = descendants(pid)[:1]
+            victims = descendants(pid)[:1]
         for victim in victims:
             with suppress(ProcessLookupError):
                 os.kill(victim, signal.SIGKILL)
