@@ -14,8 +14,8 @@ from clara_dicom_adapter.configuration.settings import DataFolder, Settings
 from clara_dicom_adapter.temporal.ports import ReservedPort
 
 _STOP_SECONDS: Final = 15.0
-_RECEIVER_MARGIN_SECONDS: Final = 10.0
-"""On top of the grace of associations: to close the spool and say good-bye."""
+_RECEIVER_MARGIN_SECONDS: Final = 20.0
+"""On top of the grace of associations: to abort what is left, hand over, and say good-bye."""
 
 
 class Plan:

@@ -1,144 +1,17 @@
-"""The receiver as a part.
+"""The receiver as a process: ``python -m clara_dicom_adapter.cli.parts.receiver_part``."""
 
-It starts with nothing but its spool: database and Temporal may be away, and are reached when they are back.
-"""
-
-import threading
 from collections.abc import Sequence
-from contextlib import closing
-from dataclasses import asdict
-from datetime import datetime
 from typing import NoReturn
 
-import structlog
-from temporalio.client import Client
-
-from clara_dicom_adapter.cli.parts.entry import Part, run_part
-from clara_dicom_adapter.configuration.entities import ClaraAeTitle, Source
-from clara_dicom_adapter.configuration.store import ConfigurationStore
-from clara_dicom_adapter.receiver.acceptance import AssociationRequest, RejectReason
-from clara_dicom_adapter.receiver.known import KnownCopy
-from clara_dicom_adapter.receiver.listeners import ListenerProcesses
-from clara_dicom_adapter.receiver.live import LiveAssociation
-from clara_dicom_adapter.receiver.reports import ListenerSetup
-from clara_dicom_adapter.receiver.service import ReceiverHealth, ReceiverService
-from clara_dicom_adapter.records.associations import AssociationRecords
-from clara_dicom_adapter.records.database import open_engine
-from clara_dicom_adapter.records.secret import SiteSecret
-from clara_dicom_adapter.spool import Spool, SpoolRole
-from clara_dicom_adapter.temporal import client as temporal
-from clara_dicom_adapter.temporal.exit import StopSignal
-from clara_dicom_adapter.workflows.models import AssociationOutcome, PinnedAeTitle
-
-log = structlog.get_logger("clara_dicom_adapter.receiver")
-
-
-class LateDatabase:
-    """Configuration and records that are opened at the first call that succeeds; until then each call raises."""
-
-    def __init__(self, part: Part, node_id: str) -> None:
-        self._part = part
-        self._node_id = node_id
-        self._opening = threading.Lock()
-        self._opened: tuple[ConfigurationStore, AssociationRecords, SiteSecret] | None = None
-
-    def _open(self) -> tuple[ConfigurationStore, AssociationRecords, SiteSecret]:
-        with self._opening:
-            if self._opened is None:
-                settings = self._part.settings
-                engine = open_engine(settings, self._part.data)
-                self._opened = (
-                    ConfigurationStore(engine, settings.dicom.scp, settings.storage),
-                    AssociationRecords(engine, self._node_id),
-                    SiteSecret(engine),
-                )
-            return self._opened
-
-    # ---- receiver.known.ConfigurationSource ----
-
-    def revision(self) -> int:
-        return self._open()[0].revision()
-
-    def ae_titles(self) -> Sequence[tuple[ClaraAeTitle, PinnedAeTitle]]:
-        return self._open()[0].ae_titles()
-
-    def sources(self) -> Sequence[Source]:
-        return self._open()[0].sources()
-
-    # ---- receiver.recorder.AssociationRecords ----
-
-    def accepted(self, association: LiveAssociation) -> None:
-        self._open()[1].accepted(association)
-
-    def rejected(self, association_id: str, request: AssociationRequest, reason: RejectReason, at: datetime) -> None:
-        self._open()[1].rejected(association_id, request, reason, at)
-
-    def ended(self, association: LiveAssociation, outcome: AssociationOutcome, at: datetime) -> None:
-        self._open()[1].ended(association, outcome, at)
-
-    def site_secret(self) -> str:
-        return self._open()[2].get_or_create()
-
-
-def serve(part: Part) -> int:
-    """Receive until told to stop; associations in progress then have their grace."""
-    settings = part.settings
-    stopping = StopSignal()
-
-    async def connect() -> Client:
-        return await temporal.connect(settings.services.temporal, patience_seconds=0)  # who asks tries again
-
-    temporary = settings.storage.temporary or part.data.payloads
-    with closing(Spool.open(temporary / "spool", SpoolRole.RECEIVER)) as spool:
-        database = LateDatabase(part, spool.node_id)
-
-        def setup(number: int, known: KnownCopy | None) -> ListenerSetup:
-            return ListenerSetup(
-                scp=settings.dicom.scp,
-                storage=settings.storage,
-                spool=spool.root,
-                number=number,
-                listeners=settings.dicom.scp.receivers,
-                log_levels=dict(settings.log_levels),
-                log_json=settings.log_json,
-                known=known,
-            )
-
-        service = ReceiverService(
-            ListenerProcesses(settings.dicom.scp, setup),
-            settings.storage,
-            spool,
-            configuration=database,
-            associations=database,
-            site_secret=database.site_secret,
-            connect=connect,
-        )
-        try:
-            service.start()
-        except OSError as error:
-            address = f"{settings.dicom.scp.host}:{settings.dicom.scp.port}"
-            log.error("port_cannot_be_had", address=address, reason=str(error))
-            service.stop(0)
-            return 1
-        part.answers(lambda: _condition(service.health()), service.metrics.registry)
-        part.ready(dicom=f"{settings.dicom.scp.host}:{service.port}")
-        stopping.wait()
-        service.stop(settings.dicom.scp.shutdown_grace_seconds)
-    return 0
-
-
-def _condition(health: ReceiverHealth) -> dict[str, object]:
-    lacking = {
-        "it does not listen": not health.listening,
-        "there is no space, or the disk fails": not health.can_store,
-        "it knows no configuration yet": not health.configured,
-    }
-    reason = ", ".join(text for text, true in lacking.items() if true)
-    return {"ready": health.ready, "reason": reason, **asdict(health)}
+from clara_dicom_adapter.lean import leave_out_unneeded
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the receiver alone."""
+    leave_out_unneeded()
+    from clara_dicom_adapter.cli.parts.entry import run_part
+    from clara_dicom_adapter.cli.parts.receiver import serve
+
     run_part("receiver", serve, arguments)
 
 
