@@ -20,6 +20,7 @@ from clara_dicom_adapter.spool.models import (
     AssociationFacts,
     InstanceHead,
     InstanceKey,
+    OfSender,
     OwnerSummary,
     PendingBatch,
     PendingEnd,
@@ -244,6 +245,18 @@ class Spool:
             raise SpoolUnavailable(f"the site's key is not in {self.root} yet: the receiver puts it there") from error
         uids = {instance.study_instance_uid for instance in self.instances_of(owner)} - {""}
         return frozenset(hmac.new(key, b"study\x1f" + uid.encode(), hashlib.sha256).hexdigest()[:32] for uid in uids)
+
+    def of_sender(self, owner: Owner, sender_key: str) -> list[OfSender]:
+        """Other associations of a sender with a study of the owner's, of which nothing is submitted yet."""
+        found: list[OfSender] = []
+        for association_id, its_owner, resent in self._ownership.of_sender(owner, sender_key):
+            try:
+                record = self.association(association_id).outcome
+            except (FileNotFoundError, SpoolUnusable):
+                continue  # reclaimed meanwhile, or nobody knows any more how it ended
+            interrupted = None if record is None else record.outcome.interrupted
+            found.append(OfSender(association_id, its_owner, interrupted, resent))
+        return found
 
     def transfer(self, owner: Owner, new_owner: Owner, restart: str | None) -> Totals:
         """Give all that ``owner`` owns to ``new_owner``; asked again, the same totals.
