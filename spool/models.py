@@ -202,7 +202,7 @@ class OfSender:
     Attributes:
         owner: Its own ReceiveWorkflow; None while that has claimed nothing.
         interrupted: None while it has not ended.
-        resent: Its last instance has come again in that group.
+        resent: It has not ended, and its last instance has come again in that group.
     """
 
     association_id: str

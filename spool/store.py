@@ -40,6 +40,7 @@ from clara_dicom_adapter.workflows.models import BatchRef, ClaimResult, Owner
 log = structlog.get_logger("clara_dicom_adapter.spool")
 
 _NO_LIMIT: Final = -1
+_OUTCOMES_KEPT: Final = 10_000
 
 
 class Spool:
@@ -60,6 +61,7 @@ class Spool:
         self._database = database
         self._live: dict[str, AssociationFolder] = {}
         self._live_lock = threading.Lock()
+        self._interrupted: dict[str, bool] = {}
         self._ownership = Ownership(database, self._associations, node.node_id)
         self._reclaimer = Reclaimer(database, self._associations)
 
@@ -249,14 +251,25 @@ class Spool:
     def of_sender(self, owner: Owner, sender_key: str) -> list[OfSender]:
         """Other associations of a sender with a study of the owner's, of which nothing is submitted yet."""
         found: list[OfSender] = []
-        for association_id, its_owner, resent in self._ownership.of_sender(owner, sender_key):
+        for association_id, its_owner in self._ownership.of_sender(owner, sender_key):
+            interrupted = self._was_interrupted(association_id)
+            resent = interrupted is None and self._ownership.came_again(owner, association_id)
+            found.append(OfSender(association_id, its_owner, interrupted, resent))
+        return found
+
+    def _was_interrupted(self, association_id: str) -> bool | None:
+        """None while an association has no outcome; a sender may have hundreds, and an outcome never changes."""
+        if association_id not in self._interrupted:
             try:
                 record = self.association(association_id).outcome
             except (FileNotFoundError, SpoolUnusable):
-                continue  # reclaimed meanwhile, or nobody knows any more how it ended
-            interrupted = None if record is None else record.outcome.interrupted
-            found.append(OfSender(association_id, its_owner, interrupted, resent))
-        return found
+                return False  # reclaimed meanwhile, or nobody knows any more how it ended
+            if record is None:
+                return None
+            if len(self._interrupted) >= _OUTCOMES_KEPT:
+                self._interrupted.clear()
+            self._interrupted[association_id] = record.outcome.interrupted
+        return self._interrupted.get(association_id)
 
     def transfer(self, owner: Owner, new_owner: Owner, restart: str | None) -> Totals:
         """Give all that ``owner`` owns to ``new_owner``; asked again, the same totals.

@@ -55,7 +55,7 @@ def test_it_is_seen_unclaimed_and_claimed_open_and_ended(bench: Bench) -> None:
     assert bench.look() == [OfSender(seen, None, interrupted=None, resent=True)]
     bench.spool.claim(owner(bench.seen), [batch])
     bench.seen.end(AssociationOutcome.CONNECTION_LOST)
-    assert bench.look() == [OfSender(seen, owner(bench.seen), interrupted=True, resent=True)]
+    assert bench.look() == [OfSender(seen, owner(bench.seen), interrupted=True, resent=False)]
 
 
 def test_what_it_sent_last_has_come_again_or_not(bench: Bench) -> None:
