@@ -76,6 +76,7 @@ def build(
         reception.claim,
         reception.outstanding,
         reception.merge_held,
+        reception.sender_is_back,
         reception.take_over,
         reception.hold,
         reception.transfer,

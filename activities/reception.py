@@ -10,7 +10,7 @@ from typing import Protocol
 
 from temporalio import activity
 
-from clara_dicom_adapter.spool import SpooledInstance, Totals
+from clara_dicom_adapter.spool import OfSender, SpooledInstance, Totals
 from clara_dicom_adapter.workflows.models import (
     ClaimInput,
     ClaimResult,
@@ -32,6 +32,8 @@ from clara_dicom_adapter.workflows.models import (
     ReleaseResult,
     RestoreInput,
     RestoreResult,
+    SenderIsBackInput,
+    SenderIsBackResult,
     SubmissionInput,
     TakeOverInput,
     TakeOverResult,
@@ -51,6 +53,7 @@ class OwnershipSpool(Protocol):
     def claim(self, owner: Owner, batch_ids: Sequence[str]) -> ClaimResult: ...
     def outstanding(self, workflow_id: str) -> int: ...
     def studies(self, owner: Owner) -> frozenset[str]: ...
+    def of_sender(self, owner: Owner, sender_key: str) -> Sequence[OfSender]: ...
     def transfer(self, owner: Owner, new_owner: Owner, restart: str | None) -> Totals: ...
     def instances_in(self, batch_ids: Sequence[str]) -> list[SpooledInstance]: ...
     def instances_of(self, owner: Owner) -> list[SpooledInstance]: ...
@@ -72,6 +75,7 @@ class HeldGroups(Protocol):
 
     def register(self, owner: Owner, sender_key: str, studies: frozenset[str], nodes: Sequence[HeldNode]) -> None: ...
     def take(self, owner: Owner, sender_key: str, studies: frozenset[str]) -> Sequence[HeldGroup]: ...
+    def knows(self, owner: Owner) -> bool: ...
     def expire(self, owner: Owner) -> Owner | None: ...
 
 
@@ -106,8 +110,27 @@ class ReceptionActivities:
         """Take interrupted groups of the same sender and study; the same ones again when repeated."""
         if self._declines(request.node_id, here_only=request.here_only):
             return MergeHeldResult(here=False)
+        # looked for before taking: one that is registered in between is taken, and not missed
+        awaited = [
+            each
+            for each in self._spool.of_sender(request.owner, request.sender_key)
+            if each.association_id < request.association_id and each.broken and not self._was_held(each.owner)
+        ]
         studies = self._spool.studies(request.owner)
-        return MergeHeldResult(groups=tuple(self._held.take(request.owner, request.sender_key, studies)))
+        groups = self._held.take(request.owner, request.sender_key, studies)
+        return MergeHeldResult(groups=tuple(groups), awaited=len(awaited))
+
+    @activity.defn
+    def sender_is_back(self, request: SenderIsBackInput) -> SenderIsBackResult:
+        """Whether later associations of the sender will yet look for the owner's held group; changes nothing."""
+        if self._declines(request.node_id, here_only=request.here_only):
+            return SenderIsBackResult(here=False)
+        later = [
+            each
+            for each in self._spool.of_sender(request.owner, request.sender_key)
+            if each.association_id > request.association_id and not self._was_held(each.owner)
+        ]
+        return SenderIsBackResult(associations=len(later))
 
     @activity.defn
     def take_over(self, request: TakeOverInput) -> TakeOverResult:
@@ -170,6 +193,9 @@ class ReceptionActivities:
         """Write a group's state to the records; safe to repeat."""
         self._records.state(request.owner, request.state, incomplete=request.incomplete, reason=request.reason)
         return NoteResult()
+
+    def _was_held(self, owner: Owner | None) -> bool:
+        return owner is not None and self._held.knows(owner)
 
     def _declines(self, node_id: str, *, here_only: bool) -> bool:
         return here_only and node_id not in self._spool.node_ids

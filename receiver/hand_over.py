@@ -77,6 +77,7 @@ class HandOver:
         self.delivery = Delivery(connect, self._accepted, metrics)
         self._thread = threading.Thread(target=self._run, name="hand-over", daemon=True)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._begun = asyncio.Event()
 
     # ---- called when a listener reports, from the threads that listen to them ----
 
@@ -102,8 +103,16 @@ class HandOver:
     # ---- called by the service and the reconciler ----
 
     def start(self) -> None:
-        """Begin to hand over."""
+        """Start the thread; nothing is handed over before :meth:`begin`."""
         self._thread.start()
+
+    def begin(self) -> None:
+        """What an earlier run left behind is in the index: what comes now may follow it.
+
+        The other way round, a sender's next association could be submitted before anybody knew of its broken one.
+        """
+        with suppress(RuntimeError):  # closed already
+            self._loop.call_soon_threadsafe(self._begun.set)
 
     def stop(self, timeout: float) -> bool:
         """Hand over what can be handed over in time, then end; False when something is left to the next start."""
@@ -197,6 +206,7 @@ class HandOver:
 
     async def _empty(self, trail: _Trail) -> None:
         async with trail.emptying:
+            await self._begun.wait()
             trail.scheduled = False
             outcome = trail.outcome  # looked at first: what came before the end is then in this batch
             made: list[PendingBatch] = []
@@ -257,6 +267,8 @@ class HandOver:
             self._spool.end_handed_over(letter.ended.association_id, workflow_id)
 
     async def _drain(self, seconds: float) -> bool:
+        if not self._begun.is_set():
+            return False
         deadline = time.monotonic() + seconds
         emptied = [self._begin_emptying(trail) for trail in list(self._trails.values())]
         if emptied:

@@ -118,6 +118,8 @@ class Recovery:
         """Look through everything once."""
         self.close_abandoned()
         found = Found(indexed=self._index_forgotten())
+        if not self._stopping.is_set():
+            self._hand_over.begin()
         self.judged = self._run(self._judge(found))
         ends = self._pending_ends()
         posted = self._run(self._resume(ends))
@@ -142,14 +144,13 @@ class Recovery:
         for folder in self._spool.associations():
             if self._stopping.is_set() or self._hand_over.follows(folder.association_id):
                 continue  # an association that is followed is indexed by who follows it
-            forgotten = unbatched.get(folder.association_id, []) + self._spool.unindexed(folder)
-            for instances in _in_portions(forgotten):
-                try:
+            try:
+                forgotten = unbatched.get(folder.association_id, []) + self._spool.unindexed(folder)
+                for instances in _in_portions(forgotten):
                     self._addressing.make_batches(self._spool, folder, instances)
-                except (AdapterError, OSError, ValueError) as error:  # the others are not to wait for this one
-                    log.warning("not_indexed", association_id=folder.association_id, error=str(error)[:300])
-                    break
-                indexed += len(instances)
+                    indexed += len(instances)
+            except (AdapterError, OSError, ValueError) as error:  # the others are not to wait for this one
+                log.warning("not_indexed", association_id=folder.association_id, error=str(error)[:300])
         return indexed
 
     def _pending_ends(self) -> list[tuple[Target, AssociationEnd]]:

@@ -60,6 +60,11 @@ class HeldGroups:
             ).mappings()
             return [HeldGroup(owner=_owner(row), nodes=_nodes(row)) for row in taken]
 
+    def knows(self, owner: Owner) -> bool:
+        """Whether the owner's group waits, or has waited, for its sender."""
+        with self._engine.connect() as connection:
+            return connection.scalar(select(HeldGroupRow.state).where(_is(owner))) is not None
+
     def expire(self, owner: Owner) -> Owner | None:
         """End the owner's hold; who has taken the group over, or None when nobody had."""
         with self._engine.begin() as connection:

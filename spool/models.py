@@ -196,6 +196,27 @@ class OwnerSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class OfSender:
+    """An association of some sender that is not submitted yet, seen from another one's group.
+
+    Attributes:
+        owner: Its own ReceiveWorkflow; None while that has claimed nothing.
+        interrupted: None while it has not ended.
+        resent: It has not ended, and its last instance has come again in that group.
+    """
+
+    association_id: str
+    owner: Owner | None
+    interrupted: bool | None
+    resent: bool
+
+    @property
+    def broken(self) -> bool:
+        """Whether its sender has given it up. One without an end has been when its last instance came again."""
+        return self.resent if self.interrupted is None else self.interrupted
+
+
+@dataclass(frozen=True, slots=True)
 class ReclaimTotals:
     """What one run of the reclaimer deleted."""
 

@@ -221,6 +221,30 @@ class Ownership:
         with self._database.read() as connection:
             return self._select(connection, f"batch_id IN ({_BATCHES_OF}) AND NOT released", _name(owner))
 
+    def of_sender(self, owner: Owner, sender_key: str) -> list[tuple[str, Owner | None]]:
+        """Other associations of a sender with a study of the owner's, that belong to their own workflow or nobody.
+
+        Only those of AE titles without a window, for only they are addressed with a sender's key. Returns each
+        association's id and its owner.
+        """
+        with self._database.read() as connection:
+            rows = connection.execute(_OF_SENDER, (*_name(owner), sender_key, owner.workflow_id))
+            return [
+                (association_id, Owner(workflow_id=name[0], run_id=name[1], group=name[2]) if name[0] else None)
+                for association_id, *name in rows
+            ]
+
+    def came_again(self, owner: Owner, association_id: str) -> bool:
+        """Whether the last instance of an association is in the owner's group, too."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                "SELECT 1 FROM instance WHERE sop_instance_uid = (SELECT sop_instance_uid FROM instance"  # noqa: S608
+                " WHERE association_id = ? ORDER BY sequence DESC LIMIT 1)"
+                f" AND batch_id IN ({_BATCHES_OF}) LIMIT 1",
+                (association_id, *_name(owner)),
+            ).fetchone()
+            return row is not None
+
     def release(self, owner: Owner, only: Collection[InstanceKey] | None) -> int:
         """Let the reclaimer delete what an owner owns, or some of it; returns how many were not released before."""
         statement = f"UPDATE instance SET released = 1 WHERE batch_id IN ({_BATCHES_OF}) AND NOT released"  # noqa: S608
@@ -388,6 +412,15 @@ _ITS_OR_ITS_SUBMISSION_S: Final = (
     " ON submission.owner_id = to_owner WHERE from_owner = ?1 AND submission.run_id = ''))"
 )
 """Of a batch; only submissions own without a run id."""
+_OF_SENDER: Final = f"""
+    WITH mine AS (SELECT DISTINCT study_instance_uid FROM instance WHERE batch_id IN ({_BATCHES_OF}))
+    SELECT DISTINCT batch.association_id, owner.workflow_id, owner.run_id, owner.group_number
+    FROM batch LEFT JOIN owner USING (owner_id)
+    WHERE json_extract(receive_input, '$.sender_key') = ? AND batch.workflow_id <> ?
+        AND (owner_id IS NULL OR owner.workflow_id = batch.workflow_id)
+        AND EXISTS (SELECT 1 FROM instance WHERE instance.batch_id = batch.batch_id AND NOT released
+            AND study_instance_uid <> '' AND study_instance_uid IN (SELECT study_instance_uid FROM mine))
+"""  # noqa: S608
 _OUTSTANDING: Final = "batch_id IN (SELECT batch_id FROM batch WHERE workflow_id = ? AND owner_id IS NULL)"
 
 

@@ -31,6 +31,7 @@ _FIRST: Final = (
     "CREATE INDEX batch_owner ON batch (owner_id)",
     "CREATE INDEX batch_workflow ON batch (workflow_id)",
     "CREATE INDEX batch_unhanded ON batch (made_ns) WHERE handed_over_ns IS NULL",
+    "CREATE INDEX batch_sender ON batch (json_extract(receive_input, '$.sender_key'))",
     """CREATE TABLE instance (
         association_id TEXT NOT NULL REFERENCES association,
         sequence INTEGER NOT NULL,

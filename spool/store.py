@@ -20,6 +20,7 @@ from clara_dicom_adapter.spool.models import (
     AssociationFacts,
     InstanceHead,
     InstanceKey,
+    OfSender,
     OwnerSummary,
     PendingBatch,
     PendingEnd,
@@ -39,6 +40,7 @@ from clara_dicom_adapter.workflows.models import BatchRef, ClaimResult, Owner
 log = structlog.get_logger("clara_dicom_adapter.spool")
 
 _NO_LIMIT: Final = -1
+_OUTCOMES_KEPT: Final = 10_000
 
 
 class Spool:
@@ -58,6 +60,7 @@ class Spool:
         self._locks = locks
         self._database = database
         self._arrivals = Arrivals(root, durable=database.durable)
+        self._interrupted: dict[str, bool] = {}
         self._ownership = Ownership(database, self._associations, node.node_id)
         self._reclaimer = Reclaimer(database, self._associations)
 
@@ -221,6 +224,29 @@ class Spool:
             raise SpoolUnavailable(f"the site's key is not in {self.root} yet: the receiver puts it there") from error
         uids = {instance.study_instance_uid for instance in self.instances_of(owner)} - {""}
         return frozenset(hmac.new(key, b"study\x1f" + uid.encode(), hashlib.sha256).hexdigest()[:32] for uid in uids)
+
+    def of_sender(self, owner: Owner, sender_key: str) -> list[OfSender]:
+        """Other associations of a sender with a study of the owner's, of which nothing is submitted yet."""
+        found: list[OfSender] = []
+        for association_id, its_owner in self._ownership.of_sender(owner, sender_key):
+            interrupted = self._was_interrupted(association_id)
+            resent = interrupted is None and self._ownership.came_again(owner, association_id)
+            found.append(OfSender(association_id, its_owner, interrupted, resent))
+        return found
+
+    def _was_interrupted(self, association_id: str) -> bool | None:
+        """None while an association has no outcome; a sender may have hundreds, and an outcome never changes."""
+        if association_id not in self._interrupted:
+            try:
+                record = self.association(association_id).outcome
+            except (FileNotFoundError, SpoolUnusable):
+                return False  # reclaimed meanwhile, or nobody knows any more how it ended
+            if record is None:
+                return None
+            if len(self._interrupted) >= _OUTCOMES_KEPT:
+                self._interrupted.clear()
+            self._interrupted[association_id] = record.outcome.interrupted
+        return self._interrupted.get(association_id)
 
     def transfer(self, owner: Owner, new_owner: Owner, restart: str | None) -> Totals:
         """Give all that ``owner`` owns to ``new_owner``; asked again, the same totals.

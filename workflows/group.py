@@ -19,6 +19,9 @@ from clara_dicom_adapter.workflows.models import (
 RECHECK_SECONDS = 5.0
 """How long a complete-looking group waits for signals of instances that a spool still holds for it."""
 
+LOOK_AGAIN_SECONDS = 1.0
+"""Between two looks for an interrupted association that is about to be held, or to be taken over."""
+
 
 @dataclass
 class Group:
@@ -37,6 +40,8 @@ class Group:
     last_activity_at: float = 0.0
     interrupted_senders: set[str] = field(default_factory=set)
     adapter_at_fault: bool = False
+    awaited: int = 0
+    """Earlier associations of the same sender and study that broke off and are not held yet."""
 
     @property
     def instances(self) -> int:
@@ -109,6 +114,13 @@ class Group:
     def anything_outstanding(self) -> bool:
         return any(self.outstanding.values())
 
+    def awaits_earlier(self, since: float, now: float) -> bool:
+        """Whether to look again for what broke off before: as long as a hold lasts, counted from the closing.
+
+        A spool whose batches nobody can hand over must not keep what came later back for ever.
+        """
+        return self.awaited > 0 and now < since + self.ae.interrupted_hold_seconds
+
     def policy(self) -> InterruptedPolicy:
         """What is to be done with the group, now that nobody came back for it (DESIGN 5)."""
         if not self.interrupted or self.adapter_at_fault:
@@ -127,6 +139,7 @@ class Group:
             failed_instances=self.failed_instances,
             interrupted_senders=tuple(sorted(self.interrupted_senders)),
             adapter_at_fault=self.adapter_at_fault,
+            awaited=self.awaited,
             opened_at=self.opened_at,
             last_activity_at=self.last_activity_at,
         )
@@ -144,6 +157,7 @@ class Group:
             failed_instances=progress.failed_instances,
             interrupted_senders=set(progress.interrupted_senders),
             adapter_at_fault=progress.adapter_at_fault,
+            awaited=progress.awaited,
             opened_at=progress.opened_at,
             last_activity_at=progress.last_activity_at,
         )

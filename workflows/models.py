@@ -133,6 +133,8 @@ class ReceiveProgress(Payload):
     failed_instances: int = 0
     interrupted_senders: tuple[str, ...] = ()
     adapter_at_fault: bool = False
+    awaited: int = 0
+    """Interrupted associations of the same sender that the group would take over if they were held."""
     opened_at: float = 0.0
     """Seconds since the epoch at which the first batch of the open group was claimed; 0 when none was."""
     last_activity_at: float = 0.0
@@ -223,6 +225,8 @@ class MergeHeldInput(Payload):
 
     owner: Owner
     sender_key: str
+    association_id: str
+    """The one that the owner's group began with."""
     node_id: str
     here_only: bool = False
 
@@ -236,6 +240,24 @@ class MergeHeldResult(Payload):
     here: bool = True
     groups: tuple[HeldGroup, ...] = ()
     """Groups that are this owner's from now on; their claims still have to be taken over on each node."""
+    awaited: int = 0
+    """Earlier associations of that sender and study in this spool that broke off and are not held yet."""
+
+
+class SenderIsBackInput(Payload):
+    """Ask whether the sender of an interrupted group has a later association of one of the same studies."""
+
+    owner: Owner
+    sender_key: str
+    association_id: str
+    node_id: str
+    here_only: bool = False
+
+
+class SenderIsBackResult(Payload):
+    here: bool = True
+    associations: int = 0
+    """Those in this spool that have not been settled: each of them will look for what is held."""
 
 
 class TakeOverInput(Payload):

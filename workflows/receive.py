@@ -30,12 +30,13 @@ with workflow.unsafe.imports_passed_through():
         ReceptionState,
         ReleaseInput,
         RetryInput,
+        SenderIsBackInput,
         SubmissionInput,
         TakeOverInput,
         TransferInput,
     )
 
-from clara_dicom_adapter.workflows.group import RECHECK_SECONDS, Group
+from clara_dicom_adapter.workflows.group import LOOK_AGAIN_SECONDS, RECHECK_SECONDS, Group
 from clara_dicom_adapter.workflows.nodes import happened, on_node
 from clara_dicom_adapter.workflows.submission import SubmissionWorkflow
 from clara_dicom_adapter.workflows.visible import show
@@ -104,9 +105,12 @@ class ReceiveWorkflow:
                 if not self._group.anything_outstanding:
                     return
                 wait = RECHECK_SECONDS
+            elif wait is None and self._group.awaited:
+                wait = RECHECK_SECONDS
             if workflow.info().is_continue_as_new_suggested():
                 self._continue_as_new()
-            await happened(lambda: bool(self._inbox), wait)
+            if not await happened(lambda: bool(self._inbox), wait) and self._group.ended is None:
+                await self._merge_awaited()
 
     def _until_closing(self) -> float | None:
         now = workflow.time()
@@ -135,8 +139,8 @@ class ReceiveWorkflow:
                 self._waiting_for_node,
             )
             self._group.claimed(node_id, result)
-        if first and self._group.ended is None:
-            await self._merge_held()
+        if self._group.ended is None:
+            await (self._merge_held() if first else self._merge_awaited())
 
     async def _recheck_outstanding(self) -> None:
         """Ask the spools again whether they hold more for this group, before it closes."""
@@ -155,7 +159,7 @@ class ReceiveWorkflow:
 
     async def _settle(self) -> None:
         if not self._group.windowed:
-            await self._merge_held()
+            await self._merge_earlier()
             if self._group.interrupted and await self._hold():
                 await self._note(ReceptionState.MERGED)
                 self._show(State.MERGED)
@@ -170,6 +174,21 @@ class ReceiveWorkflow:
         else:
             await self._submit()
 
+    async def _merge_earlier(self) -> None:
+        """Take over what this sender left behind, also when that is still on its way to being held.
+
+        Each association waits for earlier ones only, so no two ever wait for each other.
+        """
+        closed_at = workflow.time()
+        await self._merge_held()
+        while self._group.awaits_earlier(closed_at, workflow.time()):
+            await workflow.sleep(LOOK_AGAIN_SECONDS)
+            await self._merge_held()
+
+    async def _merge_awaited(self) -> None:
+        if self._group.awaited:
+            await self._merge_held()
+
     async def _merge_held(self) -> None:
         """Take over what this sender left behind when an earlier association of the same study broke off."""
         if not self._start.sender_key or not self._group.nodes:
@@ -177,10 +196,16 @@ class ReceiveWorkflow:
         node_id = next(iter(self._group.nodes))
         found = await on_node(
             ReceptionActivities.merge_held,
-            MergeHeldInput(owner=self._owner, sender_key=self._start.sender_key, node_id=node_id),
+            MergeHeldInput(
+                owner=self._owner,
+                sender_key=self._start.sender_key,
+                association_id=self._start.association_id or "",
+                node_id=node_id,
+            ),
             node_id,
             self._waiting_for_node,
         )
+        self._group.awaited = found.awaited
         for held in found.groups:
             for node in held.nodes:
                 now_mine = await on_node(
@@ -211,6 +236,7 @@ class ReceiveWorkflow:
         )
         self._show(State.HELD)
         await happened(lambda: self._merged_away, self._ae.interrupted_hold_seconds)
+        await self._let_sender_arrive(node_id)
         end = await workflow.execute_local_activity_method(
             ReceptionActivities.end_hold, EndHoldInput(owner=self._owner), **policies.LOCAL
         )
@@ -225,6 +251,25 @@ class ReceiveWorkflow:
                 self._waiting_for_node,
             )
         return True
+
+    async def _let_sender_arrive(self, node_id: str) -> None:
+        """Give what has come back, and has not looked here yet, the time to do so: at most as long as another hold."""
+        until = workflow.time() + self._ae.interrupted_hold_seconds
+        while not self._merged_away and workflow.time() < until:
+            back = await on_node(
+                ReceptionActivities.sender_is_back,
+                SenderIsBackInput(
+                    owner=self._owner,
+                    sender_key=self._start.sender_key,
+                    association_id=self._start.association_id or "",
+                    node_id=node_id,
+                ),
+                node_id,
+                lambda away: self._show(State.WAITING_FOR_NODE if away else State.HELD),
+            )
+            if not back.associations:
+                return
+            await happened(lambda: self._merged_away, LOOK_AGAIN_SECONDS)
 
     async def _quarantine(self) -> InterruptedPolicy:
         """Keep the group until a person decides, or its retention ends, or more comes for its window.

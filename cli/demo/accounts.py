@@ -1,10 +1,11 @@
 """What went in, what ran and what came out, and whether it matches: nothing lost, nothing done twice."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from sqlalchemy import Engine
 
@@ -15,11 +16,14 @@ from clara_dicom_adapter.cli.demo.modality import Sent
 from clara_dicom_adapter.cli.demo.pacs import Pacs
 from clara_dicom_adapter.dicom.part10 import read_meta
 from clara_dicom_adapter.records.listing import Filter, Listing, Subject
+from clara_dicom_adapter.records.resent import came_too_late
 from clara_dicom_adapter.spool import Spool, SpoolRole
 from clara_dicom_adapter.temporal.attributes import State
 
 Thing = TypeVar("Thing", "Job", "Export")
 EVERY_STATE = (JobState.PENDING, JobState.RUNNING, JobState.STOPPED)
+SLACK: Final = timedelta(seconds=3)
+"""From an instance to its batch, and from a group's closing to its submission, on a machine that is busy."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,7 @@ class Auditor:
         scratch: Folder for objects that are looked into.
         """
         self._platform = platform
+        self._engine = engine
         self._listing = Listing(engine)
         self._pacs = pacs
         self._spool = spool
@@ -126,7 +131,7 @@ class Auditor:
         accounts.checks = [
             *_acknowledged(sent),
             *(
-                in_jobs(ae_title, pipeline, sent, accounts.jobs)
+                in_jobs(ae_title, pipeline, sent, accounts.jobs, self._too_late(ae_title, sent))
                 for ae_title, pipelines in self._pipelines.items()
                 for pipeline in pipelines
             ),
@@ -178,6 +183,11 @@ class Auditor:
             self._results[key] = read_meta(target).sop_instance_uid
         return self._results[key]
 
+    def _too_late(self, ae_title: str, sent: Sequence[Sent]) -> set[str]:
+        """Instances that were sent again when what had come of them before was submitted already."""
+        doubtful = set[str]().union(*(each.doubtful for each in sent if each.stack.ae_title == ae_title))
+        return came_too_late(self._engine, ae_title, doubtful, SLACK)
+
     def _in_spool(self) -> int:
         with Spool.open(self._spool, SpoolRole.TOOL) as spool:
             return spool.usage().instances
@@ -206,19 +216,23 @@ def _acknowledged(sent: Sequence[Sent]) -> list[Check]:
     ]
 
 
-def in_jobs(ae_title: str, pipeline: str, sent: Sequence[Sent], jobs: Sequence[Job]) -> Check:
+def in_jobs(
+    ae_title: str, pipeline: str, sent: Sequence[Sent], jobs: Sequence[Job], too_late: Collection[str] = ()
+) -> Check:
     """Every acknowledged instance is in the payload of exactly one job of the pipeline.
 
-    An instance whose answer was lost was sent twice, and may therefore be in two groups; everything else may not. The
-    same instance sent in two associations counts for each of the groups that these make.
+    The same instance sent in two associations counts for each of the groups that these make.
+
+    Args:
+        too_late: Of the instances whose answer was lost those that came again when their group was closed; they
+            are in two groups, and nothing else is.
     """
     mine = [each for each in sent if each.stack.ae_title == ae_title]
     expected = set().union(*(each.acknowledged for each in mine))
-    doubtful = set().union(*(each.doubtful for each in mine))
     allowed = Counter(uid for each in mine for uid in each.acknowledged)
     found = Counter(uid for job in jobs if (job.ae_title, job.pipeline) == (ae_title, pipeline) for uid in job.inputs)
     lost = sorted(expected - set(found))
-    twice = sorted(uid for uid, count in found.items() if count > allowed[uid] + (uid in doubtful))
+    twice = sorted(uid for uid, count in found.items() if count > allowed[uid] + (uid in too_late))
     return Check(
         f"{ae_title}, pipeline {pipeline}: acknowledged instances in jobs",
         len(expected),

@@ -79,6 +79,31 @@ def test_a_listener_dies_when_an_instance_is_durable_and_the_reply_is_not_sent(s
     site.settle()
 
 
+def test_a_sender_is_back_and_done_before_its_broken_association_is_held(site: Site, tmp_path: Path) -> None:
+    """The instance whose reply was lost is sent again, and both associations are closed at the same instant."""
+    files = make_objects(tmp_path / "a", 5)
+    before = site.associations()
+    known = {job.job_id for job in site.jobs()}
+    restarts = site.status.part("receiver").restarts
+    with site.modality("ASSOC", files) as modality:
+        assert modality.store(*files[:3])
+        (folder,) = site.associations() - before
+        pid = site.status.part("receiver").pid
+        assert pid
+        connection = socket_of(pid, site.dicom_port, modality.port)
+        with killed_at(site, "receiver", "sendto,send,sendmsg,write", path=connection) as point:
+            assert not modality.store(files[3])
+            point.wait()
+            assert len(list(folder.glob("*.dcm"))) == 4
+    with held(site, "worker"):  # neither workflow does anything before both know all
+        wait_until("the receiver is back", lambda: site.status.part("receiver").restarts > restarts)
+        site.send("ASSOC", files[3:])
+        wait_until("all is handed over", lambda: site.usage().instances == 6 and site.usage().unhanded == 0)
+    site.settle()
+    (job,) = (job for job in site.jobs() if job.job_id not in known)
+    assert sorted(site.payload(job)) == sorted(uids(files))
+
+
 @pytest.mark.parametrize("ae_title", ["ASSOC", "WINDOW"])
 def test_the_receiver_dies_between_reply_and_batch(site: Site, tmp_path: Path, ae_title: str) -> None:
     """As it is about to write the first row of the instances into the index."""

@@ -4,6 +4,7 @@ No worker runs: what a ReceiveWorkflow has been told is read from its history.
 """
 
 import asyncio
+import os
 import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,6 +15,7 @@ import pytest
 from pynetdicom.association import Association
 from support.receiver_wire import established, store_message
 from support.receiving import LOOPBACK, Configured, InThisProcess, Recorded, Temporal, associate, instance
+from support.spooling import facts, store
 from temporalio import workflow
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -241,6 +243,36 @@ async def test_a_lost_index_is_made_again_from_the_files(site: Site) -> None:
     site.temporal.gone = False
     await site.start()
     assert total(await site.letters(f"receive-CLARA-{association_id}", has_end)) == 2
+
+
+async def test_nothing_is_handed_over_before_what_an_earlier_run_left_is_in_the_index(site: Site) -> None:
+    """Else a sender that comes back could be submitted before anybody knew of what it had sent before."""
+    with Spool.open(site.root, SpoolRole.RECEIVER, durable=False) as spool:
+        folder = spool.begin_association(facts())
+        store(folder, 1)
+        os.mkfifo(folder.path / "00000002-1.dcm")  # whoever reads it waits for a writer
+    await site.start()
+    assert site.spool is not None
+    assert site.service is not None
+    slow = await asyncio.to_thread((folder.path / "00000002-1.dcm").open, "wb")
+    await site.send("1.2.3")
+    hand_over = site.service._hand_over
+    newest = max(each.association_id for each in site.spool.associations())
+    await until(lambda: _ended(site, newest), bool)
+    for _ in range(20):  # whatever it was about to do has had its turn
+        await asyncio.wrap_future(hand_over.submit(hand_over.in_files_thread(int)))
+    assert site.spool.usage().instances == 0
+    (folder.path / "00000002-1.dcm").unlink()  # else it would be read again
+    slow.close()
+    await site.letters(f"receive-CLARA-{newest}", has_end)
+    await site.letters(f"receive-CLARA-{folder.association_id}", has_end)
+    batches = site.spool.unclaimed(0)
+    assert [each.ref.association_id for each in batches] == [folder.association_id, newest]
+
+
+async def _ended(site: Site, association_id: str) -> bool:
+    assert site.spool is not None
+    return site.spool.association(association_id).outcome is not None
 
 
 async def test_an_arriving_instance_keeps_its_window_open_and_an_idle_association_does_not(site: Site) -> None:

@@ -38,6 +38,16 @@ def test_another_sender_another_study_and_oneself_get_nothing(engine: Engine) ->
     assert held.expire(owner("a")) is None
 
 
+def test_a_group_is_known_from_its_hold_on_whatever_became_of_it(engine: Engine) -> None:
+    held = HeldGroups(engine)
+    assert not held.knows(owner("a"))
+    held.register(owner("a"), "sender", frozenset({"s1"}), NODES)
+    assert held.knows(owner("a"))
+    held.expire(owner("a"))
+    assert held.knows(owner("a"))
+    assert not held.knows(Owner(workflow_id=owner("a").workflow_id, run_id="another", group=1))
+
+
 def test_a_hold_that_was_never_registered_ends_without_a_taker(engine: Engine) -> None:
     assert HeldGroups(engine).expire(owner("x")) is None
 

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,16 @@ from clara_dicom_adapter.configuration.settings import DataFolder
 from clara_dicom_adapter.dicom.part10 import read_meta
 from clara_dicom_adapter.dicom.sender import Peer, SendSettings, TimeLimits, Verdict, send
 from clara_dicom_adapter.errors import AdapterError
+from clara_dicom_adapter.records.database import open_engine
+from clara_dicom_adapter.records.resent import came_too_late
 from clara_dicom_adapter.spool import Spool, SpoolRole, SpoolUsage
 from support.far_ends import Modality, Pacs
 
 PIPELINE = Path(__file__).with_name("copy_pipeline")
 HOLD_SECONDS = 15
-"""Longer than everything takes to come back on a busy machine: what is sent again because its reply was lost is merged
-with what its sender had sent before, so that no instance is in two jobs."""
+"""Longer than everything takes to come back on a busy machine, so that interrupted associations are merged."""
+SLACK = timedelta(seconds=3)
+"""From an instance to its batch, and from a group's closing to its submission, on a busy machine."""
 EVERY_STATE = (JobState.PENDING, JobState.RUNNING, JobState.STOPPED)
 
 
@@ -247,12 +251,16 @@ class Site:
             if association.is_established:
                 association.abort()
 
-    def _may_be_doubled(self, ae_title: str) -> set[str]:
-        """Instances whose reply was lost: stored or not, nobody knows, so their sender comes with them again.
-
-        When its next association is over before the broken one is held, or the window has closed, they are in two jobs.
-        """
-        return self.unanswered.get(ae_title, set())
+    def _doubled(self, ae_title: str, in_two_jobs: set[str]) -> set[str]:
+        """Those that should not be: all whose reply was not lost, and that did not come again too late."""
+        unanswered = in_two_jobs & self.unanswered.get(ae_title, set())
+        if not unanswered:
+            return in_two_jobs
+        engine = open_engine("", self.data)
+        try:
+            return in_two_jobs - came_too_late(engine, ae_title, unanswered, SLACK)
+        finally:
+            engine.dispose()
 
     def _leave_unanswered(self, ae_title: str, sop_instance_uid: str) -> None:
         with self._lock:
@@ -313,7 +321,7 @@ class Site:
         return Accounts(
             missing={ae_title: uids - set(places.get(ae_title, ())) for ae_title, uids in self.acknowledged.items()},
             doubled={
-                ae_title: {uid for uid, n in found.items() if n > 1} - self._may_be_doubled(ae_title)
+                ae_title: self._doubled(ae_title, {uid for uid, n in found.items() if n > 1})
                 for ae_title, found in places.items()
             },
             unfinished=len(jobs) - len(done),

@@ -52,7 +52,9 @@ def heads(stored: list[StoredInstance]) -> list[InstanceHead]:
     return [InstanceHead(one, STUDY, f"{STUDY}.1") for one in stored]
 
 
-def batched(spool: Spool, folder: AssociationFolder, count: int, workflow_id: str = "receive-1") -> BatchRef:
+def batched(
+    spool: Spool, folder: AssociationFolder, count: int, workflow_id: str = "receive-1", receive_input: str = "{}"
+) -> BatchRef:
     """Some instances in one batch."""
     indexed: list[SpooledInstance] = spool.index(folder, heads(store(folder, count)))
-    return spool.make_batch(folder.association_id, Target(workflow_id, "{}"), indexed)
+    return spool.make_batch(folder.association_id, Target(workflow_id, receive_input), indexed)

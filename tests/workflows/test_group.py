@@ -126,14 +126,27 @@ def test_an_instance_that_could_not_be_stored_makes_the_group_incomplete() -> No
     assert group.policy() is InterruptedPolicy.SUBMIT
 
 
+def test_a_closed_group_awaits_what_broke_off_before_for_as_long_as_a_hold() -> None:
+    group = Group(ae(0, interrupted_hold_seconds=60), windowed=False)
+    assert not group.awaits_earlier(since=100, now=100)
+    group.awaited = 1
+    assert group.awaits_earlier(since=100, now=159)
+    assert not group.awaits_earlier(since=100, now=160)
+
+
+def test_without_a_hold_nothing_is_awaited() -> None:
+    group = Group(ae(0, interrupted_hold_seconds=0), windowed=False, awaited=1)
+    assert not group.awaits_earlier(since=100, now=100)
+
+
 def test_a_group_survives_continue_as_new() -> None:
-    group = Group(ae(5), windowed=True, number=3)
+    group = Group(ae(5), windowed=True, number=3, awaited=1)
     group.activity(100)
     group.claimed("n1", claimed(2))
     group.association_ended(end(AssociationOutcome.ABORTED, "s1", failed=2))
     again = Group.resumed(group.ae, windowed=True, progress=group.progress())
     assert again.progress() == group.progress()
-    assert (again.instances, again.number, again.rests_at()) == (2, 3, 105)
+    assert (again.instances, again.number, again.awaited, again.rests_at()) == (2, 3, 1, 105)
 
 
 def test_a_run_that_goes_on_as_a_new_one_still_knows_what_a_spool_holds_for_it() -> None:

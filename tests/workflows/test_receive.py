@@ -2,91 +2,28 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from support.spooling import batched, facts
-from temporalio import workflow
+from support.reception_bench import Bench, changed, receiving, until
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.worker import Worker
 
-from clara_dicom_adapter.activities.interceptor import ErrorInterceptor
-from clara_dicom_adapter.activities.reception import ReceptionActivities
-from clara_dicom_adapter.configuration.settings import DataFolder
-from clara_dicom_adapter.records.database import open_engine
-from clara_dicom_adapter.records.held import HeldGroups
 from clara_dicom_adapter.records.listing import Filter, Listing, Subject
-from clara_dicom_adapter.records.receptions import ReceptionRecords
-from clara_dicom_adapter.spool import AssociationFolder, OwnerSummary, Spool, SpoolRole
 from clara_dicom_adapter.temporal.attributes import State
-from clara_dicom_adapter.workflows.models import (
-    AssociationEnd,
-    AssociationOutcome,
-    HandOver,
-    InterruptedPolicy,
-    PinnedAeTitle,
-    ReceiveInput,
-    ReceiveResult,
-    SubmissionInput,
-    SubmissionResult,
-)
+from clara_dicom_adapter.workflows.models import AssociationOutcome, InterruptedPolicy, PinnedAeTitle, ReceiveResult
 from clara_dicom_adapter.workflows.receive import ReceiveWorkflow
-
-Handle = WorkflowHandle[ReceiveWorkflow, ReceiveResult]
-
-
-@workflow.defn(name="SubmissionWorkflow", sandboxed=False)
-class NotedSubmission:
-    """Takes a group and leaves it where it is."""
-
-    @workflow.run
-    async def run(self, submission: SubmissionInput) -> SubmissionResult:
-        return SubmissionResult(jobs=(), instances=submission.instances)
-
-
-class Bench:
-    """A spool, and what a receiver tells of it."""
-
-    def __init__(self, root: Path) -> None:
-        self.spool = Spool.open(root / "spool", SpoolRole.WORKER)
-        self.engine = open_engine("", DataFolder(root))
-        self.activities = ReceptionActivities(self.spool, ReceptionRecords(self.engine), HeldGroups(self.engine))
-        self.workflow_id = f"receive-CLARA-{uuid.uuid4().hex[:16]}"
-
-    def association(self) -> AssociationFolder:
-        return self.spool.begin_association(facts())
-
-    def stored(self, folder: AssociationFolder, instances: int) -> HandOver:
-        return HandOver(batches=(batched(self.spool, folder, instances, self.workflow_id),))
-
-    def over(self, folder: AssociationFolder, outcome: AssociationOutcome, instances: int) -> HandOver:
-        end = AssociationEnd(
-            association_id=folder.association_id,
-            node_id=self.spool.node_id,
-            sender_key="sender",
-            outcome=outcome,
-            instances=instances,
-        )
-        return HandOver(ended=end)
-
-    def owners(self) -> list[OwnerSummary]:
-        return self.spool.owners()
 
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
     bench = Bench(tmp_path)
     yield bench
-    bench.engine.dispose()
-    bench.spool.close()
+    bench.close()
 
 
 @pytest.fixture
@@ -94,53 +31,8 @@ async def client(temporal_server: str) -> Client:
     return await Client.connect(temporal_server, data_converter=pydantic_data_converter)
 
 
-@asynccontextmanager
-async def receiving(client: Client, bench: Bench, ae: PinnedAeTitle) -> AsyncIterator[Handle]:
-    """Run the workflow of a window with a worker of its own; it must be told something at once."""
-    one = bench.activities
-    activities: list[Callable[..., Any]] = [
-        one.claim,
-        one.outstanding,
-        one.merge_held,
-        one.take_over,
-        one.hold,
-        one.end_hold,
-    ]
-    activities += [one.transfer, one.release, one.note]
-    queue = f"test-{uuid.uuid4().hex}"
-    with ThreadPoolExecutor(8) as threads:
-        async with Worker(
-            client,
-            task_queue=queue,
-            workflows=[ReceiveWorkflow, NotedSubmission],
-            activities=activities,
-            activity_executor=threads,
-            interceptors=[ErrorInterceptor()],
-        ):
-            start = ReceiveInput(ae=ae, calling_ae_title="CT1", association_id=None)
-            handle = await client.start_workflow(
-                ReceiveWorkflow.run,
-                start,
-                id=bench.workflow_id,
-                task_queue=queue,
-                start_signal="hand_over",
-                start_signal_args=[HandOver()],
-            )
-            try:
-                yield handle
-            finally:
-                if (await handle.describe()).status == 1:
-                    await handle.terminate()
-
-
-def window(seconds: float, **changed: object) -> PinnedAeTitle:
-    return facts().ae.model_copy(update={"timeout_seconds": seconds, **changed})
-
-
-async def until(handle: Handle, state: State) -> None:
-    async with asyncio.timeout(30):
-        while (await handle.query(ReceiveWorkflow.status)).state != state.value:
-            await asyncio.sleep(0.05)
+def window(seconds: float, **settings: object) -> PinnedAeTitle:
+    return changed(timeout_seconds=seconds, **settings)
 
 
 async def test_a_quarantined_window_reopens_for_a_sender_that_comes_back(client: Client, bench: Bench) -> None:
