@@ -14,7 +14,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -211,8 +211,18 @@ def _wait() -> None:
         raise SystemExit("the benchmark is gone")
 
 
-def _measured(seconds: list[float], begun: float) -> None:
-    _say(json.dumps({"begun": begun, "ended": time.monotonic(), "responses": seconds}))
+def _timed(send: Callable[[int, bytes | bytearray], None], messages: Sequence[bytes | bytearray]) -> None:
+    """Send all when told to, with their numbers from 1; say how long each took; wait to be told to end."""
+    _say("ready")
+    _wait()
+    seconds = []
+    begun = before = time.monotonic()
+    for number, message in enumerate(messages, 1):
+        send(number, message)
+        now = time.monotonic()
+        seconds.append(now - before)
+        before = now
+    _say(json.dumps({"begun": begun, "ended": before, "responses": seconds}))
     _wait()
 
 
@@ -220,20 +230,10 @@ def send_in_one(port: int, paths: Sequence[Path]) -> None:
     """All in one association."""
     instances = [read_instance(path) for path in paths]
     association = Association(port, instances[0].sop_class_uid, instances[0].transfer_syntax_uid)
-    messages = [
-        store_message(instance, number, association.longest_pdu) for number, instance in enumerate(instances, 1)
-    ]
-    instances.clear()
-    seconds = []
-    _say("ready")
-    _wait()
-    begun = before = time.monotonic()
-    for number, message in enumerate(messages, 1):
-        association.store(number, message)
-        now = time.monotonic()
-        seconds.append(now - before)
-        before = now
-    _measured(seconds, begun)
+    longest = association.longest_pdu
+    _timed(
+        association.store, [store_message(instance, number, longest) for number, instance in enumerate(instances, 1)]
+    )
     association.release()
 
 
@@ -243,53 +243,35 @@ def send_each(port: int, paths: Sequence[Path]) -> None:
     context = instances[0].sop_class_uid, instances[0].transfer_syntax_uid
     first = Association(port, *context)
     first.release()
-    messages = [store_message(instance, 1, first.longest_pdu) for instance in instances]
-    seconds = []
-    _say("ready")
-    _wait()
-    begun = before = time.monotonic()
-    for message in messages:
+
+    def send(_number: int, message: bytes | bytearray) -> None:
         association = Association(port, *context)
         association.store(1, message)
         association.release()
-        now = time.monotonic()
-        seconds.append(now - before)
-        before = now
-    _measured(seconds, begun)
+
+    _timed(send, [store_message(instance, 1, first.longest_pdu) for instance in instances])
 
 
 def send_raw(port: int, paths: Sequence[Path]) -> None:
     """To the raw receiver, which answers each frame with one byte."""
-    messages = [raw_message(path) for path in paths]
-    seconds = []
     with _connect(port) as connection:
-        _say("ready")
-        _wait()
-        begun = before = time.monotonic()
-        for message in messages:
+
+        def send(_number: int, message: bytes | bytearray) -> None:
             connection.sendall(message)
             _exactly(connection, 1)
-            now = time.monotonic()
-            seconds.append(now - before)
-            before = now
-        _measured(seconds, begun)
+
+        _timed(send, [raw_message(path) for path in paths])
 
 
 def send_raw_each(port: int, paths: Sequence[Path]) -> None:
     """To the raw receiver, each in a connection of its own."""
-    messages = [raw_message(path) for path in paths]
-    seconds = []
-    _say("ready")
-    _wait()
-    begun = before = time.monotonic()
-    for message in messages:
+
+    def send(_number: int, message: bytes | bytearray) -> None:
         with _connect(port) as connection:
             connection.sendall(message)
             _exactly(connection, 1)
-        now = time.monotonic()
-        seconds.append(now - before)
-        before = now
-    _measured(seconds, begun)
+
+    _timed(send, [raw_message(path) for path in paths])
 
 
 def main() -> None:
