@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FAULTS ?=
 BENCH ?= flow
+ARGS ?=
 
 .PHONY: install check test demo bench docs stubs clean
 
@@ -32,7 +33,7 @@ demo: install
 	@$(BIN)/python -m clara_dicom_adapter.cli demo $(if $(KEEP),--keep) $(if $(JSON),--json)
 
 bench: install
-	$(BIN)/python benchmarks/$(BENCH).py
+	$(BIN)/python benchmarks/$(BENCH).py $(ARGS)
 
 docs: install
 	$(BIN)/python docs/build.py

@@ -1,0 +1,1 @@
+"""Storage SCPs side by side: what ``benchmarks/receive.py`` is made of."""
