@@ -82,6 +82,7 @@ def build(
         reception.release,
         reception.restore,
         submission.add_metadata,
+        submission.finish,
     ]
     anywhere: list[Callable[..., Any]] = [
         reception.end_hold,
@@ -89,6 +90,7 @@ def build(
         submission.plan,
         submission.create_job,
         submission.start_job,
+        submission.submit_job,
         submission.wait_for_platform,
         submission.note,
         export.decide,

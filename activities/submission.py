@@ -26,6 +26,8 @@ from clara_dicom_adapter.spool import OwnerSummary, SpooledInstance
 from clara_dicom_adapter.workflows.models import (
     CreateJobInput,
     CreateJobResult,
+    FinishSubmissionInput,
+    FinishSubmissionResult,
     JobOnNodeInput,
     JobOnNodeResult,
     JobPlan,
@@ -38,6 +40,8 @@ from clara_dicom_adapter.workflows.models import (
     StartJobInput,
     StartJobResult,
     SubmissionInput,
+    SubmitJobInput,
+    SubmitJobResult,
     WaitForPlatformInput,
 )
 
@@ -98,6 +102,7 @@ class SubmissionSpool(Protocol):
     def node_ids(self) -> Collection[str]: ...
     def instances_of(self, owner: Owner) -> list[SpooledInstance]: ...
     def owners(self) -> list[OwnerSummary]: ...
+    def release(self, owner: Owner) -> int: ...
 
 
 class SubmissionActivities:
@@ -139,14 +144,14 @@ class SubmissionActivities:
         known = self._records.job(request.submission_id, request.job.key)
         if known is not None and known.job_id:
             job = self._ref(request, known.job_id, known.payload_id)
-            return CreateJobResult(job=job, job_name=known.job_name, already_started=known.started)
+            return CreateJobResult(job=job, job_name=known.job_name, already_started=known.started, found=True)
         marker = f"{request.submission_id}/{request.job.key}"
         if not self._records.creating(request.submission_id, request.job.key):
             found = self._platform.find_job(SUBMISSION_KEY, marker, EVERY_STATE)
             if found is not None:
                 job = self._ref(request, found.job_id, found.payload_id)
                 self._records.created(job, found.name)
-                return CreateJobResult(job=job, job_name=found.name, already_started=found.was_started)
+                return CreateJobResult(job=job, job_name=found.name, already_started=found.was_started, found=True)
         name = self._job_name(request)
         job_id, payload_id = self._platform.create_job(
             self._platform.resolve_pipeline(request.job.pipeline),
@@ -180,13 +185,10 @@ class SubmissionActivities:
         """Put this node's instances into the job's payload; safe to repeat, and goes on where it stopped."""
         transfers = [Transfer.of(instance) for instance in self._selected(request)]
         with self._known_job(request.job):
-            there: dict[str, int] = {}
-            if request.resume or activity.info().attempt > 1:
-                there = {file.name: file.size for file in self._platform.payload_files(request.job.payload_id)}
             total = upload_all(
                 self._platform,
                 request.job.payload_id,
-                [each for each in transfers if there.get(f"input/{each.name}") != each.bytes],
+                self._missing(request.job, transfers, resume=request.resume or activity.info().attempt > 1),
                 parallel=self._settings.parallel_uploads,
                 heartbeat=activity.heartbeat,
             )
@@ -202,6 +204,29 @@ class SubmissionActivities:
         return StartJobResult()
 
     @activity.defn
+    def submit_job(self, request: SubmitJobInput) -> SubmitJobResult:
+        """Create, fill and start a small job of this node's instances; safe to repeat, as each of the steps is."""
+        if request.here_only and request.node_id not in self._spool.node_ids:
+            return SubmitJobResult(here=False)
+        created = self.create_job(request.create)
+        if not created.already_started:
+            work = JobOnNodeInput(
+                job=created.job,
+                owner=request.owner,
+                selection=request.create.job.selection,
+                node_id=request.node_id,
+                total_instances=request.create.job.instances,
+                incomplete=request.create.incomplete,
+            )
+            self.add_metadata(work)
+            transfers = [Transfer.of(instance) for instance in self._selected(work)]
+            with self._known_job(created.job):
+                for each in self._missing(created.job, transfers, resume=created.found):
+                    self._platform.upload(created.job.payload_id, each.name, each.path)
+            self.start_job(StartJobInput(job=created.job))
+        return SubmitJobResult(job=created.job)
+
+    @activity.defn
     def wait_for_platform(self, request: WaitForPlatformInput) -> NoteResult:
         """Succeeds when the platform answers; its retries are the waiting."""
         del request
@@ -213,6 +238,15 @@ class SubmissionActivities:
         """Write the submission's state to the records; safe to repeat."""
         self._records.noted(request)
         return NoteResult()
+
+    @activity.defn(name="finish_submission")
+    def finish(self, request: FinishSubmissionInput) -> FinishSubmissionResult:
+        """Let the reclaimer delete what the submission has on this node, then note its end; safe to repeat."""
+        if request.here_only and request.node_id not in self._spool.node_ids:
+            return FinishSubmissionResult(here=False)
+        self._spool.release(request.owner)
+        self._records.noted(request.note)
+        return FinishSubmissionResult()
 
     # ---- parts ----
 
@@ -231,6 +265,13 @@ class SubmissionActivities:
                 expected = len(wanted) or request.total_instances
                 raise InstancesMissing(expected - len(there), expected)
         return there
+
+    def _missing(self, job: JobRef, transfers: Sequence[Transfer], *, resume: bool) -> list[Transfer]:
+        """What is not in the payload yet; asked only when an earlier attempt may have put something there."""
+        there: dict[str, int] = {}
+        if resume:
+            there = {file.name: file.size for file in self._platform.payload_files(job.payload_id)}
+        return [each for each in transfers if there.get(f"input/{each.name}") != each.bytes]
 
     def _takes_whole_group(self, request: JobOnNodeInput) -> bool:
         """Whether the job was to be made of all that its submission owns, as the spool knows it."""

@@ -412,6 +412,8 @@ class CreateJobResult(Payload):
     job_name: str
     already_started: bool = False
     """An earlier attempt got as far as Start; nothing more is to be done for this job."""
+    found: bool = False
+    """An earlier attempt created it, and may have begun to fill it."""
 
 
 class JobOnNodeInput(Payload):
@@ -438,6 +440,20 @@ class StartJobInput(Payload):
     job: JobRef
 
 
+class SubmitJobInput(Payload):
+    """All the steps of one small job whose instances lie on one node."""
+
+    create: CreateJobInput
+    owner: Owner
+    node_id: str
+    here_only: bool = False
+
+
+class SubmitJobResult(Payload):
+    here: bool = True
+    job: JobRef | None = None
+
+
 class WaitForPlatformInput(Payload):
     submission_id: str
 
@@ -452,6 +468,19 @@ class NoteSubmissionInput(Payload):
 
 class StartJobResult(Payload):
     started: bool = True
+
+
+class FinishSubmissionInput(Payload):
+    """Release what a submission owns on a node, and write down what became of it."""
+
+    owner: Owner
+    node_id: str
+    note: NoteSubmissionInput
+    here_only: bool = False
+
+
+class FinishSubmissionResult(Payload):
+    here: bool = True
 
 
 class JobOutcome(StrEnum):
@@ -721,3 +750,4 @@ class PlatformJobResult(Payload):
 TransferInput.model_rebuild()
 RestoreInput.model_rebuild()
 NoteSubmissionInput.model_rebuild()
+FinishSubmissionInput.model_rebuild()

@@ -171,6 +171,7 @@ async def submitting(client: Client, bench: Bench, submission: SubmissionInput) 
     reception, activities = bench.reception, bench.submission
     short: list[Callable[..., Any]] = [reception.release, reception.restore, activities.plan, activities.create_job]
     short += [activities.add_metadata, activities.start_job, activities.wait_for_platform, activities.note]
+    short += [activities.submit_job, activities.finish]
     queue = f"test-{uuid.uuid4().hex}"
     with ThreadPoolExecutor(8) as threads:
         parts: dict[str, Any] = {"activity_executor": threads, "interceptors": [ErrorInterceptor()]}
