@@ -7,7 +7,7 @@ counts and job ids, never a patient's attribute. :mod:`temporal.registration` ma
 from enum import StrEnum
 from typing import Any, Final
 
-from temporalio.common import SearchAttributeKey
+from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 
 # The SQL visibility stores of Temporal have, per namespace, 10 columns for Keyword, 3 for KeywordList and 3
 # each for Int and Bool (schema of temporalio/temporal, custom_search_attributes): the list must stay within them.
@@ -67,6 +67,21 @@ class State(StrEnum):
     COMPLETED = "Completed"
     FAULTED = "Faulted"
     CANCELED = "Canceled"
+
+
+def from_the_start(
+    state: State, *, ae_title: str, calling_ae_title: str, instances: int, incomplete: bool
+) -> TypedSearchAttributes:
+    """What a workflow shows as soon as it is there: set by who starts it, this costs no event of its own."""
+    pairs: list[SearchAttributePair[Any]] = [
+        SearchAttributePair(STATE, state.value),
+        SearchAttributePair(AE_TITLE, ae_title),
+        SearchAttributePair(CALLING_AE_TITLE, calling_ae_title),
+        SearchAttributePair(INSTANCES, instances),
+    ]
+    if incomplete:
+        pairs.append(SearchAttributePair(INCOMPLETE, True))
+    return TypedSearchAttributes(pairs)
 
 
 WAITING_FOR_A_PERSON: Final = frozenset({State.QUARANTINED, State.NEEDS_ATTENTION})

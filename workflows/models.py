@@ -271,6 +271,8 @@ class TransferInput(Payload):
     owner: Owner
     node_id: str
     submission: "SubmissionInput"
+    start_on: str = ""
+    """Task queue on which the submission is started after that; empty while another node's part is to follow."""
     here_only: bool = False
 
 

@@ -20,6 +20,7 @@ from temporalio.worker import Worker
 
 from clara_dicom_adapter.activities.interceptor import ErrorInterceptor
 from clara_dicom_adapter.activities.reception import ReceptionActivities
+from clara_dicom_adapter.activities.starting import SubmissionStarter
 from clara_dicom_adapter.configuration.settings import DataFolder
 from clara_dicom_adapter.records.database import open_engine
 from clara_dicom_adapter.records.held import HeldGroups
@@ -58,8 +59,11 @@ class Bench:
     def __init__(self, root: Path) -> None:
         self.spool = Spool.open(root / "spool", SpoolRole.WORKER)
         self.engine = open_engine("", DataFolder(root))
-        self.activities = ReceptionActivities(self.spool, ReceptionRecords(self.engine), HeldGroups(self.engine))
         self.workflow_id = f"receive-CLARA-{uuid.uuid4().hex[:16]}"
+
+    def activities(self, client: Client) -> ReceptionActivities:
+        start = SubmissionStarter(client)
+        return ReceptionActivities(self.spool, ReceptionRecords(self.engine), HeldGroups(self.engine), start)
 
     def association(self) -> AssociationFolder:
         return self.spool.begin_association(facts())
@@ -97,7 +101,7 @@ async def client(temporal_server: str) -> Client:
 @asynccontextmanager
 async def receiving(client: Client, bench: Bench, ae: PinnedAeTitle) -> AsyncIterator[Handle]:
     """Run the workflow of a window with a worker of its own; it must be told something at once."""
-    one = bench.activities
+    one = bench.activities(client)
     activities: list[Callable[..., Any]] = [
         one.claim,
         one.outstanding,
