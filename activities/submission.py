@@ -134,6 +134,7 @@ class SubmissionActivities:
             jobs=tuple(planned.jobs),
             declined=planned.declined,
             maximum_retries=self._settings.max_retries,
+            tags=self._sends_tags,
             round_delay_seconds=processor.round_delay_seconds,
             unreachable_delay_seconds=self._settings.retry_delay_seconds,
         )
@@ -157,7 +158,7 @@ class SubmissionActivities:
             self._platform.resolve_pipeline(request.job.pipeline),
             name,
             JobPriority[request.job.priority.upper()],
-            {metadata.SOURCE: metadata.source(request.ae_title, PROCESSOR_NAME), SUBMISSION_KEY: marker},
+            self._entries(request, marker),
         )
         job = self._ref(request, job_id, payload_id)
         self._records.created(job, name)
@@ -165,19 +166,14 @@ class SubmissionActivities:
 
     @activity.defn
     def add_metadata(self, request: JobOnNodeInput) -> JobOnNodeResult:
-        """Add what is told about every job, and the configured tags of this node's instances; safe to repeat."""
+        """Add the configured tags of this node's instances; safe to repeat."""
         if self._declines(request):
             return JobOnNodeResult(here=False)
         with self._known_job(request.job):
-            entries = {metadata.INSTANCES: str(request.total_instances)}
-            if request.incomplete:
-                entries[INCOMPLETE_KEY] = "true"
-            self._platform.add_metadata(request.job.job_id, entries)
-            if self._settings.upload_metadata and self._settings.metadata_dicom_source:
-                existing = self._platform.job_status(request.job.job_id).metadata
-                change = metadata.merge(existing, self._tag_values(request))
-                self._platform.add_metadata(request.job.job_id, change.add)
-                self._platform.remove_metadata(request.job.job_id, change.remove)
+            existing = self._platform.job_status(request.job.job_id).metadata
+            change = metadata.merge(existing, self._tag_values(request))
+            self._platform.add_metadata(request.job.job_id, change.add)
+            self._platform.remove_metadata(request.job.job_id, change.remove)
         return JobOnNodeResult()
 
     @activity.defn(name="upload_instances")
@@ -216,9 +212,9 @@ class SubmissionActivities:
                 selection=request.create.job.selection,
                 node_id=request.node_id,
                 total_instances=request.create.job.instances,
-                incomplete=request.create.incomplete,
             )
-            self.add_metadata(work)
+            if self._sends_tags:
+                self.add_metadata(work)
             transfers = [Transfer.of(instance) for instance in self._selected(work)]
             with self._known_job(created.job):
                 for each in self._missing(created.job, transfers, resume=created.found):
@@ -249,6 +245,10 @@ class SubmissionActivities:
         return FinishSubmissionResult()
 
     # ---- parts ----
+
+    @property
+    def _sends_tags(self) -> bool:
+        return self._settings.upload_metadata and bool(self._settings.metadata_dicom_source)
 
     def _declines(self, request: JobOnNodeInput) -> bool:
         return request.here_only and request.node_id not in self._spool.node_ids
@@ -290,6 +290,16 @@ class SubmissionActivities:
 
     def _known_job(self, job: JobRef) -> "_KnownJob":
         return _KnownJob(self._platform, self._records, job)
+
+    @staticmethod
+    def _entries(request: CreateJobInput, marker: str) -> dict[str, str]:
+        """What is told about every job; it goes with Create, and needs no call of its own."""
+        entries = {
+            metadata.SOURCE: metadata.source(request.ae_title, PROCESSOR_NAME),
+            SUBMISSION_KEY: marker,
+            metadata.INSTANCES: str(request.job.instances),
+        }
+        return {**entries, INCOMPLETE_KEY: "true"} if request.incomplete else entries
 
     @staticmethod
     def _job_name(request: CreateJobInput) -> str:

@@ -382,6 +382,8 @@ class PlanResult(Payload):
     jobs: tuple[JobPlan, ...]
     declined: int = 0
     """Instances that no processor wants, duplicates among them; they may be reclaimed at once."""
+    tags: bool = False
+    """Values of tags become metadata of the jobs (``services>platform>uploadMetadata``)."""
     maximum_retries: int = 3
     """Rounds after the first before what is refused waits for a person (``services>platform>maxRetries``)."""
     round_delay_seconds: float = 5.0
@@ -426,7 +428,6 @@ class JobOnNodeInput(Payload):
     selection: str
     node_id: str
     total_instances: int
-    incomplete: bool = False
     resume: bool = False
     """An earlier upload did not end well: ask the platform which files it has."""
     here_only: bool = False

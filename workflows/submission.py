@@ -247,7 +247,7 @@ class SubmissionWorkflow:
         self._set(job.key, JobOutcome.STARTED)
 
     async def _fill(self, job: JobPlan, ref: JobRef, *, resume: bool) -> None:
-        """Give the job its metadata and its payload, node after node for the one, side by side for the other."""
+        """Give the job its tags and its payload, node after node for the one, side by side for the other."""
 
         def work(node_id: str) -> JobOnNodeInput:
             return JobOnNodeInput(
@@ -256,11 +256,10 @@ class SubmissionWorkflow:
                 selection=job.selection,
                 node_id=node_id,
                 total_instances=job.instances,
-                incomplete=self._submission.incomplete,
                 resume=resume,
             )
 
-        for node_id in job.nodes:
+        for node_id in job.nodes if self._plan.tags else ():
             await on_node(SubmissionActivities.add_metadata, work(node_id), node_id, self._waiting_for_node)
         await asyncio.gather(
             *(
