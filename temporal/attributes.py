@@ -4,8 +4,9 @@ Workflows set them, so this module imports only what the workflow sandbox allows
 counts and job ids, never a patient's attribute. :mod:`temporal.registration` makes them known to a server.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, TypedDict, Unpack
 
 from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 
@@ -69,19 +70,39 @@ class State(StrEnum):
     CANCELED = "Canceled"
 
 
-def from_the_start(
-    state: State, *, ae_title: str, calling_ae_title: str, instances: int, incomplete: bool
-) -> TypedSearchAttributes:
-    """What a workflow shows as soon as it is there: set by who starts it, this costs no event of its own."""
-    pairs: list[SearchAttributePair[Any]] = [
-        SearchAttributePair(STATE, state.value),
-        SearchAttributePair(AE_TITLE, ae_title),
-        SearchAttributePair(CALLING_AE_TITLE, calling_ae_title),
-        SearchAttributePair(INSTANCES, instances),
+class Shown(TypedDict, total=False):
+    """What may be shown beside the state; what is left out or empty is not set."""
+
+    ae_title: str
+    calling_ae_title: str
+    instances: int
+    incomplete: bool
+    pipelines: Sequence[str]
+    job_ids: Sequence[str]
+    destinations: Sequence[str]
+    node_id: str
+
+
+def shown(state: State, **what: Unpack[Shown]) -> list[SearchAttributePair[Any]]:
+    """Search attributes and their values."""
+    told: list[tuple[SearchAttributeKey[Any], object]] = [
+        (AE_TITLE, what.get("ae_title")),
+        (CALLING_AE_TITLE, what.get("calling_ae_title")),
+        (INCOMPLETE, what.get("incomplete")),
+        (PIPELINE, list(what.get("pipelines", ()))),
+        (JOB_ID, list(what.get("job_ids", ()))),
+        (DESTINATION, list(what.get("destinations", ()))),
+        (NODE, what.get("node_id")),
     ]
-    if incomplete:
-        pairs.append(SearchAttributePair(INCOMPLETE, True))
-    return TypedSearchAttributes(pairs)
+    pairs: list[SearchAttributePair[Any]] = [SearchAttributePair(STATE, state.value)]
+    if "instances" in what:  # also none
+        pairs.append(SearchAttributePair(INSTANCES, what["instances"]))
+    return pairs + [SearchAttributePair(key, value) for key, value in told if value]
+
+
+def from_the_start(state: State, **what: Unpack[Shown]) -> TypedSearchAttributes:
+    """What a workflow shows as soon as it is there: set by who starts it, this costs no event of its own."""
+    return TypedSearchAttributes(shown(state, **what))
 
 
 WAITING_FOR_A_PERSON: Final = frozenset({State.QUARANTINED, State.NEEDS_ATTENTION})

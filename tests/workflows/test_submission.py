@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -87,6 +87,10 @@ class FakePlatform:
         self.trouble("metadata", job_id)
         self._known(job_id)
         self.metadata[job_id].update(entries)
+
+    def remove_metadata(self, job_id: str, keys: Sequence[str]) -> None:
+        for key in keys:
+            del self.metadata[job_id][key]
 
     def payload_files(self, payload_id: str) -> list[PayloadFile]:
         return [PayloadFile(name, size) for name, size in self.payloads[payload_id].items()]
@@ -222,6 +226,20 @@ async def test_every_pipeline_gets_the_whole_group_and_then_the_spool_may_forget
     assert [len(files) for files in bench.platform.payloads.values()] == [instances, instances]
     assert {entries["Instances"] for entries in bench.platform.metadata.values()} == {str(instances)}
     assert bench.left(submission) == 0
+
+
+@pytest.mark.parametrize("instances", [2, policies.SMALL_INSTANCES + 1])
+async def test_values_of_configured_tags_become_metadata(client: Client, bench: Bench, instances: int) -> None:
+    settings = PlatformSettings(upload_metadata=True, metadata_dicom_source=("0008,0060",))
+    bench.submission = SubmissionActivities(bench.spool, bench.records, cast(PlatformClient, bench.platform), settings)
+    submission = bench.group(instances, **{"pipeline-a": "A"})
+    for instance in bench.spool.instances_of(submission.owner):
+        with instance.path.open("ab") as file:
+            file.write(b"\x08\x00\x60\x00CS\x02\x00CT")
+    async with submitting(client, bench, submission) as handle:
+        await handle.result()
+    (entries,) = bench.platform.metadata.values()
+    assert (entries["00080060"], entries["Instances"]) == ("CT", str(instances))
 
 
 async def test_what_the_platform_refuses_waits_for_a_person_and_the_other_pipeline_is_not_repeated(
