@@ -1,6 +1,6 @@
 """From a closed group to started jobs of the Clara Platform.
 
-Each job goes its own way through create, metadata, upload and start, so that one that fails does not repeat another.
+Each job goes its own way through create, upload and start, so that one that fails does not repeat another.
 A platform that cannot be reached is waited for; what it refuses is tried again in rounds and then waits for a person.
 The instances are released only after every job has started or was given up.
 """
