@@ -19,6 +19,7 @@ from clara_dicom_adapter.activities.export import ExportActivities
 from clara_dicom_adapter.activities.interceptor import ErrorInterceptor
 from clara_dicom_adapter.activities.reception import ReceptionActivities
 from clara_dicom_adapter.activities.results import ResultsActivities
+from clara_dicom_adapter.activities.starting import SubmissionStarter
 from clara_dicom_adapter.activities.submission import SubmissionActivities
 from clara_dicom_adapter.clara.platform import PlatformClient
 from clara_dicom_adapter.clara.results import ResultsServiceClient
@@ -65,7 +66,9 @@ def build(
     parts: WorkerParts, export: ExportActivities, threads: ThreadPoolExecutor, node_threads: ThreadPoolExecutor
 ) -> list[Worker]:
     """The worker of the shared queue and those of the nodes whose instances are here."""
-    reception = ReceptionActivities(parts.spool, ReceptionRecords(parts.engine), HeldGroups(parts.engine))
+    reception = ReceptionActivities(
+        parts.spool, ReceptionRecords(parts.engine), HeldGroups(parts.engine), SubmissionStarter(parts.client)
+    )
     submission = SubmissionActivities(
         parts.spool, SubmissionRecords(parts.engine), parts.platform, parts.settings.services.platform
     )
@@ -83,6 +86,7 @@ def build(
         reception.release,
         reception.restore,
         submission.add_metadata,
+        submission.finish,
     ]
     anywhere: list[Callable[..., Any]] = [
         reception.end_hold,
@@ -90,6 +94,7 @@ def build(
         submission.plan,
         submission.create_job,
         submission.start_job,
+        submission.submit_job,
         submission.wait_for_platform,
         submission.note,
         export.decide,

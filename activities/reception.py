@@ -66,7 +66,7 @@ class ReceptionRecords(Protocol):
     def claimed(self, owner: Owner, node_id: str, instances: Sequence[SpooledInstance]) -> None: ...
     def state(self, owner: Owner, state: ReceptionState, *, incomplete: bool, reason: str) -> None: ...
     def transferred(self, owner: Owner, new_owner: Owner, node_id: str) -> None: ...
-    def submitted(self, owner: Owner, submission: SubmissionInput) -> None: ...
+    def submitted(self, owner: Owner, submission: SubmissionInput, node_ids: Sequence[str]) -> None: ...
     def restored(self, submission: SubmissionInput, node_id: str, instances: Sequence[SpooledInstance]) -> None: ...
 
 
@@ -79,13 +79,20 @@ class HeldGroups(Protocol):
     def expire(self, owner: Owner) -> Owner | None: ...
 
 
+class Start(Protocol):
+    """Starts a submission's workflow, unless it runs already."""
+
+    def __call__(self, submission: SubmissionInput, task_queue: str) -> None: ...
+
+
 class ReceptionActivities:
     """Claims, holds, transfers and releases of one node's instances."""
 
-    def __init__(self, spool: OwnershipSpool, records: ReceptionRecords, held: HeldGroups) -> None:
+    def __init__(self, spool: OwnershipSpool, records: ReceptionRecords, held: HeldGroups, start: Start) -> None:
         self._spool = spool
         self._records = records
         self._held = held
+        self._start = start
 
     @activity.defn
     def claim(self, request: ClaimInput) -> ClaimResult:
@@ -162,14 +169,17 @@ class ReceptionActivities:
 
     @activity.defn
     def transfer(self, request: TransferInput) -> TransferResult:
-        """Make this node's part of a group the submission's; safe to repeat."""
+        """Make this node's part of a group the submission's, and start that with the last part; safe to repeat.
+
+        Ownership goes first: should the start be the last thing that does not happen, the reconciler sees to it.
+        """
         if self._declines(request.node_id, here_only=request.here_only):
             return TransferResult(here=False)
         submission = request.submission
         totals = self._spool.transfer(request.owner, submission.owner, submission.model_dump_json())
-        for node_id in self._spool.node_ids:
-            self._records.transferred(request.owner, submission.owner, node_id)
-        self._records.submitted(request.owner, submission)
+        self._records.submitted(request.owner, submission, self._spool.node_ids)
+        if request.start_on:
+            self._start(submission, request.start_on)
         return TransferResult(instances=totals.instances)
 
     @activity.defn(name="restore_records")

@@ -26,6 +26,8 @@ from clara_dicom_adapter.spool import OwnerSummary, SpooledInstance
 from clara_dicom_adapter.workflows.models import (
     CreateJobInput,
     CreateJobResult,
+    FinishSubmissionInput,
+    FinishSubmissionResult,
     JobOnNodeInput,
     JobOnNodeResult,
     JobPlan,
@@ -38,6 +40,8 @@ from clara_dicom_adapter.workflows.models import (
     StartJobInput,
     StartJobResult,
     SubmissionInput,
+    SubmitJobInput,
+    SubmitJobResult,
     WaitForPlatformInput,
 )
 
@@ -98,6 +102,7 @@ class SubmissionSpool(Protocol):
     def node_ids(self) -> Collection[str]: ...
     def instances_of(self, owner: Owner) -> list[SpooledInstance]: ...
     def owners(self) -> list[OwnerSummary]: ...
+    def release(self, owner: Owner) -> int: ...
 
 
 class SubmissionActivities:
@@ -129,6 +134,7 @@ class SubmissionActivities:
             jobs=tuple(planned.jobs),
             declined=planned.declined,
             maximum_retries=self._settings.max_retries,
+            tags=self._sends_tags,
             round_delay_seconds=processor.round_delay_seconds,
             unreachable_delay_seconds=self._settings.retry_delay_seconds,
         )
@@ -139,20 +145,20 @@ class SubmissionActivities:
         known = self._records.job(request.submission_id, request.job.key)
         if known is not None and known.job_id:
             job = self._ref(request, known.job_id, known.payload_id)
-            return CreateJobResult(job=job, job_name=known.job_name, already_started=known.started)
+            return CreateJobResult(job=job, job_name=known.job_name, already_started=known.started, found=True)
         marker = f"{request.submission_id}/{request.job.key}"
         if not self._records.creating(request.submission_id, request.job.key):
             found = self._platform.find_job(SUBMISSION_KEY, marker, EVERY_STATE)
             if found is not None:
                 job = self._ref(request, found.job_id, found.payload_id)
                 self._records.created(job, found.name)
-                return CreateJobResult(job=job, job_name=found.name, already_started=found.was_started)
+                return CreateJobResult(job=job, job_name=found.name, already_started=found.was_started, found=True)
         name = self._job_name(request)
         job_id, payload_id = self._platform.create_job(
             self._platform.resolve_pipeline(request.job.pipeline),
             name,
             JobPriority[request.job.priority.upper()],
-            {metadata.SOURCE: metadata.source(request.ae_title, PROCESSOR_NAME), SUBMISSION_KEY: marker},
+            self._entries(request, marker),
         )
         job = self._ref(request, job_id, payload_id)
         self._records.created(job, name)
@@ -160,19 +166,14 @@ class SubmissionActivities:
 
     @activity.defn
     def add_metadata(self, request: JobOnNodeInput) -> JobOnNodeResult:
-        """Add what is told about every job, and the configured tags of this node's instances; safe to repeat."""
+        """Add the configured tags of this node's instances; safe to repeat."""
         if self._declines(request):
             return JobOnNodeResult(here=False)
         with self._known_job(request.job):
-            entries = {metadata.INSTANCES: str(request.total_instances)}
-            if request.incomplete:
-                entries[INCOMPLETE_KEY] = "true"
-            self._platform.add_metadata(request.job.job_id, entries)
-            if self._settings.upload_metadata and self._settings.metadata_dicom_source:
-                existing = self._platform.job_status(request.job.job_id).metadata
-                change = metadata.merge(existing, self._tag_values(request))
-                self._platform.add_metadata(request.job.job_id, change.add)
-                self._platform.remove_metadata(request.job.job_id, change.remove)
+            existing = self._platform.job_status(request.job.job_id).metadata
+            change = metadata.merge(existing, self._tag_values(request))
+            self._platform.add_metadata(request.job.job_id, change.add)
+            self._platform.remove_metadata(request.job.job_id, change.remove)
         return JobOnNodeResult()
 
     @activity.defn(name="upload_instances")
@@ -180,13 +181,10 @@ class SubmissionActivities:
         """Put this node's instances into the job's payload; safe to repeat, and goes on where it stopped."""
         transfers = [Transfer.of(instance) for instance in self._selected(request)]
         with self._known_job(request.job):
-            there: dict[str, int] = {}
-            if request.resume or activity.info().attempt > 1:
-                there = {file.name: file.size for file in self._platform.payload_files(request.job.payload_id)}
             total = upload_all(
                 self._platform,
                 request.job.payload_id,
-                [each for each in transfers if there.get(f"input/{each.name}") != each.bytes],
+                self._missing(request.job, transfers, resume=request.resume or activity.info().attempt > 1),
                 parallel=self._settings.parallel_uploads,
                 heartbeat=activity.heartbeat,
             )
@@ -202,6 +200,29 @@ class SubmissionActivities:
         return StartJobResult()
 
     @activity.defn
+    def submit_job(self, request: SubmitJobInput) -> SubmitJobResult:
+        """Create, fill and start a small job of this node's instances; safe to repeat, as each of the steps is."""
+        if request.here_only and request.node_id not in self._spool.node_ids:
+            return SubmitJobResult(here=False)
+        created = self.create_job(request.create)
+        if not created.already_started:
+            work = JobOnNodeInput(
+                job=created.job,
+                owner=request.owner,
+                selection=request.create.job.selection,
+                node_id=request.node_id,
+                total_instances=request.create.job.instances,
+            )
+            if self._sends_tags:
+                self.add_metadata(work)
+            transfers = [Transfer.of(instance) for instance in self._selected(work)]
+            with self._known_job(created.job):
+                for each in self._missing(created.job, transfers, resume=created.found):
+                    self._platform.upload(created.job.payload_id, each.name, each.path)
+            self.start_job(StartJobInput(job=created.job))
+        return SubmitJobResult(job=created.job)
+
+    @activity.defn
     def wait_for_platform(self, request: WaitForPlatformInput) -> NoteResult:
         """Succeeds when the platform answers; its retries are the waiting."""
         del request
@@ -214,7 +235,20 @@ class SubmissionActivities:
         self._records.noted(request)
         return NoteResult()
 
+    @activity.defn(name="finish_submission")
+    def finish(self, request: FinishSubmissionInput) -> FinishSubmissionResult:
+        """Let the reclaimer delete what the submission has on this node, then note its end; safe to repeat."""
+        if request.here_only and request.node_id not in self._spool.node_ids:
+            return FinishSubmissionResult(here=False)
+        self._spool.release(request.owner)
+        self._records.noted(request.note)
+        return FinishSubmissionResult()
+
     # ---- parts ----
+
+    @property
+    def _sends_tags(self) -> bool:
+        return self._settings.upload_metadata and bool(self._settings.metadata_dicom_source)
 
     def _declines(self, request: JobOnNodeInput) -> bool:
         return request.here_only and request.node_id not in self._spool.node_ids
@@ -231,6 +265,13 @@ class SubmissionActivities:
                 expected = len(wanted) or request.total_instances
                 raise InstancesMissing(expected - len(there), expected)
         return there
+
+    def _missing(self, job: JobRef, transfers: Sequence[Transfer], *, resume: bool) -> list[Transfer]:
+        """What is not in the payload yet; asked only when an earlier attempt may have put something there."""
+        there: dict[str, int] = {}
+        if resume:
+            there = {file.name: file.size for file in self._platform.payload_files(job.payload_id)}
+        return [each for each in transfers if there.get(f"input/{each.name}") != each.bytes]
 
     def _takes_whole_group(self, request: JobOnNodeInput) -> bool:
         """Whether the job was to be made of all that its submission owns, as the spool knows it."""
@@ -249,6 +290,16 @@ class SubmissionActivities:
 
     def _known_job(self, job: JobRef) -> "_KnownJob":
         return _KnownJob(self._platform, self._records, job)
+
+    @staticmethod
+    def _entries(request: CreateJobInput, marker: str) -> dict[str, str]:
+        """What is told about every job; it goes with Create, and needs no call of its own."""
+        entries = {
+            metadata.SOURCE: metadata.source(request.ae_title, PROCESSOR_NAME),
+            SUBMISSION_KEY: marker,
+            metadata.INSTANCES: str(request.job.instances),
+        }
+        return {**entries, INCOMPLETE_KEY: "true"} if request.incomplete else entries
 
     @staticmethod
     def _job_name(request: CreateJobInput) -> str:

@@ -41,7 +41,6 @@ class ReceptionRecords:
     def transferred(self, owner: Owner, new_owner: Owner, node_id: str) -> None:
         """What the owner has on a node is the new owner's: another group's, or a submission's."""
         new_id = owner_id(new_owner)
-        change: dict[str, Any] = {"owner": new_id} if new_owner.run_id else {"owner": new_id, "submission_id": new_id}
         with self._engine.begin() as connection:
             if new_owner.run_id:
                 self._open(connection, new_owner, ())
@@ -50,18 +49,15 @@ class ReceptionRecords:
                     .where(ReceptionRow.reception_id == owner_id(owner))
                     .values(merged_into=new_id, changed_at=self._clock())
                 )
-            connection.execute(
-                update(InstanceRow)
-                .where(InstanceRow.owner == owner_id(owner), InstanceRow.node_id == node_id)
-                .values(change)
-            )
+            _pass_on(connection, owner, new_owner, (node_id,))
             if new_owner.run_id:
                 _count(connection, new_id)
 
-    def submitted(self, owner: Owner, submission: SubmissionInput) -> None:
-        """The group has closed and goes to the platform as this submission."""
+    def submitted(self, owner: Owner, submission: SubmissionInput, node_ids: Sequence[str]) -> None:
+        """The group has closed and goes to the platform as this submission, with what it has on these nodes."""
         reception_id = owner_id(owner)
         with self._engine.begin() as connection:
+            _pass_on(connection, owner, submission.owner, node_ids)
             self._open(connection, owner, ())
             connection.execute(
                 update(ReceptionRow)
@@ -162,6 +158,18 @@ def _give(connection: Connection, instances: Sequence[StoredInstance], reception
             update(InstanceRow)
             .where(these, InstanceRow.submission_id.is_(None))
             .values(owner=reception_id, reception_id=func.coalesce(InstanceRow.reception_id, reception_id))
+        )
+
+
+def _pass_on(connection: Connection, owner: Owner, new_owner: Owner, node_ids: Sequence[str]) -> None:
+    """Make what an owner has on some nodes another's; a submission is noted with the instances for good."""
+    new_id = owner_id(new_owner)
+    change: dict[str, Any] = {"owner": new_id} if new_owner.run_id else {"owner": new_id, "submission_id": new_id}
+    for node_id in node_ids:
+        connection.execute(
+            update(InstanceRow)
+            .where(InstanceRow.owner == owner_id(owner), InstanceRow.node_id == node_id)
+            .values(change)
         )
 
 

@@ -4,10 +4,11 @@ Workflows set them, so this module imports only what the workflow sandbox allows
 counts and job ids, never a patient's attribute. :mod:`temporal.registration` makes them known to a server.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, TypedDict, Unpack
 
-from temporalio.common import SearchAttributeKey
+from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 
 # The SQL visibility stores of Temporal have, per namespace, 10 columns for Keyword, 3 for KeywordList and 3
 # each for Int and Bool (schema of temporalio/temporal, custom_search_attributes): the list must stay within them.
@@ -67,6 +68,41 @@ class State(StrEnum):
     COMPLETED = "Completed"
     FAULTED = "Faulted"
     CANCELED = "Canceled"
+
+
+class Shown(TypedDict, total=False):
+    """What may be shown beside the state; what is left out or empty is not set."""
+
+    ae_title: str
+    calling_ae_title: str
+    instances: int
+    incomplete: bool
+    pipelines: Sequence[str]
+    job_ids: Sequence[str]
+    destinations: Sequence[str]
+    node_id: str
+
+
+def shown(state: State, **what: Unpack[Shown]) -> list[SearchAttributePair[Any]]:
+    """Search attributes and their values."""
+    told: list[tuple[SearchAttributeKey[Any], object]] = [
+        (AE_TITLE, what.get("ae_title")),
+        (CALLING_AE_TITLE, what.get("calling_ae_title")),
+        (INCOMPLETE, what.get("incomplete")),
+        (PIPELINE, list(what.get("pipelines", ()))),
+        (JOB_ID, list(what.get("job_ids", ()))),
+        (DESTINATION, list(what.get("destinations", ()))),
+        (NODE, what.get("node_id")),
+    ]
+    pairs: list[SearchAttributePair[Any]] = [SearchAttributePair(STATE, state.value)]
+    if "instances" in what:  # also none
+        pairs.append(SearchAttributePair(INSTANCES, what["instances"]))
+    return pairs + [SearchAttributePair(key, value) for key, value in told if value]
+
+
+def from_the_start(state: State, **what: Unpack[Shown]) -> TypedSearchAttributes:
+    """What a workflow shows as soon as it is there: set by who starts it, this costs no event of its own."""
+    return TypedSearchAttributes(shown(state, **what))
 
 
 WAITING_FOR_A_PERSON: Final = frozenset({State.QUARANTINED, State.NEEDS_ATTENTION})

@@ -293,6 +293,8 @@ class TransferInput(Payload):
     owner: Owner
     node_id: str
     submission: "SubmissionInput"
+    start_on: str = ""
+    """Task queue on which the submission is started after that; empty while another node's part is to follow."""
     here_only: bool = False
 
 
@@ -402,6 +404,8 @@ class PlanResult(Payload):
     jobs: tuple[JobPlan, ...]
     declined: int = 0
     """Instances that no processor wants, duplicates among them; they may be reclaimed at once."""
+    tags: bool = False
+    """Values of tags become metadata of the jobs (``services>platform>uploadMetadata``)."""
     maximum_retries: int = 3
     """Rounds after the first before what is refused waits for a person (``services>platform>maxRetries``)."""
     round_delay_seconds: float = 5.0
@@ -434,6 +438,8 @@ class CreateJobResult(Payload):
     job_name: str
     already_started: bool = False
     """An earlier attempt got as far as Start; nothing more is to be done for this job."""
+    found: bool = False
+    """An earlier attempt created it, and may have begun to fill it."""
 
 
 class JobOnNodeInput(Payload):
@@ -444,7 +450,6 @@ class JobOnNodeInput(Payload):
     selection: str
     node_id: str
     total_instances: int
-    incomplete: bool = False
     resume: bool = False
     """An earlier upload did not end well: ask the platform which files it has."""
     here_only: bool = False
@@ -458,6 +463,20 @@ class JobOnNodeResult(Payload):
 
 class StartJobInput(Payload):
     job: JobRef
+
+
+class SubmitJobInput(Payload):
+    """All the steps of one small job whose instances lie on one node."""
+
+    create: CreateJobInput
+    owner: Owner
+    node_id: str
+    here_only: bool = False
+
+
+class SubmitJobResult(Payload):
+    here: bool = True
+    job: JobRef | None = None
 
 
 class WaitForPlatformInput(Payload):
@@ -474,6 +493,19 @@ class NoteSubmissionInput(Payload):
 
 class StartJobResult(Payload):
     started: bool = True
+
+
+class FinishSubmissionInput(Payload):
+    """Release what a submission owns on a node, and write down what became of it."""
+
+    owner: Owner
+    node_id: str
+    note: NoteSubmissionInput
+    here_only: bool = False
+
+
+class FinishSubmissionResult(Payload):
+    here: bool = True
 
 
 class JobOutcome(StrEnum):
@@ -743,3 +775,4 @@ class PlatformJobResult(Payload):
 TransferInput.model_rebuild()
 RestoreInput.model_rebuild()
 NoteSubmissionInput.model_rebuild()
+FinishSubmissionInput.model_rebuild()

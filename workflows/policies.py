@@ -27,6 +27,18 @@ LOCAL = workflow.LocalActivityConfig(
 )
 """A transaction in a spool or in the records, or one call of the platform."""
 
+SUBMIT_SMALL = workflow.LocalActivityConfig(
+    start_to_close_timeout=timedelta(minutes=15),
+    retry_policy=_PATIENT,
+    local_retry_threshold=timedelta(seconds=30),
+)
+"""Every call of the platform in it has a limit of its own; all of them together stay below this one, so that no second
+attempt begins beside the first."""
+
+SMALL_BYTES = 4_000_000
+SMALL_INSTANCES = 8
+"""A job of no more than this is created, filled and started in one step; a larger upload needs heartbeats."""
+
 PLAN = workflow.LocalActivityConfig(
     start_to_close_timeout=timedelta(minutes=5),
     retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=4),

@@ -6,7 +6,7 @@ one group, waits until the group closes, and hands the group to a SubmissionWork
 """
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError, FailureError, WorkflowAlreadyStartedError
+from temporalio.exceptions import ApplicationError, FailureError
 
 with workflow.unsafe.imports_passed_through():
     from clara_dicom_adapter.activities.reception import ReceptionActivities
@@ -38,7 +38,6 @@ with workflow.unsafe.imports_passed_through():
 
 from clara_dicom_adapter.workflows.group import LOOK_AGAIN_SECONDS, RECHECK_SECONDS, Group
 from clara_dicom_adapter.workflows.nodes import happened, on_node
-from clara_dicom_adapter.workflows.submission import SubmissionWorkflow
 from clara_dicom_adapter.workflows.visible import show
 
 _BROKEN_OFF = "an association broke off and was not sent again; retry submits what arrived, discard deletes it"
@@ -61,12 +60,12 @@ class ReceiveWorkflow:
         self._merged_away = False
         self._verdict: InterruptedPolicy | None = None
         self._reopened = False
+        self._visible = False
 
     @workflow.run
     async def run(self, start: ReceiveInput) -> ReceiveResult:
         """Handle one group after the other, until nothing more has been delivered."""
         del start
-        self._show(State.RECEIVING)
         while True:
             await self._collect()
             if self._group.instances:
@@ -109,6 +108,8 @@ class ReceiveWorkflow:
                 wait = RECHECK_SECONDS
             if workflow.info().is_continue_as_new_suggested():
                 self._continue_as_new()
+            if not self._visible:  # a group that is complete at once is shown once, when it is on its way
+                self._show(State.RECEIVING)
             if not await happened(lambda: bool(self._inbox), wait) and self._group.ended is None:
                 await self._merge_awaited()
 
@@ -309,23 +310,19 @@ class ReceiveWorkflow:
             incomplete=self._group.incomplete,
             received_by=workflow.info().workflow_id,
         )
-        # ownership goes first: should this be the last thing that happens, the reconciler starts the submission
-        for node_id in self._group.nodes:
+        *others, last = self._group.nodes
+        for node_id in (*others, last):
             await on_node(
                 ReceptionActivities.transfer,
-                TransferInput(owner=self._owner, node_id=node_id, submission=submission),
+                TransferInput(
+                    owner=self._owner,
+                    node_id=node_id,
+                    submission=submission,
+                    start_on=workflow.info().task_queue if node_id == last else "",
+                ),
                 node_id,
                 self._waiting_for_node,
             )
-        try:
-            await workflow.start_child_workflow(
-                SubmissionWorkflow.run,
-                submission,
-                id=submission.submission_id,
-                parent_close_policy=workflow.ParentClosePolicy.ABANDON,
-            )
-        except WorkflowAlreadyStartedError:
-            workflow.logger.info("the reconciler was faster to start %s", submission.submission_id)
         self._submissions.append(submission.submission_id)
         self._show(State.SUBMITTED)
 
@@ -390,7 +387,7 @@ class ReceiveWorkflow:
         )
 
     def _show(self, state: State) -> None:
-        self._state = state
+        self._state, self._visible = state, True
         show(
             state,
             ae_title=self._ae.ae_title,

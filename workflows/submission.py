@@ -1,6 +1,6 @@
 """From a closed group to started jobs of the Clara Platform.
 
-Each job goes its own way through create, metadata, upload and start, so that one that fails does not repeat another.
+Each job goes its own way through create, upload and start, so that one that fails does not repeat another.
 A platform that cannot be reached is waited for; what it refuses is tried again in rounds and then waits for a person.
 The instances are released only after every job has started or was given up.
 """
@@ -20,6 +20,7 @@ with workflow.unsafe.imports_passed_through():
         Answer,
         CreateJobInput,
         DiscardInput,
+        FinishSubmissionInput,
         JobOnNodeInput,
         JobOutcome,
         JobPlan,
@@ -35,6 +36,7 @@ with workflow.unsafe.imports_passed_through():
         SubmissionInput,
         SubmissionResult,
         SubmissionStatus,
+        SubmitJobInput,
         WaitForPlatformInput,
     )
 
@@ -44,6 +46,10 @@ from clara_dicom_adapter.workflows.visible import show
 FINISHED = (JobOutcome.STARTED, JobOutcome.DISCARDED)
 PLAN = "plan"
 """Stands for the processor's answer where jobs are listed, when there is none."""
+
+
+def _is_small(job: JobPlan) -> bool:
+    return len(job.nodes) == 1 and job.instances <= policies.SMALL_INSTANCES and job.bytes <= policies.SMALL_BYTES
 
 
 @workflow.defn
@@ -67,18 +73,29 @@ class SubmissionWorkflow:
         self._show(State.SUBMITTING)
         await self._make_plan()
         await self._submit_all()
-        for node in submission.nodes:
+        await self._finish(submission)
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        return SubmissionResult(jobs=tuple(self._jobs.values()), instances=submission.instances)
+
+    async def _finish(self, submission: SubmissionInput) -> None:
+        """Release the instances on every node; with the last of them goes the note of the end."""
+        started = any(job.state is JobOutcome.STARTED for job in self._jobs.values())
+        state = State.SUBMITTED if started or not self._jobs else State.DISCARDED
+        *others, last = submission.nodes
+        for node in others:
             await on_node(
                 ReceptionActivities.release,
                 ReleaseInput(owner=submission.owner, node_id=node.node_id),
                 node.node_id,
                 self._waiting_for_node,
             )
-        started = any(job.state is JobOutcome.STARTED for job in self._jobs.values())
-        self._show(State.SUBMITTED if started or not self._jobs else State.DISCARDED)
-        await self._note()
-        await workflow.wait_condition(workflow.all_handlers_finished)
-        return SubmissionResult(jobs=tuple(self._jobs.values()), instances=submission.instances)
+        await on_node(
+            SubmissionActivities.finish,
+            FinishSubmissionInput(owner=submission.owner, node_id=last.node_id, note=self._noted(state)),
+            last.node_id,
+            self._waiting_for_node,
+        )
+        self._show(state)
 
     async def _make_plan(self) -> None:
         """Ask the processor; one that cannot answer waits for a person, who may give the group up."""
@@ -164,6 +181,8 @@ class SubmissionWorkflow:
 
     async def _submit(self, job: JobPlan) -> None:
         """Take one job as far as it goes; never raises for what the platform does."""
+        if _is_small(job) and self._jobs[job.key].state is JobOutcome.PLANNED and await self._submitted_at_once(job):
+            return
         forgotten = 0
         while True:
             try:
@@ -183,20 +202,41 @@ class SubmissionWorkflow:
             else:
                 return
 
+    async def _submitted_at_once(self, job: JobPlan) -> bool:
+        """Take a small job all the way in one step; False: step by step, where each trouble has its answer."""
+        (node_id,) = job.nodes
+        try:
+            submitted = await workflow.execute_local_activity_method(
+                SubmissionActivities.submit_job,
+                SubmitJobInput(create=self._create(job), owner=self._submission.owner, node_id=node_id, here_only=True),
+                **policies.SUBMIT_SMALL,
+            )
+        except (ActivityError, ApplicationError) as error:
+            kind, message = what_failed(error)
+            workflow.logger.debug("%s is submitted step by step: %s: %s", job.key, kind, message)
+            return False
+        if submitted.job is None:
+            return False
+        self._set(
+            job.key, JobOutcome.STARTED, job_id=submitted.job.job_id, payload_id=submitted.job.payload_id, message=""
+        )
+        return True
+
+    def _create(self, job: JobPlan) -> CreateJobInput:
+        return CreateJobInput(
+            submission_id=self._submission.submission_id,
+            job=job,
+            ae_title=self._submission.ae.ae_title,
+            ae_name=self._submission.ae.name,
+            created_at=workflow.info().start_time.timestamp(),
+            incomplete=self._submission.incomplete,
+        )
+
     async def _steps(self, job: JobPlan) -> None:
         created = await workflow.execute_local_activity_method(
-            SubmissionActivities.create_job,
-            CreateJobInput(
-                submission_id=self._submission.submission_id,
-                job=job,
-                ae_title=self._submission.ae.ae_title,
-                ae_name=self._submission.ae.name,
-                created_at=workflow.info().start_time.timestamp(),
-                incomplete=self._submission.incomplete,
-            ),
-            **policies.LOCAL,
+            SubmissionActivities.create_job, self._create(job), **policies.LOCAL
         )
-        resume = self._jobs[job.key].state is not JobOutcome.PLANNED
+        resume = created.found or self._jobs[job.key].state is not JobOutcome.PLANNED
         self._set(job.key, JobOutcome.CREATED, job_id=created.job.job_id, payload_id=created.job.payload_id, message="")
         if not created.already_started:
             await self._fill(job, created.job, resume=resume)
@@ -207,7 +247,7 @@ class SubmissionWorkflow:
         self._set(job.key, JobOutcome.STARTED)
 
     async def _fill(self, job: JobPlan, ref: JobRef, *, resume: bool) -> None:
-        """Give the job its metadata and its payload, node after node for the one, side by side for the other."""
+        """Give the job its tags and its payload, node after node for the one, side by side for the other."""
 
         def work(node_id: str) -> JobOnNodeInput:
             return JobOnNodeInput(
@@ -216,11 +256,10 @@ class SubmissionWorkflow:
                 selection=job.selection,
                 node_id=node_id,
                 total_instances=job.instances,
-                incomplete=self._submission.incomplete,
                 resume=resume,
             )
 
-        for node_id in job.nodes:
+        for node_id in job.nodes if self._plan.tags else ():
             await on_node(SubmissionActivities.add_metadata, work(node_id), node_id, self._waiting_for_node)
         await asyncio.gather(
             *(
@@ -314,11 +353,10 @@ class SubmissionWorkflow:
 
     async def _note(self) -> None:
         await workflow.execute_local_activity_method(
-            SubmissionActivities.note,
-            NoteSubmissionInput(
-                submission_id=self._submission.submission_id,
-                jobs=tuple(self._jobs.values()),
-                state=self._state.value,
-            ),
-            **policies.LOCAL,
+            SubmissionActivities.note, self._noted(self._state), **policies.LOCAL
+        )
+
+    def _noted(self, state: State) -> NoteSubmissionInput:
+        return NoteSubmissionInput(
+            submission_id=self._submission.submission_id, jobs=tuple(self._jobs.values()), state=state.value
         )

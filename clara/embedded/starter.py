@@ -18,7 +18,8 @@ from temporalio.service import RPCError, RPCStatusCode
 from clara_dicom_adapter.clara.embedded.jobs import Job, JobStore
 from clara_dicom_adapter.clara.model import JobPriority, JobState
 from clara_dicom_adapter.errors import TemporalUnavailable
-from clara_dicom_adapter.temporal import queues
+from clara_dicom_adapter.temporal import attributes, queues
+from clara_dicom_adapter.temporal.attributes import State
 from clara_dicom_adapter.workflows.models import PlatformJobInput
 
 log = structlog.get_logger("clara_dicom_adapter.clara")
@@ -68,6 +69,9 @@ class TemporalJobStarter:
                 task_queue=self._task_queue,
                 id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
                 id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                search_attributes=attributes.from_the_start(
+                    State.RUNNING, pipelines=[job.definition.name], job_ids=[job.job_id]
+                ),
                 priority=Priority(priority_key=_TEMPORAL_PRIORITIES.get(job.priority, 3)),
             )
         except (RPCError, RuntimeError) as error:  # a lazy client reports a refused connection as RuntimeError

@@ -35,7 +35,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 
 def reception(spool: Spool, engine: Engine) -> ReceptionActivities:
-    return ReceptionActivities(spool, ReceptionRecords(engine), HeldGroups(engine))
+    return ReceptionActivities(spool, ReceptionRecords(engine), HeldGroups(engine), lambda *_: None)
 
 
 def submission(group: Group) -> SubmissionInput:

@@ -137,8 +137,7 @@ def test_the_whole_way_is_one_timeline_from_every_identifier(engine: Engine) -> 
     associations.accepted(Live())  # comes late: the end stays
     group = submission(3)
     for _ in range(2):
-        receptions.transferred(RECEIVER, group.owner, "n1")
-        receptions.submitted(RECEIVER, group)
+        receptions.submitted(RECEIVER, group, ["n1"])
     receptions.claimed(RECEIVER, "n1", instances)  # a late repetition takes nothing back
     found = submissions.group(group.owner)
     assert [each.sequence for each in found] == [1, 2, 3]
@@ -212,8 +211,7 @@ def test_what_is_merged_into_a_later_group_is_submitted_with_it_and_traced_throu
     first = listing.get(Subject.RECEPTION, RECEIVER.workflow_id)
     assert (first["state"], first["incomplete"], first["merged_into"]) == ("merged", True, owner_id(later))
     group = submission(5)
-    receptions.transferred(later, group.owner, "n1")
-    receptions.submitted(later, group)
+    receptions.submitted(later, group, ["n1"])
     assert len(SubmissionRecords(engine, clock).group(group.owner)) == 5
     told = [(event.subject, event.what) for event in Tracer(engine).trace(owner_id(RECEIVER)).events]
     assert ("submission", "Submitting") in told

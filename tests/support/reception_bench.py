@@ -15,6 +15,7 @@ from temporalio.worker import Worker
 
 from clara_dicom_adapter.activities.interceptor import ErrorInterceptor
 from clara_dicom_adapter.activities.reception import ReceptionActivities
+from clara_dicom_adapter.activities.starting import SubmissionStarter
 from clara_dicom_adapter.configuration.settings import DataFolder
 from clara_dicom_adapter.records.database import open_engine
 from clara_dicom_adapter.records.held import HeldGroups
@@ -86,8 +87,19 @@ class Bench:
         (self.spool.root / SITE_KEY).write_text("5e" * 32, encoding="ascii")
         self.engine = open_engine("", DataFolder(root))
         self.held = CountingRegister(self.engine)
-        self.activities = CountingActivities(self.spool, ReceptionRecords(self.engine), self.held)
         self.workflow_id = f"receive-CLARA-{uuid.uuid4().hex[:16]}"
+        self._activities: list[CountingActivities] = []
+
+    @property
+    def asked(self) -> int:
+        """How often a hold was about to end and its sender was looked for."""
+        return sum(activities.asked for activities in self._activities)
+
+    def activities(self, client: Client) -> CountingActivities:
+        """What the workflows of a worker call."""
+        one = CountingActivities(self.spool, ReceptionRecords(self.engine), self.held, SubmissionStarter(client))
+        self._activities.append(one)
+        return one
 
     def close(self) -> None:
         self.engine.dispose()
@@ -135,7 +147,7 @@ def own_workflow(folder: AssociationFolder) -> str:
 @asynccontextmanager
 async def working(client: Client, bench: Bench) -> AsyncIterator[str]:
     """A worker; gives its task queue."""
-    one = bench.activities
+    one = bench.activities(client)
     activities: list[Callable[..., Any]] = [
         one.claim,
         one.outstanding,

@@ -178,7 +178,7 @@ async def test_a_hold_does_not_end_while_its_sender_is_in_the_spool(client: Clie
     earlier = await broken.tell(client, queue)
     await until(earlier, State.HELD)
     async with asyncio.timeout(30):
-        while not bench.activities.asked:
+        while not bench.asked:
             await asyncio.sleep(0.02)
     later = await again.tell(client, queue)
     assert (await result_of(later)).instances == 6

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -31,6 +31,7 @@ from clara_dicom_adapter.records.tables import InstanceRow, SelectionRow, Submis
 from clara_dicom_adapter.spool import Spool, SpoolRole
 from clara_dicom_adapter.temporal import queues
 from clara_dicom_adapter.temporal.attributes import State
+from clara_dicom_adapter.workflows import policies
 from clara_dicom_adapter.workflows.models import (
     Answer,
     DiscardInput,
@@ -87,6 +88,10 @@ class FakePlatform:
         self._known(job_id)
         self.metadata[job_id].update(entries)
 
+    def remove_metadata(self, job_id: str, keys: Sequence[str]) -> None:
+        for key in keys:
+            del self.metadata[job_id][key]
+
     def payload_files(self, payload_id: str) -> list[PayloadFile]:
         return [PayloadFile(name, size) for name, size in self.payloads[payload_id].items()]
 
@@ -118,7 +123,9 @@ class Bench:
         self.records = SubmissionRecords(self.engine)
         self.platform = FakePlatform()
         settings = PlatformSettings(max_retries=1, retry_delay_seconds=0.2, parallel_uploads=2)
-        self.reception = ReceptionActivities(self.spool, ReceptionRecords(self.engine), HeldGroups(self.engine))
+        self.reception = ReceptionActivities(
+            self.spool, ReceptionRecords(self.engine), HeldGroups(self.engine), lambda *_: None
+        )
         self.submission = SubmissionActivities(self.spool, self.records, cast(PlatformClient, self.platform), settings)
 
     def group(self, instances: int = 3, processor: str = "ae-title", **settings: str) -> SubmissionInput:
@@ -171,6 +178,7 @@ async def submitting(client: Client, bench: Bench, submission: SubmissionInput) 
     reception, activities = bench.reception, bench.submission
     short: list[Callable[..., Any]] = [reception.release, reception.restore, activities.plan, activities.create_job]
     short += [activities.add_metadata, activities.start_job, activities.wait_for_platform, activities.note]
+    short += [activities.submit_job, activities.finish]
     queue = f"test-{uuid.uuid4().hex}"
     with ThreadPoolExecutor(8) as threads:
         parts: dict[str, Any] = {"activity_executor": threads, "interceptors": [ErrorInterceptor()]}
@@ -206,17 +214,32 @@ def refuse(call: str, what: str = "") -> Callable[[str, str], None]:
     return trouble
 
 
+@pytest.mark.parametrize("instances", [3, policies.SMALL_INSTANCES + 1])
 async def test_every_pipeline_gets_the_whole_group_and_then_the_spool_may_forget_it(
-    client: Client, bench: Bench
+    client: Client, bench: Bench, instances: int
 ) -> None:
-    submission = bench.group(3, **{"pipeline-a": "A", "pipeline-b": "B"})
+    submission = bench.group(instances, **{"pipeline-a": "A", "pipeline-b": "B"})
     async with submitting(client, bench, submission) as handle:
         result = await handle.result()
     assert [(job.key, job.state) for job in result.jobs] == [("a", JobOutcome.STARTED), ("b", JobOutcome.STARTED)]
     assert len(bench.platform.started) == 2
-    assert [len(files) for files in bench.platform.payloads.values()] == [3, 3]
-    assert {entries["Instances"] for entries in bench.platform.metadata.values()} == {"3"}
+    assert [len(files) for files in bench.platform.payloads.values()] == [instances, instances]
+    assert {entries["Instances"] for entries in bench.platform.metadata.values()} == {str(instances)}
     assert bench.left(submission) == 0
+
+
+@pytest.mark.parametrize("instances", [2, policies.SMALL_INSTANCES + 1])
+async def test_values_of_configured_tags_become_metadata(client: Client, bench: Bench, instances: int) -> None:
+    settings = PlatformSettings(upload_metadata=True, metadata_dicom_source=("0008,0060",))
+    bench.submission = SubmissionActivities(bench.spool, bench.records, cast(PlatformClient, bench.platform), settings)
+    submission = bench.group(instances, **{"pipeline-a": "A"})
+    for instance in bench.spool.instances_of(submission.owner):
+        with instance.path.open("ab") as file:
+            file.write(b"\x08\x00\x60\x00CS\x02\x00CT")
+    async with submitting(client, bench, submission) as handle:
+        await handle.result()
+    (entries,) = bench.platform.metadata.values()
+    assert (entries["00080060"], entries["Instances"]) == ("CT", str(instances))
 
 
 async def test_what_the_platform_refuses_waits_for_a_person_and_the_other_pipeline_is_not_repeated(
@@ -279,8 +302,9 @@ async def test_a_reply_of_create_that_is_lost_makes_no_second_job(client: Client
     assert len(bench.platform.jobs) == len(bench.platform.started) == 1
 
 
-async def test_an_upload_that_broke_off_goes_on_where_it_stopped(client: Client, bench: Bench) -> None:
-    submission = bench.group(6, **{"pipeline-a": "A"})
+@pytest.mark.parametrize("instances", [6, policies.SMALL_INSTANCES + 1])
+async def test_an_upload_that_broke_off_goes_on_where_it_stopped(client: Client, bench: Bench, instances: int) -> None:
+    submission = bench.group(instances, **{"pipeline-a": "A"})
     uploads: list[str] = []
 
     def breaks_once(call: str, what: str) -> None:
@@ -292,8 +316,8 @@ async def test_an_upload_that_broke_off_goes_on_where_it_stopped(client: Client,
     bench.platform.trouble = breaks_once
     async with submitting(client, bench, submission) as handle:
         await handle.result()
-    assert [len(files) for files in bench.platform.payloads.values()] == [6]
-    assert len(uploads) < 12  # what had arrived was not sent again
+    assert [len(files) for files in bench.platform.payloads.values()] == [instances]
+    assert len(uploads) < 2 * instances  # what had arrived was not sent again
 
 
 async def test_a_job_that_the_platform_has_forgotten_is_created_once_more(client: Client, bench: Bench) -> None:
