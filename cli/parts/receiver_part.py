@@ -15,6 +15,7 @@ from temporalio.client import Client
 
 from clara_dicom_adapter.cli.parts.entry import Part, run_part
 from clara_dicom_adapter.configuration.entities import ClaraAeTitle, Source
+from clara_dicom_adapter.configuration.settings import Durability
 from clara_dicom_adapter.configuration.store import ConfigurationStore
 from clara_dicom_adapter.receiver.acceptance import AssociationRequest, RejectReason
 from clara_dicom_adapter.receiver.live import LiveAssociation
@@ -86,7 +87,8 @@ def serve(part: Part) -> int:
         return await temporal.connect(settings.services.temporal, patience_seconds=0)  # who asks tries again
 
     temporary = settings.storage.temporary or part.data.payloads
-    with closing(Spool.open(temporary / "spool", SpoolRole.RECEIVER)) as spool:
+    durable = settings.storage.durability is Durability.FLUSH
+    with closing(Spool.open(temporary / "spool", SpoolRole.RECEIVER, durable=durable)) as spool:
         database = LateDatabase(part, spool.node_id)
         service = ReceiverService(
             settings.dicom.scp,
