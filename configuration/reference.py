@@ -10,6 +10,7 @@ import json
 import sys
 import typing
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
@@ -103,6 +104,8 @@ def _kind(annotation: Any) -> str:
     words = {"bool": "true or false", "int": "whole number", "float": "number", "Path": "path"}
     if typing.get_origin(annotation) is tuple:
         return "list of text"
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return " or ".join(f"`{each.value}`" for each in annotation)
     kinds = [annotation, *typing.get_args(annotation)]
     return next((words[kind.__name__] for kind in kinds if getattr(kind, "__name__", "") in words), "text")
 

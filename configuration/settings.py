@@ -4,6 +4,7 @@ Names on file are the camelCase of seed 002 (0.8); those that this product adds 
 (``configuration.reader``) makes a :class:`Settings` of a file and the environment; everything else gets its part.
 """
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -177,6 +178,13 @@ class ServicesSettings(Section):
     temporal: TemporalSettings = TemporalSettings()
 
 
+class Durability(StrEnum):
+    """What the answer 0000 to a C-STORE promises."""
+
+    FLUSH = "flush"
+    OS = "os"
+
+
 class StorageSettings(Section):
     """The spool's disk."""
 
@@ -186,6 +194,9 @@ class StorageSettings(Section):
     """Nothing is received, downloaded or retrieved beyond this share of the disk (seed 002)."""
     reserve_space_gb: Annotated[float, Field(alias="reserveSpaceGB", ge=0)] = 5
     """Nor below this much free space, 10^9 bytes."""
+    durability: Durability = Durability.FLUSH
+    """``flush``: an instance is on the device before it is answered with 0000. ``os``: it is in the page cache; it \
+survives the end of the receiver, but a power cut takes back the last seconds."""
     quarantine_retention_hours: float = Field(default=168, gt=0)
     """Quarantined groups are reclaimed after this long; nothing else accepted ever expires."""
     reconcile_interval_seconds: float = Field(default=60, gt=0)

@@ -5,7 +5,6 @@ from typing import Any, Protocol, cast
 
 import structlog
 from pynetdicom import AE, build_context, evt
-from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation, AssociationServer
@@ -13,13 +12,12 @@ from pynetdicom.transport import AddressInformation, AssociationServer
 from clara_dicom_adapter.configuration.settings import VerificationSettings
 from clara_dicom_adapter.receiver import contexts
 from clara_dicom_adapter.receiver.acceptance import AssociationRequest, Reject, RejectReason, canonical_address
-from clara_dicom_adapter.receiver.dimse import StoreDimse, StoreSink
-from clara_dicom_adapter.receiver.upper_layer import LimitedSocket, LimitedUpperLayer, Limits, expect_data, prepare
+from clara_dicom_adapter.receiver.connection import expect_data, prepare
+from clara_dicom_adapter.receiver.dimse import StoreSink
+from clara_dicom_adapter.receiver.upper_layer import END_SECONDS, Limits, QuietAssociation
 from clara_dicom_adapter.workflows.models import AssociationOutcome
 
 log = structlog.get_logger("clara_dicom_adapter.receiver")
-
-_END_SECONDS = 5.0
 
 
 class Session(StoreSink, Protocol):
@@ -38,22 +36,16 @@ class Gatekeeper(Protocol):
         ...
 
 
-class ReceiverAssociation(Association):
+class ReceiverAssociation(QuietAssociation):
     """One connection, from accept to close."""
 
     def __init__(self, server: "ReceiverServer", connection: socket.socket, peer: tuple[Any, ...]) -> None:
-        super().__init__(server.ae, "acceptor")
-        self._server = server
-        self._session: Session | None = None
-        self.dul = LimitedUpperLayer(self, server.limits)
-        self.dimse = StoreDimse(self)
-        self.dimse.log_commands = server.log_commands
-        self.acse_timeout = server.limits.request_seconds  # again: the setters reach into the DUL provider
-        self.network_timeout = server.limits.idle_seconds
-        self.name = f"AcceptorThread@{peer[0]}:{peer[1]}"  # pynetdicom finds its associations by this prefix
         prepare(connection, server.limits)
+        super().__init__(server.ae, connection, server.limits)
+        self._receiver = server
+        self._session: Session | None = None
+        self.name = f"AcceptorThread@{peer[0]}:{peer[1]}"  # pynetdicom finds its associations by this prefix
         self.connection = connection
-        self.set_socket(LimitedSocket(self, client_socket=connection))
         self.acceptor.maximum_length = server.ae.maximum_pdu_size
         self.acceptor.ae_title = server.ae_title
         self.acceptor.address_info = AddressInformation.from_tuple(server.server_address)
@@ -62,12 +54,8 @@ class ReceiverAssociation(Association):
         self.acceptor.supported_contexts = []
         self.requestor.address_info = AddressInformation.from_tuple(cast("tuple[str, int]", peer))
         self.bind(evt.EVT_REQUESTED, self._on_requested)
+        self.bind(evt.EVT_ESTABLISHED, self._on_established)
         self.bind(evt.EVT_RELEASED, self._on_released)
-
-    def _bind_defaults(self) -> None:
-        # without pynetdicom's own log handlers, which format every PDU
-        for event in evt._INTERVENTION_EVENTS:
-            self.bind(event, evt.get_default_handler(event))
 
     def run_reactor(self) -> None:
         """Serve the association, and end its session exactly once however that went."""
@@ -78,14 +66,9 @@ class ReceiverAssociation(Association):
         finally:
             self._finish()
 
-    def _abort_blocking(self, block: bool = True) -> None:
-        # every abort from our side comes through here: pynetdicom's negotiation rebinds ``abort`` itself
-        self._upper_layer.note(AssociationOutcome.ABORTED)
-        super()._abort_blocking(block)
-
     def cut(self, outcome: AssociationOutcome) -> None:
         """Abort from outside, without waiting."""
-        self._upper_layer.note(outcome)
+        self.upper_layer.note(outcome)
         self.abort(block=False)
 
     def break_off(self) -> None:
@@ -95,19 +78,14 @@ class ReceiverAssociation(Association):
         except OSError:
             return  # closed already
 
-    @property
-    def _upper_layer(self) -> LimitedUpperLayer:
-        return cast(LimitedUpperLayer, self.dul)
-
     def _on_requested(self, _event: evt.Event) -> None:
-        upper_layer = self._upper_layer
         request = cast(A_ASSOCIATE, self.requestor.primitive)
         proposed = [_proposed(context) for context in request.presentation_context_definition_list]
         try:
-            decision = self._server_of_ours.gatekeeper.decide(
+            decision = self._receiver.gatekeeper.decide(
                 AssociationRequest(
-                    calling_ae_title=upper_layer.calling_ae_title,
-                    called_ae_title=upper_layer.called_ae_title,
+                    calling_ae_title=self.upper_layer.calling_ae_title,
+                    called_ae_title=self.upper_layer.called_ae_title,
                     peer=canonical_address(self.requestor.address),
                     services=contexts.services_of(proposed),
                 )
@@ -120,9 +98,8 @@ class ReceiverAssociation(Association):
             self.kill()
             return
         self._session = decision
-        cast(StoreDimse, self.dimse).sink = decision
-        self._support(request, contexts.answer(proposed, **self._server_of_ours.verification))
-        expect_data(self.connection, self._server_of_ours.limits)
+        self._support(request, contexts.answer(proposed, **self._receiver.verification))
+        expect_data(self.connection, self._receiver.limits)
 
     def _support(self, request: A_ASSOCIATE, answers: list[contexts.ContextAnswer]) -> None:
         # pynetdicom negotiates per abstract syntax, with the acceptor's order of transfer syntaxes. Ours is per context
@@ -138,24 +115,24 @@ class ReceiverAssociation(Association):
             build_context(abstract_syntax, sorted(syntaxes)) for abstract_syntax, syntaxes in supported.items()
         ]
 
+    def _on_established(self, _event: evt.Event) -> None:
+        if self._session is not None:
+            self.upper_layer.store_to(self._session, log_commands=self._receiver.log_commands)
+
     def _on_released(self, _event: evt.Event) -> None:
         # all that was sent before A-RELEASE-RQ is stored and answered; waiting for the close would only delay hand-over
         if self._session is not None:
             self._session.end(AssociationOutcome.RELEASED)
 
     def _finish(self) -> None:
-        self.dul.kill_dul()
+        self.upper_layer.kill_dul()
         self.break_off()
-        if self.dul.is_alive():
-            self.dul.join(_END_SECONDS)
+        if self.upper_layer.is_alive():
+            self.upper_layer.join(END_SECONDS)
         if self._session is not None:
-            self._session.end(self._upper_layer.ended_with or AssociationOutcome.ABORTED)
+            self._session.end(self.upper_layer.ended_with or AssociationOutcome.ABORTED)
         self.connection.close()
-        self._server_of_ours.connections.discard(self)
-
-    @property
-    def _server_of_ours(self) -> "ReceiverServer":
-        return cast(ReceiverServer, self._server)
+        self._receiver.connections.discard(self)
 
 
 class ReceiverServer(AssociationServer):
@@ -195,9 +172,6 @@ class ReceiverServer(AssociationServer):
     def server_activate(self) -> None:
         """It listens already."""
 
-    def _bind_defaults(self) -> None:
-        """Each association binds its own handlers."""
-
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Refuse a connection when even waiting for its association request would cost too much."""
         if len(self.connections) < self.maximum_connections:
@@ -213,6 +187,7 @@ class ReceiverServer(AssociationServer):
             association.start()
         except RuntimeError:  # no more threads
             self.connections.discard(association)
+            association.upper_layer.close()
             raise
 
     def handle_error(self, request: Any, client_address: Any) -> None:

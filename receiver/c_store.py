@@ -18,6 +18,7 @@ from clara_dicom_adapter.dicom import uids
 from clara_dicom_adapter.errors import AdapterError
 from clara_dicom_adapter.receiver import commands
 from clara_dicom_adapter.receiver.acceptance import KnownAeTitle
+from clara_dicom_adapter.receiver.contexts import VERIFICATION
 from clara_dicom_adapter.receiver.live import LiveAssociation
 from clara_dicom_adapter.spool import AssociationFolder, IncomingInstance
 from clara_dicom_adapter.workflows.models import AssociationOutcome
@@ -74,15 +75,15 @@ class StoreSession:
             if refusal is None and request.sop_class_uid not in self._ignored_sop_classes and not self._ended:
                 self._open(request, transfer_syntax)
 
-    def write(self, fragment: bytes | memoryview) -> None:
-        """One fragment of the data set; of an instance that is not kept, nothing is."""
-        self._size += len(fragment)
+    def write(self, fragments: list[memoryview]) -> None:
+        """Some fragments of the data set; of an instance that is not kept, nothing is."""
+        self._size += sum(map(len, fragments))
         self.live.last_fragment_at = time.monotonic()
         with self._lock:
             if self._incoming is None:
                 return
             try:
-                self._incoming.write(fragment)
+                self._incoming.write(*fragments)
             except (OSError, AdapterError) as error:
                 self._fail(error)
 
@@ -130,6 +131,8 @@ class StoreSession:
 
     def _refusal(self, request: commands.StoreRequest, abstract_syntax: str) -> tuple[int, str] | None:
         """Status and comment when the object cannot be accepted, PS3.4 table B.2-1."""
+        if abstract_syntax == VERIFICATION:
+            return commands.SOP_CLASS_NOT_SUPPORTED, "Verification stores nothing"
         for name, uid in (("SOP class", request.sop_class_uid), ("SOP instance", request.sop_instance_uid)):
             if not uids.is_usable(uid):
                 return commands.CANNOT_UNDERSTAND, f"{name} UID is {'unusable' if uid else 'missing'}"

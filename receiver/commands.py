@@ -7,11 +7,13 @@ library; the data set itself never passes through here.
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 # PS3.7 table E.1-1
 C_STORE_RQ: Final = 0x0001
 C_ECHO_RQ: Final = 0x0030
+C_CANCEL_RQ: Final = 0x0FFF
 _C_STORE_RSP: Final = 0x8001
 _NO_DATA_SET: Final = 0x0101
 
@@ -24,11 +26,17 @@ SUCCESS: Final = 0x0000
 OUT_OF_RESOURCES: Final = 0xA700
 DATA_SET_DOES_NOT_MATCH_SOP_CLASS: Final = 0xA900
 CANNOT_UNDERSTAND: Final = 0xC000
+# PS3.7 annex C.4
+SOP_CLASS_NOT_SUPPORTED: Final = 0x0122
 
 MAXIMUM_COMMAND_LENGTH: Final = 65536
 """A longer command set is nonsense: the largest we take holds two UIDs and an AE title."""
 
 _ELEMENT: Final = struct.Struct("<HHI")
+_GROUP_LENGTH: Final = struct.Struct("<HHII")
+_ANSWER: Final = struct.Struct("<HHIHHHIH")
+_P_DATA_TF: Final = 0x04
+_PDU: Final = struct.Struct(">BxIIB")  # PS3.8 tables 9-22 and 9-23, without the control header
 _US: Final = struct.Struct("<H")
 
 
@@ -67,6 +75,8 @@ def read(command: bytes) -> Command:
         if at + length > len(command):
             raise CommandInvalid("an element is longer than the command set")
         if group == 0x0000:
+            if element in elements:  # PS3.7 section 6.3.1: each once, in increasing order
+                raise CommandInvalid("an element stands there twice")
             elements[element] = command[at : at + length]
         at += length
     return Command(_us(elements, 0x0100), _us(elements, 0x0800) != _NO_DATA_SET, elements)
@@ -88,18 +98,33 @@ def store_response(request: StoreRequest, status: int, comment: str = "") -> byt
     Args:
         comment: Text for (0000,0902), at most 64 characters (LO); about the situation, never about the object.
     """
-    parts = [
-        _element(0x0002, _padded(request.sop_class_uid, b"\0")),
-        _element(0x0100, _US.pack(_C_STORE_RSP)),
-        _element(0x0120, _US.pack(request.message_id)),
-        _element(0x0800, _US.pack(_NO_DATA_SET)),
-        _element(0x0900, _US.pack(status)),
-    ]
-    if comment:
-        parts.append(_element(0x0902, _padded(comment[:64], b" ")))
-    parts.append(_element(0x1000, _padded(request.sop_instance_uid, b"\0")))
-    body = b"".join(parts)
-    return _element(0x0000, struct.pack("<I", len(body))) + body
+    body = b"".join(
+        (
+            _affected_sop_class(request.sop_class_uid),
+            _ANSWER.pack(0, 0x0100, 2, _C_STORE_RSP, 0, 0x0120, 2, request.message_id)
+            + _ANSWER.pack(0, 0x0800, 2, _NO_DATA_SET, 0, 0x0900, 2, status),
+            _element(0x0902, _padded(comment[:64], b" ")) if comment else b"",
+            _element(0x1000, _padded(request.sop_instance_uid, b"\0")),
+        )
+    )
+    return _GROUP_LENGTH.pack(0, 0x0000, 4, len(body)) + body
+
+
+@lru_cache(maxsize=256)
+def _affected_sop_class(uid: str) -> bytes:
+    return _element(0x0002, _padded(uid, b"\0"))
+
+
+def p_data(context_id: int, command: bytes, maximum_pdu_length: int) -> bytes:
+    """A command set as P-DATA-TF PDUs, ready to be sent; one PDU unless the peer takes only shorter ones.
+
+    Args:
+        maximum_pdu_length: What the peer takes; 0 is no limit.
+    """
+    return b"".join(
+        _PDU.pack(_P_DATA_TF, len(piece) + 5, len(piece) + 1, context_id) + piece
+        for piece in fragments(command, maximum_pdu_length)
+    )
 
 
 def fragments(command: bytes, maximum_pdu_length: int) -> Iterator[bytes]:

@@ -1,20 +1,25 @@
-"""Where pynetdicom's P-DATA meets our store session: C-STORE streams by, everything else goes the stock way.
+"""Which message may follow which, and what is answered: C-STORE to the store session, C-ECHO to whoever serves it.
 
-How it works: pynetdicom hands each P-DATA primitive to the association's DIMSE provider, in the thread that reads the
-socket. Ours takes the fragments of a C-STORE straight to the :class:`StoreSink` and answers from the same thread, so
-that an instance is never gathered in memory and never waits for another thread. While the sink flushes an instance
-to the disk nothing is read from this peer; TCP holds it back.
+How it works: the events of the parser (``pdata.py``) come in, the :class:`StoreSink` is called, replies go out through
+``send``. Fragments of one buffer go to the sink in one call. While the sink flushes an instance to the disk nothing is
+read from this peer; TCP holds it back.
+
+No asynchronous operations window is ever agreed, so a peer has one request open at a time (PS3.7 annex D.3.3.3). One
+that sends the next C-STORE-RQ before our reply is served all the same, one after the other and answered in order: the
+order of the bytes leaves nothing to guess. Messages that are mixed with one another are not a protocol any more. A
+C-CANCEL-RQ belongs to services with several responses (PS3.7 section 9.3), has no response of its own, and nothing of
+ours could be cancelled: between messages it is passed over.
 """
 
-from typing import Protocol, cast
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import structlog
-from pynetdicom.association import Association
-from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.pdu_primitives import P_DATA
 
 from clara_dicom_adapter.receiver import commands
 from clara_dicom_adapter.receiver.contexts import VERIFICATION
+from clara_dicom_adapter.receiver.pdata import AbortReason, Broken, CommandSet, Event, Fragment, OtherPdu
 
 log = structlog.get_logger("clara_dicom_adapter.receiver")
 
@@ -26,8 +31,8 @@ class StoreSink(Protocol):
         """A C-STORE-RQ has come; its data set follows."""
         ...
 
-    def write(self, fragment: bytes | memoryview) -> None:
-        """One fragment of the data set, as it came."""
+    def write(self, fragments: list[memoryview]) -> None:
+        """Some fragments of the data set, as they came; they are not valid any more when this returns."""
         ...
 
     def complete(self) -> tuple[int, str]:
@@ -35,79 +40,122 @@ class StoreSink(Protocol):
         ...
 
 
-class _ProtocolBroken(Exception):
-    """What came cannot follow what came before; the association is aborted."""
+class AcceptedContext(NamedTuple):
+    """A presentation context that was accepted."""
+
+    abstract_syntax: str
+    transfer_syntax: str
 
 
-class StoreDimse(DIMSEServiceProvider):
-    """DIMSE provider of an association that stores."""
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """A C-ECHO-RQ, for whoever serves Verification; nothing more may be read before it has been answered."""
 
-    def __init__(self, assoc: Association) -> None:
-        super().__init__(assoc)
-        self.sink: StoreSink | None = None
-        """Set when the association is accepted."""
-        self.log_commands = False
-        self._command = bytearray()
+    command: CommandSet
+
+
+@dataclass(frozen=True, slots=True)
+class Senseless:
+    """What came cannot be served; the service user, which is us, aborts (PS3.8 table 9-26, source 0)."""
+
+    text: str
+
+
+Foreign = OtherPdu | Echo | Broken | Senseless
+"""What does not concern storing."""
+
+
+class StoreMessages:
+    """The messages of one association."""
+
+    def __init__(
+        self,
+        contexts: Mapping[int, AcceptedContext],
+        sink: StoreSink,
+        send: Callable[[bytes], None],
+        *,
+        maximum_pdu_length: int,
+        log_commands: bool = False,
+    ) -> None:
+        """Args:
+        send: Sends whole PDUs; OSError when the peer does not take them.
+        maximum_pdu_length: What the peer takes; 0 is no limit.
+        """
+        self._contexts = contexts
+        self._sink = sink
+        self._send = send
+        self._maximum_pdu_length = maximum_pdu_length
+        self._log_commands = log_commands
         self._store: tuple[int, commands.StoreRequest] | None = None
+        self._fragments: list[memoryview] = []
 
-    def receive_primitive(self, primitive: P_DATA) -> None:
-        """Take the PDVs of one P-DATA."""
+    def serve(self, events: Iterable[Event]) -> Foreign | None:
+        """Serve what has come, up to the first thing that does not concern storing.
+
+        Raises:
+            OSError: A reply could not be sent; the instance it is about is stored.
+        """
         try:
-            for context_id, data in primitive.presentation_data_value_list:
-                if not data:
-                    raise _ProtocolBroken("a PDV without a control header")
-                self._take(context_id, data[0], memoryview(data)[1:])
-        except (_ProtocolBroken, commands.CommandInvalid) as broken:
-            log.warning("protocol_broken", reason=str(broken), peer=self.assoc.requestor.address)
-            self.dul.event_queue.put("Evt19")  # PS3.8 table 9-10: unrecognised or invalid PDU, so we abort
+            for event in events:
+                if isinstance(event, Fragment):
+                    foreign = self._fragment(event)
+                elif isinstance(event, CommandSet):
+                    foreign = self._command(event)
+                else:
+                    foreign = event
+                if foreign is not None:
+                    return foreign
+            return None
+        finally:
+            self._write()
 
-    def _take(self, context_id: int, control: int, fragment: memoryview) -> None:
-        last = bool(control & commands.LAST)
-        if control & commands.COMMAND:
-            if self._store is not None:
-                raise _ProtocolBroken("a command within a data set")
-            self._command += fragment
-            if len(self._command) > commands.MAXIMUM_COMMAND_LENGTH:
-                raise _ProtocolBroken("a command set without end")
-            if last:
-                encoded, self._command = bytes(self._command), bytearray()
-                self._obey(context_id, encoded)
-            return
-        if self._store is None or self.sink is None or self._store[0] != context_id:
-            raise _ProtocolBroken("a data set that nothing announced")
-        self.sink.write(fragment)
-        if last:
+    def _fragment(self, fragment: Fragment) -> Foreign | None:
+        store = self._store
+        if store is None or store[0] != fragment.context_id:
+            return Broken(AbortReason.UNEXPECTED_PDU_PARAMETER, "a data set that nothing announced")
+        self._fragments.append(fragment.data)
+        if fragment.last:
+            self._write()
             self._finish()
+        return None
 
-    def _obey(self, context_id: int, encoded: bytes) -> None:
-        command = commands.read(encoded)
-        if self.log_commands:
-            log.info("dimse_command", command=f"{command.field:04X}", size=len(encoded))
-        context = self.assoc._accepted_cx.get(context_id)
-        if context is None or self.sink is None:
-            raise _ProtocolBroken("a presentation context that was not accepted")
+    def _write(self) -> None:
+        if self._fragments:
+            fragments, self._fragments = self._fragments, []
+            self._sink.write(fragments)
+
+    def _command(self, event: CommandSet) -> Foreign | None:
+        if self._store is not None:
+            return Broken(AbortReason.UNEXPECTED_PDU_PARAMETER, "a command within a data set")
+        context = self._contexts.get(event.context_id)
+        if context is None:
+            return Broken(AbortReason.INVALID_PDU_PARAMETER_VALUE, "a presentation context that was not accepted")
+        try:
+            command = commands.read(event.encoded)
+            if self._log_commands:
+                log.info("dimse_command", command=f"{command.field:04X}", size=len(event.encoded))
+            if command.field == commands.C_STORE_RQ:
+                self._begin(event.context_id, commands.store_request(command), context)
+                return None
+        except commands.CommandInvalid as invalid:
+            return Senseless(f"command set: {invalid}")
+        if command.field == commands.C_CANCEL_RQ and not command.has_data_set:
+            return None
         if command.field == commands.C_ECHO_RQ and not command.has_data_set and context.abstract_syntax == VERIFICATION:
-            whole = P_DATA()
-            whole.presentation_data_value_list.append(
-                (context_id, bytes((commands.COMMAND | commands.LAST,)) + encoded)
-            )
-            super().receive_primitive(whole)
-            return
-        if command.field != commands.C_STORE_RQ:
-            # also keeps a data set that nobody wants from being gathered in memory
-            raise _ProtocolBroken(f"command {command.field:04X} is no service of ours")
-        request = commands.store_request(command)
+            return Echo(event)
+        # also keeps a data set that nobody wants from being gathered in memory
+        return Senseless(f"command {command.field:04X} is no service of ours")
+
+    def _begin(self, context_id: int, request: commands.StoreRequest, context: AcceptedContext) -> None:
         self._store = (context_id, request)
-        self.sink.begin(request, str(context.abstract_syntax), str(context.transfer_syntax[0]))
+        self._sink.begin(request, context.abstract_syntax, context.transfer_syntax)
         if not request.has_data_set:
             self._finish()
 
     def _finish(self) -> None:
-        context_id, request = cast("tuple[int, commands.StoreRequest]", self._store)
-        status, comment = cast(StoreSink, self.sink).complete()
-        self._store = None
+        if self._store is None:
+            return
+        (context_id, request), self._store = self._store, None
+        status, comment = self._sink.complete()
         response = commands.store_response(request, status, comment)
-        for fragment in commands.fragments(response, self.maximum_pdu_size):
-            answer = P_DATA()
-            answer.presentation_data_value_list.append((context_id, fragment))
-            self.dul.send_pdu(answer)
+        self._send(commands.p_data(context_id, response, self._maximum_pdu_length))

@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from clara_dicom_adapter import log as logging_setup
-from clara_dicom_adapter.configuration.settings import ScpSettings
+from clara_dicom_adapter.configuration.settings import Durability, ScpSettings
 from clara_dicom_adapter.receiver.acceptance import KnownApplicationEntities
 from clara_dicom_adapter.receiver.known import KnownCopy, snapshot
 from clara_dicom_adapter.receiver.live import LiveAssociation
@@ -140,7 +140,7 @@ def serve(listening: int, connection: int, places: int) -> None:
     logging_setup.configure(setup.log_levels, json=setup.log_json, part=f"receiver-{setup.number}")
     listener = Listener(
         setup.scp,
-        Arrivals(setup.spool),
+        Arrivals(setup.spool, durable=setup.storage.durability is Durability.FLUSH),
         places=Places(places, setup.listeners),
         number=setup.number,
         can_store=SpaceGate(StorageSpace(setup.spool, setup.storage).check),

@@ -1,41 +1,78 @@
-"""pynetdicom's upper layer with limits: what a silent, slow or broken peer may cost.
+"""The one hook into pynetdicom: its upper layer with limits, without polling, and with a path of our own for P-DATA.
 
-How it works: listening, negotiation, release, abort and C-ECHO are pynetdicom's. Replaced are the places where it
-waits without end or buffers without bound: reading a PDU has a time limit and a length limit, writing has a time
-limit, and what an association ended with is kept, because pynetdicom reports an abort by the peer and a lost
-connection alike. The overridden private points are named in ``tests/receiver/test_upper_layer.py``, which fails when a
-new pynetdicom lacks one.
+How it works: listening, negotiation, release, abort and C-ECHO are pynetdicom's. An association has two threads, as
+there: one reads, writes and drives the state machine (:class:`LimitedUpperLayer`), one serves the association
+(:class:`QuietAssociation`). Ours differ in four things.
+
+* Nothing is polled. The reading thread waits for the connection and for an eventfd that is written when the other
+  thread has something to send; the serving thread waits until something has arrived for it. ARTIM and the idle limit
+  are deadlines of these waits.
+* Once an association counts as established, its P-DATA goes from the socket through the parser to the store session in
+  the reading thread. Nothing is read between the A-ASSOCIATE-AC and that moment: a peer may well send its first
+  C-STORE before our own negotiation has come to its end.
+* What is not the P-DATA of a C-STORE goes to the state machine, its bytes intact.
+* Reading a PDU has a time limit and a length limit, writing has a time limit, and what an association ended with is
+  kept, because pynetdicom reports an abort by the peer and a lost connection alike.
 """
 
-import queue
+import select
 import socket
-import struct
+import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, cast
+from enum import Enum
+from typing import Any, Final, cast
 
 import structlog
+from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.transport import AssociationSocket
 
+from clara_dicom_adapter.receiver import commands, pdata
+from clara_dicom_adapter.receiver.dimse import AcceptedContext, Echo, Foreign, Senseless, StoreMessages, StoreSink
+from clara_dicom_adapter.receiver.pdata import AbortReason, Broken, OtherPdu, PDataParser
+from clara_dicom_adapter.receiver.waking import AnnouncedQueue, Bell
 from clara_dicom_adapter.workflows.models import AssociationOutcome
 
 log = structlog.get_logger("clara_dicom_adapter.receiver")
 
-# PS3.8 table 9-11 and following
+PRIVATE_NAMES: Final[Mapping[type, tuple[str, ...]]] = {
+    DULServiceProvider: ("_is_transport_event", "_read_pdu_data", "_decode_pdu", "_recv_pdu", "_run_loop_delay"),
+    Association: ("_bind_defaults", "_run_reactor", "_serve_request", "_kill"),
+    AssociationSocket: ("_shutdown_socket",),
+}
+"""What we use of pynetdicom that is not public; a pynetdicom without one of them needs a new look at this module."""
+
+# PS3.8 section 9.3.1
 _ASSOCIATE_RQ: Final = 0x01
-_P_DATA_TF: Final = 0x04
+_RELEASE_RQ: Final = 0x05
 _ABORT: Final = 0x07
-_PDU_TYPES: Final = range(0x01, 0x08)
-_HEADER: Final = struct.Struct(">BxI")
 _CALLED_AE_TITLE: Final = slice(10, 26)  # PS3.8 table 9-11
 _CALLING_AE_TITLE: Final = slice(26, 42)
+
+# PS3.8 table 9-10
+_P_DATA_RECEIVED: Final = "Evt10"
+_CONNECTION_CLOSED: Final = "Evt17"
+_INVALID_PDU: Final = "Evt19"
 
 _LONGEST_NEGOTIATION: Final = 1 << 20
 """A longer PDU other than P-DATA is nonsense: 128 contexts of 40 transfer syntaxes are 300 KB."""
 _UNREADABLE: Final = b"?".ljust(16)
 _DRAIN_SECONDS: Final = 1.0
+_QUIET_SECONDS: Final = 0.1
+"""A peer that has sent nothing for this long after our last PDU is not in the middle of sending."""
+END_SECONDS: Final = 5.0
+"""A thread that has been told to end and takes longer hangs in a dying disk."""
+
+_SERVICES_OF_PYNETDICOM: Final = (
+    evt.EVT_C_ECHO,
+    evt.EVT_ASYNC_OPS,
+    evt.EVT_SOP_COMMON,
+    evt.EVT_SOP_EXTENDED,
+    evt.EVT_USER_ID,
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +85,14 @@ class Limits:
     pdu_length: int
 
 
+class _Came(Enum):
+    """What ended a wait."""
+
+    BYTES = "bytes"
+    WORK = "work"
+    NOTHING = "nothing"
+
+
 class LimitedSocket(AssociationSocket):
     """An accepted connection that sends at once, or fails within the time limit."""
 
@@ -56,25 +101,84 @@ class LimitedSocket(AssociationSocket):
         try:
             cast(socket.socket, self.socket).sendall(bytestream)
         except OSError:
-            cast(LimitedUpperLayer, self.assoc.dul).note(AssociationOutcome.CONNECTION_LOST)
-            self.event_queue.put("Evt17")
+            cast(LimitedUpperLayer, self.assoc.dul).lost()
 
 
 class LimitedUpperLayer(DULServiceProvider):
     """DUL provider of an acceptor."""
 
-    def __init__(self, assoc: Association, limits: Limits) -> None:
+    def __init__(self, assoc: Association, connection: socket.socket, limits: Limits, arrived: threading.Event) -> None:
+        """Args:
+        arrived: Set whenever there is something for the serving thread.
+        """
         super().__init__(assoc)
         self.daemon = True  # a thread that hangs in a dying disk must not keep the process
         self.ended_with: AssociationOutcome | None = None
+        self.has_ended = False
         self.calling_ae_title = ""
         self.called_ae_title = ""
         self._limits = limits
+        self._connection = connection
+        self._arrived = arrived
+        self.to_user_queue = AnnouncedQueue(arrived)
+        self._run_loop_delay = 0  # the wait is in _is_transport_event
+        self._bell = Bell()
+        self._for_work = select.poll()
+        self._for_work.register(self._bell.descriptor, select.POLLIN)
+        self._for_both = select.poll()
+        self._for_both.register(self._bell.descriptor, select.POLLIN)
+        self._for_both.register(connection.fileno(), select.POLLIN)
+        self._parser = PDataParser(limits.pdu_length)
+        self._messages: StoreMessages | None = None
+        self._echoing = False
+        self._pdu = 0  # the one that was being received when it was last looked at
+        self._pdu_since = 0.0
 
     def note(self, outcome: AssociationOutcome) -> None:
         """Keep how the association ended; the first cause counts."""
         if self.ended_with is None:
             self.ended_with = outcome
+
+    def lost(self) -> None:
+        """The connection is gone."""
+        self.note(AssociationOutcome.CONNECTION_LOST)
+        self.event_queue.put(_CONNECTION_CLOSED)
+
+    # ---- called by the serving thread, and from outside ----
+
+    def store_to(self, sink: StoreSink, *, log_commands: bool) -> None:
+        """The association counts as established: from now on its P-DATA is read."""
+        contexts = {
+            cast(int, context.context_id): AcceptedContext(
+                str(context.abstract_syntax), str(context.transfer_syntax[0])
+            )
+            for context in self.assoc.accepted_contexts
+        }
+        self._messages = StoreMessages(
+            contexts,
+            sink,
+            self._connection.sendall,
+            maximum_pdu_length=cast(int, self.assoc.requestor.maximum_length),
+            log_commands=log_commands,
+        )
+        self._bell.ring()
+
+    def send_pdu(self, primitive: Any) -> None:
+        """Have the reading thread send something."""
+        super().send_pdu(primitive)
+        self._echoing = False  # whatever it is, it answers what is being waited for
+        self._bell.ring()
+
+    def kill_dul(self) -> None:
+        """Have the reading thread end."""
+        super().kill_dul()
+        self._bell.ring()
+
+    def close(self) -> None:
+        """Let go of what is held; for an association whose threads never ran."""
+        self._bell.close()
+
+    # ---- the reading thread ----
 
     def run_reactor(self) -> None:
         """Read and write until the connection has ended."""
@@ -86,23 +190,107 @@ class LimitedUpperLayer(DULServiceProvider):
             self.note(AssociationOutcome.ADAPTER_STOPPED)
             cast(AssociationSocket, self.socket)._shutdown_socket()
         finally:
+            self._bell.close()
+            self.has_ended = True
             # who still waits for an association request must not wait for the whole time limit
-            cast("queue.Queue[object]", self.to_user_queue).put(None)
+            self.to_user_queue.put(cast(Any, None))
 
     def _is_transport_event(self) -> bool:
-        if self.state_machine.current_state == "Sta13":
+        # called whenever the state machine has nothing to do and nothing to send: here the thread waits
+        if not self.event_queue.empty():
+            return False
+        state = self.state_machine.current_state
+        if state == "Sta13":
             self._drain()
             cast(AssociationSocket, self.socket).close()
             return True
-        return super()._is_transport_event()
+        if state == "Sta6":
+            return self._transfer_data()
+        if self._wait(self._for_both, self.artim_timer.remaining if state == "Sta2" else None) is _Came.BYTES:
+            self._read_pdu_data()
+            return True
+        return False
+
+    def _wait(self, events: select.poll, seconds: float | None) -> _Came:
+        ready = events.poll(None if seconds is None else max(seconds, 0) * 1000 + 1)
+        if not ready:
+            return _Came.NOTHING
+        for descriptor, _ in ready:
+            if descriptor == self._bell.descriptor:  # first, for a peer that sends without end is always ready
+                self._bell.silence()
+                return _Came.WORK
+        return _Came.BYTES
+
+    def _transfer_data(self) -> bool:
+        if self._messages is None or self._echoing:
+            if self._wait(self._for_work, self._limits.idle_seconds) is _Came.NOTHING:
+                self._silent()
+            return False
+        while self.to_provider_queue.empty():
+            try:
+                foreign = self._messages.serve(self._parser.events())
+                if foreign is not None:
+                    self._hand_over(foreign)
+                    return True
+                came = self._wait(self._for_both, self._time_left())
+                if came is not _Came.BYTES:
+                    if came is _Came.NOTHING:
+                        self._silent()
+                    return False
+                received = self._connection.recv_into(self._parser.free())
+            except OSError:
+                received = 0
+            if not received:
+                self.lost()
+                return True
+            self._parser.received(received)
+        return False
+
+    def _time_left(self) -> float:
+        """Seconds that the peer has for its next byte, and for the rest of the PDU that it has begun."""
+        now = time.monotonic()
+        if self._parser.pdus != self._pdu or not self._parser.within_pdu:
+            self._pdu, self._pdu_since = self._parser.pdus, now
+        return self._pdu_since + self._limits.idle_seconds - now
+
+    def _silent(self) -> None:
+        if self._parser.within_pdu:
+            self._abort(Broken(AbortReason.NOT_SPECIFIED, "a PDU that does not end"))
+        else:
+            self._abort(Senseless("no PDU within the idle limit"))
+
+    def _hand_over(self, foreign: Foreign) -> None:
+        """Give the state machine what does not concern storing."""
+        if isinstance(foreign, Echo):
+            self._echoing = True
+            context_id, encoded = foreign.command
+            pdu, event = self._decode_pdu(bytearray(commands.p_data(context_id, encoded, 0)))
+            self._recv_pdu.put(pdu)
+            self.event_queue.put(event)
+        elif isinstance(foreign, OtherPdu):
+            if foreign.kind in (_RELEASE_RQ, _ABORT):
+                self._read_pdu_data()
+            else:
+                self._abort(Broken(AbortReason.UNEXPECTED_PDU, "a PDU that has no place in an open association"))
+        else:
+            self._abort(foreign)
+
+    def _abort(self, cause: Broken | Senseless) -> None:
+        log.warning("protocol_broken", reason=cause.text, peer=self.assoc.requestor.address)
+        self.note(AssociationOutcome.ABORTED)
+        if isinstance(cause, Broken):
+            self.assoc.acse.send_ap_abort(cause.reason)
+        else:
+            self.assoc.acse.send_abort(0x00)
 
     def _drain(self) -> None:
         # closing with unread bytes would reset the connection, and the peer might never see our last PDU
         deadline = time.monotonic() + _DRAIN_SECONDS
-        association_socket = cast(AssociationSocket, self.socket)
-        while association_socket.ready and time.monotonic() < deadline:
+        events = select.poll()
+        events.register(self._connection.fileno(), select.POLLIN)
+        while time.monotonic() < deadline and events.poll(_QUIET_SECONDS * 1000):
             try:
-                if not cast(socket.socket, association_socket.socket).recv(65536):
+                if not self._connection.recv(65536):
                     return
             except OSError:
                 return
@@ -111,19 +299,18 @@ class LimitedUpperLayer(DULServiceProvider):
         awaiting_request = self.state_machine.current_state == "Sta2"
         deadline = time.monotonic() + (self._limits.request_seconds if awaiting_request else self._limits.idle_seconds)
         try:
-            header = self._receive(6, deadline)
-            kind, length = _HEADER.unpack(header)
-            longest = self._limits.pdu_length if kind == _P_DATA_TF else _LONGEST_NEGOTIATION
-            if kind not in _PDU_TYPES or length > longest:
-                self._broken("unknown PDU type" if kind not in _PDU_TYPES else "PDU longer than was agreed")
+            header = self._receive(pdata.PDU_HEADER.size, deadline)
+            kind, length = pdata.PDU_HEADER.unpack(header)
+            longest = self._limits.pdu_length if kind == pdata.P_DATA_TF else _LONGEST_NEGOTIATION
+            if kind not in pdata.PDU_TYPES or length > longest:
+                self._broken("unknown PDU type" if kind not in pdata.PDU_TYPES else "PDU longer than was agreed")
                 return
             data = header + self._receive(length, deadline)
         except TimeoutError:
             self._broken("a PDU that does not end")
             return
         except OSError:
-            self.note(AssociationOutcome.CONNECTION_LOST)
-            self.event_queue.put("Evt17")
+            self.lost()
             return
         if kind == _ASSOCIATE_RQ:
             self._read_titles(data)
@@ -140,13 +327,13 @@ class LimitedUpperLayer(DULServiceProvider):
         self.event_queue.put(event)
 
     def _receive(self, length: int, deadline: float) -> bytearray:
-        data = bytearray(length)
+        data = bytearray(self._parser.take(length))
+        at = len(data)
+        data.extend(bytes(length - at))
         view = memoryview(data)
-        connection = cast(socket.socket, cast(AssociationSocket, self.socket).socket)
-        at = 0
         while at < length:
             try:
-                received = connection.recv_into(view[at:])
+                received = self._connection.recv_into(view[at:])
             except BlockingIOError:  # SO_RCVTIMEO
                 raise TimeoutError from None
             if not received:
@@ -159,7 +346,7 @@ class LimitedUpperLayer(DULServiceProvider):
     def _broken(self, reason: str) -> None:
         log.warning("protocol_broken", reason=reason, peer=self.assoc.requestor.address)
         self.note(AssociationOutcome.ABORTED)
-        self.event_queue.put("Evt19")
+        self.event_queue.put(_INVALID_PDU)
 
     def _read_titles(self, data: bytearray) -> None:
         # pynetdicom refuses blank and non-ASCII AE titles with an exception in the wrong thread; they deserve a verdict
@@ -171,21 +358,43 @@ class LimitedUpperLayer(DULServiceProvider):
                 data[place] = _UNREADABLE
 
 
-def prepare(connection: socket.socket, limits: Limits) -> None:
-    """Set the options of an accepted connection."""
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a C-STORE-RSP must not wait for an ACK
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(limits.write_seconds))
-    connection.setsockopt(
-        socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(min(limits.request_seconds, limits.idle_seconds))
-    )
+class QuietAssociation(Association):
+    """pynetdicom's acceptor, told of what arrives instead of looking for it every millisecond."""
 
+    def __init__(self, ae: AE, connection: socket.socket, limits: Limits) -> None:
+        super().__init__(ae, "acceptor")
+        self._arrived = threading.Event()
+        self.dul = self.upper_layer = LimitedUpperLayer(self, connection, limits, self._arrived)
+        self.dimse.msg_queue = AnnouncedQueue(self._arrived)
+        self.acse_timeout = limits.request_seconds  # again: the setters reach into the DUL provider
+        self.network_timeout = None  # the idle limit is kept by the upper layer
+        self.set_socket(LimitedSocket(self, client_socket=connection))
 
-def expect_data(connection: socket.socket, limits: Limits) -> None:
-    """The association is accepted: from now on the idle limit counts."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(limits.idle_seconds))
+    def _bind_defaults(self) -> None:
+        # without pynetdicom's own log handlers, which format every PDU
+        for event in _SERVICES_OF_PYNETDICOM:
+            self.bind(event, evt.get_default_handler(event))
 
+    def _run_reactor(self) -> None:
+        while not self._kill:
+            self._arrived.wait()
+            self._arrived.clear()
+            while (arrived := self.dimse.get_msg())[1] is not None:
+                self._serve_request(arrived[1], arrived[0])
+            if self.acse.is_release_requested():
+                self.acse.send_release(is_response=True)
+                self.is_released = True
+                self.is_established = False
+                evt.trigger(self, evt.EVT_RELEASED, {})
+                self.kill()
+            elif self.acse.is_aborted() or self.upper_layer.has_ended:
+                self.is_aborted = True
+                self.kill()
 
-def _timeval(seconds: float) -> bytes:
-    whole = int(seconds)
-    return struct.pack("@ll", whole, max(int((seconds - whole) * 1_000_000), 0 if whole else 1))
+    def kill(self) -> None:
+        """End the serving thread, and wait for the reading one: its state machine comes to an end by itself."""
+        self._kill = True
+        self.is_established = False
+        self._arrived.set()
+        if self.dul.is_alive() and threading.current_thread() is not self.dul:
+            self.dul.join(END_SECONDS)

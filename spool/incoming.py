@@ -10,8 +10,11 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from clara_dicom_adapter.spool.durable import write_all
 from clara_dicom_adapter.spool.models import StoredInstance
 
+_MOST_AT_ONCE = 512
+"""Fragments per system call; Linux takes 1024, and below a few hundred bytes each copying them is cheaper."""
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
@@ -42,25 +45,20 @@ class IncomingInstance:
         self._open = True
         self._committed = False
 
-    def write(self, fragment: bytes | memoryview) -> None:
-        """Write one fragment of the dataset; OSError when the disk does not take it."""
-        header, self._header = self._header, b""
-        if not header:
-            written = os.write(self._descriptor, fragment)
-            self._size += written
-            if written == len(fragment):
-                return
-            rest = memoryview(fragment)[written:]
-        else:
-            written = os.writev(self._descriptor, (header, fragment))
-            self._size += written
-            if written == len(header) + len(fragment):
-                return
-            rest = memoryview(header + bytes(fragment))[written:]
-        while rest:  # a nearly full disk takes a part and refuses the next
-            written = os.write(self._descriptor, rest)
-            self._size += written
-            rest = rest[written:]
+    def write(self, *fragments: bytes | memoryview) -> None:
+        """Write some fragments of the dataset, in this order; OSError when the disk does not take them."""
+        if self._header:
+            header, self._header = self._header, b""
+            fragments = (header, *fragments)
+        if len(fragments) > _MOST_AT_ONCE:
+            fragments = (b"".join(fragments),)
+        length = sum(map(len, fragments))
+        written = os.writev(self._descriptor, fragments)
+        self._size += written
+        if written < length:  # a nearly full disk takes a part and refuses the next
+            rest = memoryview(b"".join(fragments))[written:]
+            write_all(self._descriptor, rest)
+            self._size += len(rest)
 
     def commit(self) -> StoredInstance:
         """Make the instance durable under its final name.
@@ -69,7 +67,7 @@ class IncomingInstance:
             OSError: It is not durable. Call :meth:`discard`; the caller may then say that it has not stored it.
         """
         if self._header:
-            self.write(b"")
+            self.write()
         if self._durable:
             os.fdatasync(self._descriptor)
         self._close()

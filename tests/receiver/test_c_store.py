@@ -26,7 +26,7 @@ def test_an_instance_that_the_end_of_its_association_overtakes_is_not_answered_w
         )
         request = commands.StoreRequest(1, CT, "1.2.3")
         session.begin(request, CT, EXPLICIT_LITTLE_ENDIAN)
-        session.write(b"1234")
+        session.write([memoryview(b"1234")])
         session.end(AssociationOutcome.ADAPTER_STOPPED)
         assert session.complete()[0] == commands.OUT_OF_RESOURCES
         session.begin(request, CT, EXPLICIT_LITTLE_ENDIAN)

@@ -23,7 +23,7 @@ TESTS = Path(__file__).parent.parent
 
 @contextmanager
 def receiver_process(spool: Path, *, before: tuple[str, ...] = ()) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    environment = {**os.environ, "PYTHONPATH": str(TESTS)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(TESTS), os.environ.get("PYTHONPATH", "")))}
     command = [*before, sys.executable, "-P", "-m", "support.receiver_process", str(spool)]
     with (spool.parent / "receiver.log").open("w") as log:
         process = subprocess.Popen(

@@ -1,29 +1,41 @@
 """What a silent, slow or broken peer may cost, on real sockets; the session is a stand-in."""
 
+import inspect
+import re
 import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+import pynetdicom
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, _config, evt
+from pynetdicom.acse import ACSE
 from pynetdicom.association import Association
+from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.timer import Timer
 from pynetdicom.transport import AssociationServer, AssociationSocket
 from support.receiver_wire import association_request, established, store_message
 from support.receiving import CT_IMAGE, VERIFICATION
 
 from clara_dicom_adapter.configuration.settings import VerificationSettings
 from clara_dicom_adapter.receiver.acceptance import AssociationRequest, Reject, RejectReason
-from clara_dicom_adapter.receiver.association import ReceiverServer
+from clara_dicom_adapter.receiver.association import ReceiverAssociation, ReceiverServer
 from clara_dicom_adapter.receiver.commands import StoreRequest
 from clara_dicom_adapter.receiver.listeners import listen
-from clara_dicom_adapter.receiver.upper_layer import Limits
+from clara_dicom_adapter.receiver.upper_layer import (
+    PRIVATE_NAMES,
+    LimitedSocket,
+    LimitedUpperLayer,
+    Limits,
+    QuietAssociation,
+)
 from clara_dicom_adapter.workflows.models import AssociationOutcome
 
 CT = str(CT_IMAGE)
@@ -50,8 +62,9 @@ class StandIn:
         self.begun.append((request, abstract_syntax, transfer_syntax))
         self.data.append(bytearray())
 
-    def write(self, fragment: bytes | memoryview) -> None:
-        self.data[-1] += fragment
+    def write(self, fragments: list[memoryview]) -> None:
+        for fragment in fragments:
+            self.data[-1] += fragment
 
     def complete(self) -> tuple[int, str]:
         return self.status
@@ -90,9 +103,9 @@ def listening(stand_in: StandIn, limits: Limits = LIMITS, *, connections: int = 
     finally:
         server.shutdown()
         thread.join()
-        for association in list(server.connections):
-            association.break_off()
-            association.join(10)
+        for connection in list(server.connections):
+            connection.break_off()
+            connection.join(10)
 
 
 def port_of(server: ReceiverServer) -> int:
@@ -128,18 +141,45 @@ def read_to_end(connection: socket.socket) -> bytes:
     return received
 
 
-def test_the_points_of_pynetdicom_that_are_overridden_are_there() -> None:
-    """These are private; a pynetdicom that lacks one needs a new look at ``receiver/upper_layer.py``."""
-    for owner, names in {
-        DULServiceProvider: ["_read_pdu_data", "_is_transport_event", "_decode_pdu", "run_reactor", "kill_dul"],
-        Association: ["_bind_defaults", "run_reactor", "set_socket"],
-        AssociationSocket: ["_shutdown_socket", "send"],
-        AssociationServer: ["_bind_defaults", "process_request", "service_actions", "server_close"],
-    }.items():
-        for name in names:
-            assert hasattr(owner, name), f"{owner.__name__}.{name}"
-    assert hasattr(evt, "_INTERVENTION_EVENTS")
+PUBLIC_NAMES = {
+    DULServiceProvider: ("run_reactor", "kill_dul", "send_pdu", "to_user_queue", "to_provider_queue", "event_queue"),
+    Association: ("run_reactor", "kill", "set_socket", "accepted_contexts", "is_released"),
+    AssociationSocket: ("send", "close"),
+    AssociationServer: ("process_request", "service_actions", "server_close"),
+    ACSE: ("send_ap_abort", "send_abort", "send_release", "send_reject", "is_release_requested", "is_aborted"),
+    DIMSEServiceProvider: ("get_msg", "msg_queue"),
+    Timer: ("remaining",),
+}
+
+
+@pytest.mark.parametrize("names", [PRIVATE_NAMES, PUBLIC_NAMES], ids=["private", "public"])
+def test_what_we_use_of_pynetdicom_is_there(names: Mapping[type, tuple[str, ...]]) -> None:
+    """pynetdicom promises nothing of the private ones; the test below uses them all."""
+    for owner, used in names.items():
+        words = inspect.getsource(owner)
+        for name in used:
+            assert re.search(rf"\b{name}\b", words), (
+                f"pynetdicom {pynetdicom.__version__} has no {owner.__name__}.{name} any more: "
+                "look at receiver/upper_layer.py before this version is allowed in pyproject.toml"
+            )
     assert _config.UNRESTRICTED_STORAGE_SERVICE is False  # never switched on by us
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (LimitedUpperLayer, DULServiceProvider),
+        (QuietAssociation, Association),
+        (ReceiverAssociation, Association),
+        (LimitedSocket, AssociationSocket),
+        (ReceiverServer, AssociationServer),
+    ],
+)
+def test_no_private_name_of_pynetdicom_is_used_that_is_not_listed(ours: type, theirs: type) -> None:
+    """Neither on purpose nor by giving an attribute of our own a name that is taken."""
+    private = set(re.findall(r"\b_[a-z]\w+", inspect.getsource(theirs)))
+    used = set(re.findall(r"\b_[a-z]\w+", inspect.getsource(ours)))
+    assert used & private <= set(PRIVATE_NAMES.get(theirs, ()))
 
 
 def test_an_instance_streams_to_the_session_and_the_status_back() -> None:

@@ -155,3 +155,12 @@ def test_nothing_is_flushed_when_durability_is_switched_off(root: Path, monkeypa
         (stored,) = store(folder)
         folder.end(AssociationOutcome.RELEASED)
         assert stored.path.exists()
+
+
+def test_many_small_fragments_are_one_write_as_well(spool: Spool) -> None:
+    """More than the system takes in one call."""
+    incoming = begin(spool.begin_association(facts()))
+    incoming.write(*[memoryview(b"ab")] * 3000)
+    stored = incoming.commit()
+    assert stored.path.read_bytes().endswith(b"ab" * 3000)
+    assert stored.bytes == part10.read_meta(stored.path).dataset_offset + 6000

@@ -12,18 +12,20 @@ from pynetdicom.pdu_primitives import (
 from pynetdicom.presentation import build_context
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
+VERIFICATION = "1.2.840.10008.1.1"
 _IMPLICIT = "1.2.840.10008.1.2"
 
 
 def association_request(calling: bytes, called: bytes = b"CLARA") -> bytes:
-    """An A-ASSOCIATE-RQ that proposes CT Image Storage as context 1, with any bytes as AE titles."""
+    """An A-ASSOCIATE-RQ for CT Image Storage (contexts 1 and 3) and Verification (5), with any bytes as AE titles."""
     primitive = A_ASSOCIATE()
     primitive.application_context_name = "1.2.840.10008.3.1.1.1"
     primitive.calling_ae_title = "X"
     primitive.called_ae_title = "Y"
-    context = build_context(CT, _IMPLICIT)
-    context.context_id = 1
-    primitive.presentation_context_definition_list = [context]
+    proposed = [build_context(syntax, _IMPLICIT) for syntax in (CT, CT, VERIFICATION)]
+    for number, context in enumerate(proposed):
+        context.context_id = 2 * number + 1
+    primitive.presentation_context_definition_list = proposed
     length, implementation = MaximumLengthNotification(), ImplementationClassUIDNotification()
     length.maximum_length_received = 16384
     implementation.implementation_class_uid = "1.2.3"
@@ -46,21 +48,65 @@ def established(port: int, calling: bytes = b"CT1", called: bytes = b"CLARA") ->
     return peer
 
 
-def store_message(sop_instance: str, size: int = 2, *, pdu_length: int = 4096) -> bytes:
+def store_message(sop_instance: str, size: int = 2, *, pdu_length: int = 4096, context_id: int = 1) -> bytes:
     """A whole C-STORE-RQ with ``size`` bytes of data set, as its PDUs."""
-
-    def element(number: int, value: bytes) -> bytes:
-        value += b"\0" * (len(value) % 2)
-        return struct.pack("<HHI", 0, number, len(value)) + value
-
-    command = element(0x0002, CT.encode()) + element(0x0100, b"\1\0") + element(0x0110, b"\1\0")
-    command += element(0x0800, b"\0\0") + element(0x1000, sop_instance.encode())
-    pdus = _pdu(3, command)
+    pdus = p_data(pdv(context_id, 3, store_command(sop_instance)))
     data, piece = bytes(size), pdu_length - 6
     for at in range(0, size, piece):
-        pdus += _pdu(2 if at + piece >= size else 0, data[at : at + piece])
+        pdus += p_data(pdv(context_id, 2 if at + piece >= size else 0, data[at : at + piece]))
     return pdus
 
 
-def _pdu(control: int, value: bytes) -> bytes:
-    return struct.pack(">BxIIBB", 4, len(value) + 6, len(value) + 2, 1, control) + value
+def store_command(sop_instance: str, *, data_set: bool = True, message_id: int = 1) -> bytes:
+    """The command set of a C-STORE-RQ."""
+    return command_set(
+        element(0x0002, CT.encode()),
+        element(0x0100, b"\1\0"),
+        element(0x0110, struct.pack("<H", message_id)),
+        element(0x0800, b"\0\0" if data_set else b"\1\1"),
+        element(0x1000, sop_instance.encode()),
+    )
+
+
+def command_set(*elements: bytes) -> bytes:
+    """Elements of group 0000 behind their group length."""
+    body = b"".join(elements)
+    return element(0x0000, struct.pack("<I", len(body))) + body
+
+
+def element(number: int, value: bytes, *, length: int | None = None) -> bytes:
+    """One element of a command set, with a length that may lie."""
+    value += b"\0" * (len(value) % 2)
+    return struct.pack("<HHI", 0, number, len(value) if length is None else length) + value
+
+
+def pdv(context_id: int, control: int, data: bytes, *, length: int | None = None) -> bytes:
+    """One PDV, with a length that may lie."""
+    return struct.pack(">IBB", len(data) + 2 if length is None else length, context_id, control) + data
+
+
+def p_data(*pdvs: bytes, length: int | None = None) -> bytes:
+    """One P-DATA-TF PDU, with a length that may lie."""
+    body = b"".join(pdvs)
+    return struct.pack(">BxI", 4, len(body) if length is None else length) + body
+
+
+def read_pdu(peer: socket.socket) -> tuple[int, bytes]:
+    """Type and body of the next PDU; type 0 when the connection has ended."""
+    header = peer.recv(6, socket.MSG_WAITALL)
+    if len(header) < 6:
+        return 0, header
+    return header[0], peer.recv(struct.unpack(">I", header[2:])[0], socket.MSG_WAITALL)
+
+
+def store_response(peer: socket.socket) -> tuple[str, int]:
+    """SOP instance and status of the C-STORE-RSP that comes next."""
+    kind, body = read_pdu(peer)
+    assert kind == 4, f"PDU {kind}: {body!r}"
+    elements: dict[int, bytes] = {}
+    at = 6
+    while at < len(body):
+        _, number, length = struct.unpack_from("<HHI", body, at)
+        elements[number] = body[at + 8 : at + 8 + length]
+        at += 8 + length
+    return elements[0x1000].decode().rstrip("\0"), int.from_bytes(elements[0x0900], "little")
