@@ -5,7 +5,7 @@ All are safe to repeat. Those that must see a spool decline (``here=False``) whe
 worker of another node.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from temporalio import activity
@@ -79,10 +79,8 @@ class HeldGroups(Protocol):
     def expire(self, owner: Owner) -> Owner | None: ...
 
 
-class Start(Protocol):
-    """Starts a submission's workflow, unless it runs already."""
-
-    def __call__(self, submission: SubmissionInput, task_queue: str) -> None: ...
+Start = Callable[[SubmissionInput, str], None]
+"""Starts a submission's workflow on a task queue, unless it runs already."""
 
 
 class ReceptionActivities:

@@ -85,7 +85,7 @@ class Shown(TypedDict, total=False):
 
 def shown(state: State, **what: Unpack[Shown]) -> list[SearchAttributePair[Any]]:
     """Search attributes and their values."""
-    told: list[tuple[SearchAttributeKey[Any], object]] = [
+    told: list[tuple[SearchAttributeKey[Any], Any]] = [
         (AE_TITLE, what.get("ae_title")),
         (CALLING_AE_TITLE, what.get("calling_ae_title")),
         (INCOMPLETE, what.get("incomplete")),
