@@ -183,6 +183,8 @@ class ReceiveWorkflow:
         closed_at = workflow.time()
         await self._merge_held()
         while self._group.awaits_earlier(closed_at, workflow.time()):
+            if not self._visible:
+                self._show(State.RECEIVING)
             await workflow.sleep(LOOK_AGAIN_SECONDS)
             await self._merge_held()
 
