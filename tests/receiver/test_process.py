@@ -31,11 +31,8 @@ def receiver_process(spool: Path, *, before: tuple[str, ...] = ()) -> Iterator[t
         )
     assert process.stdout is not None
     try:
-        first = ""
-        while not first.isdecimal():  # log lines of a process without logging configured come on standard output too
-            line = process.stdout.readline()
-            assert line, "the receiver ended"
-            first = line.strip()
+        first = process.stdout.readline()
+        assert first, "the receiver ended"
         yield process, int(first)
     finally:
         with suppress(ProcessLookupError):

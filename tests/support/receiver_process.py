@@ -8,6 +8,7 @@ from pathlib import Path
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
+from clara_dicom_adapter import log as logging_setup
 from clara_dicom_adapter.configuration.settings import ScpSettings, StorageSettings
 from clara_dicom_adapter.errors import TemporalUnavailable
 from clara_dicom_adapter.receiver.service import ReceiverService
@@ -23,6 +24,7 @@ async def connect() -> Client:
 
 
 def main() -> None:
+    logging_setup.configure({}, json=True, part="receiver")  # on standard error, so that the port stands alone
     spool = Spool.open(Path(sys.argv[1]), SpoolRole.RECEIVER)
     service = ReceiverService(
         InThisProcess(ScpSettings(port=0, host=LOOPBACK), Arrivals(spool.root)),
