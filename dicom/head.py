@@ -1,14 +1,17 @@
 """A few attributes from the head of a file, whatever state the file is in.
 
-One function and one plain result: how the attributes are found is nobody else's business. Nothing here raises for what
-a file contains, and no value of an attribute gets into a warning or a log line.
+One function and one plain result: how the attributes are found is nobody else's business. Ordinary files are scanned
+(``scan.py``), all others are read by pydicom. Nothing here raises for what a file contains, and no value of an
+attribute gets into a warning or a log line.
 """
 
 import io
+import os
 import struct
 import warnings
 import zlib
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -20,7 +23,7 @@ from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
-from clara_dicom_adapter.dicom import uids
+from clara_dicom_adapter.dicom import scan, uids
 from clara_dicom_adapter.dicom.part10 import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, read_meta_of
 from clara_dicom_adapter.errors import InvalidInstance
 
@@ -79,30 +82,54 @@ def read_head(source: Path | bytes, tags: Iterable[str] = ()) -> Head:
         ValueError: One of ``tags`` is not a tag.
     """
     wanted = {text: parse_tag(text) for text in tags}
+    every = {*_ALWAYS, *wanted.values()}
+    first = source[: scan.FIRST_BYTES] if isinstance(source, bytes) else _first_bytes(source)
+    found = scan.scan(first, every, whole=len(first) < scan.FIRST_BYTES)
+    if found is None:
+        return _read_by_pydicom(source, wanted, every)
+    return _head({tag: found.get(tag, ()) for tag in every}, wanted)
+
+
+def _first_bytes(path: Path) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, scan.FIRST_BYTES)
+    finally:
+        os.close(descriptor)
+
+
+def _read_by_pydicom(source: Path | bytes, wanted: Mapping[str, int], every: AbstractSet[int]) -> Head:
     stream: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
     with stream:
         try:
-            dataset = _dataset(stream, {*_ALWAYS, *wanted.values()})
+            dataset = _dataset(stream, every)
         except InvalidInstance:
             return Head(readable=False, values=dict.fromkeys(wanted, ()))
-        except OSError:
-            raise
+        except OSError as error:
+            if error.errno is not None:  # the disk; pydicom raises one of its own for what a sequence lacks
+                raise
+            return Head(readable=False, values=dict.fromkeys(wanted, ()))
         except Exception:  # damage makes pydicom raise nearly anything
             return Head(readable=False, values=dict.fromkeys(wanted, ()))
-    sop_instance, study, series = (
-        _first(dataset, tag) for tag in (_SOP_INSTANCE_UID, _STUDY_INSTANCE_UID, _SERIES_INSTANCE_UID)
+    return _head({tag: _texts(dataset, tag) for tag in every}, wanted)
+
+
+def _head(found: Mapping[int, tuple[str, ...]], wanted: Mapping[str, int]) -> Head:
+    sop_class, sop_instance, study, series = (
+        next(iter(found[tag]), "")
+        for tag in (_SOP_CLASS_UID, _SOP_INSTANCE_UID, _STUDY_INSTANCE_UID, _SERIES_INSTANCE_UID)
     )
     return Head(
         readable=all(map(uids.is_usable, (sop_instance, study, series))),
-        sop_class_uid=_first(dataset, _SOP_CLASS_UID),
+        sop_class_uid=sop_class,
         sop_instance_uid=sop_instance,
         study_instance_uid=study,
         series_instance_uid=series,
-        values={text: _texts(dataset, tag) for text, tag in wanted.items()},
+        values={text: found[tag] for text, tag in wanted.items()},
     )
 
 
-def _dataset(stream: BinaryIO, tags: set[int]) -> Dataset:
+def _dataset(stream: BinaryIO, tags: AbstractSet[int]) -> Dataset:
     meta = read_meta_of(stream)
     stream.seek(meta.dataset_offset)
     if meta.transfer_syntax_uid == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN:
@@ -140,11 +167,6 @@ def _inflated(stream: BinaryIO) -> bytes:
             break
         found += inflater.decompress(pending, _INFLATED_HEAD - len(found))
     return bytes(found)
-
-
-def _first(dataset: Dataset, tag: int) -> str:
-    values = _texts(dataset, tag)
-    return values[0] if values else ""
 
 
 def _texts(dataset: Dataset, tag: int) -> tuple[str, ...]:

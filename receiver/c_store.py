@@ -134,9 +134,11 @@ class StoreSession:
         if abstract_syntax == VERIFICATION:
             return commands.SOP_CLASS_NOT_SUPPORTED, "Verification stores nothing"
         for name, uid in (("SOP class", request.sop_class_uid), ("SOP instance", request.sop_instance_uid)):
+            if uids.is_valid(uid):
+                continue
             if not uids.is_usable(uid):
                 return commands.CANNOT_UNDERSTAND, f"{name} UID is {'unusable' if uid else 'missing'}"
-            if not uids.is_valid(uid) and not self._warned_of_uids:
+            if not self._warned_of_uids:
                 self._warned_of_uids = True
                 log.warning("odd_uid", association_id=self.live.association_id, uid_problem=name)
         if request.sop_class_uid != abstract_syntax:

@@ -66,19 +66,19 @@ class StoreRequest:
 def read(command: bytes) -> Command:
     """Decode a command set; raises :class:`CommandInvalid`."""
     elements: dict[int, bytes] = {}
-    at = 0
-    while at < len(command):
-        if at + _ELEMENT.size > len(command):
+    at, end = 0, len(command)
+    while at < end:
+        value_at = at + _ELEMENT.size
+        if value_at > end:
             raise CommandInvalid("ends within an element")
         group, element, length = _ELEMENT.unpack_from(command, at)
-        at += _ELEMENT.size
-        if at + length > len(command):
+        at = value_at + length
+        if at > end:
             raise CommandInvalid("an element is longer than the command set")
         if group == 0x0000:
             if element in elements:  # PS3.7 section 6.3.1: each once, in increasing order
                 raise CommandInvalid("an element stands there twice")
-            elements[element] = command[at : at + length]
-        at += length
+            elements[element] = command[value_at:at]
     return Command(_us(elements, 0x0100), _us(elements, 0x0800) != _NO_DATA_SET, elements)
 
 

@@ -85,10 +85,16 @@ class StoredInstance:
     received_ns: int
     """Nanoseconds since the epoch at which its last byte had come."""
     bytes: int
-    path: Path
+    folder: Path
+    name: str
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
+
+    @property
+    def path(self) -> Path:
+        """The file; made when it is asked for, which the answer to a C-STORE does not wait for."""
+        return self.folder / self.name
 
     @property
     def key(self) -> InstanceKey:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
@@ -21,8 +23,9 @@ from pydicom.uid import (
     JPEG2000Lossless,
 )
 
-from clara_dicom_adapter.dicom import part10
-from clara_dicom_adapter.dicom.head import Head, parse_tag, read_head
+from clara_dicom_adapter.dicom import part10, scan
+from clara_dicom_adapter.dicom.head import _ALWAYS as ALWAYS
+from clara_dicom_adapter.dicom.head import Head, _head, _read_by_pydicom, parse_tag, read_head
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 TEST_FILES = sorted(
@@ -105,6 +108,92 @@ def test_real_and_odd_files_are_read_as_pydicom_reads_them(path: Path) -> None:
         for name in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
     )
     assert head.values["0010,0020"] == ((str(theirs.PatientID).strip(),) if theirs.get("PatientID") else ())
+
+
+@pytest.mark.parametrize("path", TEST_FILES, ids=lambda path: path.name)
+def test_the_scanner_says_what_pydicom_says_or_nothing(path: Path) -> None:
+    tags = ("0010,0020", "0008,0050", "0008,0060", "0008,0008", "0020,0010", "0008,1140", "0020,0013", "0040,0275")
+    wanted = {text: parse_tag(text) for text in tags}
+    every = {*ALWAYS, *wanted.values()}
+    for some in (every, set(ALWAYS), *({*ALWAYS, tag} for tag in wanted.values())):
+        first = path.read_bytes()[: scan.FIRST_BYTES]
+        found = scan.scan(first, some, whole=len(first) < scan.FIRST_BYTES)
+        asked = {text: tag for text, tag in wanted.items() if tag in some}
+        if found is not None:
+            assert _head({tag: found.get(tag, ()) for tag in some}, asked) == _read_by_pydicom(path, asked, some)
+
+
+def test_ordinary_files_are_scanned() -> None:
+    """What modalities send is not left to the slow way."""
+    names = (
+        "CT_small.dcm",
+        "MR_small.dcm",
+        "MR_small_implicit.dcm",
+        "JPEG2000.dcm",
+        "rtplan.dcm",
+        "examples_rgb_color.dcm",
+    )
+    for path in TEST_FILES:
+        if path.name in names:
+            first = path.read_bytes()[: scan.FIRST_BYTES]
+            found = scan.scan(first, set(ALWAYS), whole=len(first) < scan.FIRST_BYTES)
+            assert found is not None, path.name
+            assert set(found) >= set(ALWAYS) - {0x0008_0005}
+
+
+TEXTS = st.text(alphabet=st.characters(min_codepoint=32, max_codepoint=255), max_size=20)
+
+
+@st.composite
+def datasets(draw: st.DrawFn, depth: int = 0) -> Dataset:
+    """Datasets with what may be in the way of the head, and with heads that may be odd."""
+    dataset = Dataset()
+    if draw(st.booleans()):
+        dataset.SpecificCharacterSet = draw(st.sampled_from(["ISO_IR 100", "ISO_IR 192", "ISO_IR 13", "", "ISO_IR 6"]))
+    uid = st.text(alphabet="0123456789. ", max_size=20)
+    for tag in ALWAYS[1:]:
+        if draw(st.integers(0, 5)):
+            dataset.add_new(tag, "UI", draw(uid))
+    for tag, vr in ((0x00080008, "CS"), (0x00080050, "SH"), (0x00100020, "LO"), (0x00081030, "LO"), (0x00091001, "UN")):
+        if draw(st.booleans()):
+            text = draw(TEXTS)
+            dataset.add_new(tag, vr, text if vr != "UN" else text.encode("latin-1").ljust(20))
+    if depth < 3 and draw(st.booleans()):
+        dataset.add_new(0x00081140, "SQ", draw(st.lists(datasets(depth=depth + 1), max_size=2)))
+        dataset[0x00081140].is_undefined_length = draw(st.booleans())
+        for item in dataset[0x00081140].value:
+            item.is_undefined_length_sequence_item = draw(st.booleans())
+    return dataset
+
+
+@given(
+    datasets(),
+    st.sampled_from([ExplicitVRLittleEndian, ImplicitVRLittleEndian]),
+    st.integers(0, 400),
+    st.integers(-8, 255),
+)
+@settings(max_examples=300, deadline=None)
+def test_any_dataset_whole_cut_or_damaged_is_scanned_as_pydicom_reads_it(
+    dataset: Dataset, syntax: str, cut: int, damage: int
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            content = bytearray(encoded(dataset, syntax))
+        except UnicodeEncodeError:
+            return
+    wanted = {text: parse_tag(text) for text in ("0010,0020", "0008,0050", "0008,0008")}
+    every = {*ALWAYS, *wanted.values()}
+    if damage >= 0:
+        content[min(400 + cut, len(content) - 1)] = damage
+    elif damage < -4:
+        del content[len(content) - cut % 200 :]
+    found = scan.scan(bytes(content), every, whole=True)
+    if found is not None:
+        theirs = _read_by_pydicom(bytes(content), wanted, every)
+        # damage within a sequence, which we only step over, may keep pydicom from reading anything
+        nothing = Head(readable=False, values=dict.fromkeys(wanted, ()))
+        assert theirs in (_head({tag: found.get(tag, ()) for tag in every}, wanted), nothing)
 
 
 def test_an_object_that_is_not_identified_is_flagged_and_still_read() -> None:
