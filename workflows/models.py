@@ -524,6 +524,20 @@ class Answer(Payload):
     message: str
 
 
+# ---- following started jobs ----
+
+
+class FollowInput(Payload):
+    """Follow every started job; which ones, is in the records."""
+
+
+class FollowResult(Payload):
+    ended: int = 0
+    """Jobs whose end was recorded in this spell."""
+    running: bool = False
+    """Whether any job is left."""
+
+
 # ---- export ----
 
 

@@ -15,7 +15,14 @@ from temporalio.client import Client, WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 FOLDER = Path(__file__).resolve().parents[1] / "replay"
-TYPES = ("ReceiveWorkflow", "SubmissionWorkflow", "ExportWorkflow", "PlatformJobWorkflow", "ResultsPollerWorkflow")
+TYPES = (
+    "ReceiveWorkflow",
+    "SubmissionWorkflow",
+    "ExportWorkflow",
+    "JobFollowerWorkflow",
+    "PlatformJobWorkflow",
+    "ResultsPollerWorkflow",
+)
 
 
 def scrubbed(history: WorkflowHistory) -> str:
