@@ -32,6 +32,8 @@ SPELL_SECONDS: Final = 3600.0
 """The activity ends after this long and the workflow starts the next, so that a new version gets its turn."""
 MOST_DOUBLINGS: Final = 4
 """Of the pause between two looks while the platform cannot be reached."""
+LONGEST_REASON: Final = 300
+"""Characters of a message that are recorded."""
 
 _CURRENT: Final = (JobState.PENDING, JobState.RUNNING)
 _ENDS: Final = {
@@ -157,11 +159,19 @@ class FollowingActivities:
 
 
 def _message(job: PlatformJob) -> str:
-    """Why a job did not complete, in the platform's words; else the operators that failed."""
+    """Why a job did not complete: the first line of each of the platform's messages, else the operators that failed.
+
+    What follows in a message may be what an operator printed, and that may say who the patient is.
+    """
     if _ENDS.get(job.status) is JobEnd.COMPLETED:
         return ""
+    told = [line.strip().removesuffix(":")[:LONGEST_REASON] for message in job.messages for line in _first(message)]
     failed = [operator.name for operator in job.operators if operator.status is OperatorStatus.FAULTED]
-    return "; ".join(job.messages) or (f"failed: {', '.join(failed)}" if failed else "")
+    return "; ".join(told) or (f"failed: {', '.join(failed)}" if failed else "")
+
+
+def _first(message: str) -> list[str]:
+    return message.strip().splitlines()[:1]
 
 
 def _plain(job_id: str) -> str:

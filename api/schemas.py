@@ -76,8 +76,8 @@ class Job(Schema):
     job_key: str
     pipeline: str
     state: str = Field(
-        description="planned, created, uploaded, started, waiting-for-platform, waiting-for-node, refused or discarded; "
-        "after its end completed, faulted, canceled, evicted, terminated or unknown.",
+        description="planned, created, uploaded, started, waiting-for-platform, waiting-for-node, refused or "
+        "discarded; after its end completed, faulted, canceled, evicted, terminated or unknown.",
         examples=["completed"],
     )
     job_id: str

@@ -587,6 +587,10 @@ class FetchResult(Payload):
     """How many are DICOM part 10 files on this node's disk."""
     destinations: tuple[str, ...]
     pipeline_id: str = ""
+    pipeline: str = ""
+    """As the AE title names it, when the job is ours; else its id."""
+    ae_title: str = ""
+    """Our AE title that received what the job was made of; empty when the job is not ours."""
     job_id: str = ""
     problem: str = ""
     """Why the task fails without anything being sent; empty when it can go on."""

@@ -95,7 +95,7 @@ async def test_each_end_is_recorded_with_its_reason_and_counted() -> None:
     platform, metrics = Platform(), WorkerMetrics()
     platform.put(
         stopped("good", JobStatus.HEALTHY, "all is well"),
-        stopped("bad", JobStatus.FAULTED, "operator b: exit status 3", "see its log"),
+        stopped("bad", JobStatus.FAULTED, "operator b: exit status 3:\nPatientName is DOE", "see its log"),
         replace(stopped("mute", JobStatus.FAULTED), operators=operators),
         stopped("canceled", JobStatus.CANCELED, "by hand"),
         stopped("odd", JobStatus.UNKNOWN),

@@ -54,7 +54,9 @@ def submissions(engine: Engine, clock: Clock) -> SubmissionRecords:
         instances=1,
         received_by="receive-CLARA-a1",
     )
-    jobs = [JobPlan(key=key, pipeline="P1", selection="s", instances=1, bytes=1, nodes=("n1",)) for key in ("a", "lung")]
+    jobs = [
+        JobPlan(key=key, pipeline="P1", selection="s", instances=1, bytes=1, nodes=("n1",)) for key in ("a", "lung")
+    ]
     records.planned(group, jobs, {})
     records.created(JOB, "name")
     return records

@@ -1,9 +1,7 @@
 """Following started jobs on a real Temporal server, with a real platform and real records."""
 
 import asyncio
-import os
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -18,7 +16,7 @@ from temporalio.worker import Worker
 from clara_dicom_adapter.activities.following import FollowingActivities
 from clara_dicom_adapter.activities.interceptor import ErrorInterceptor
 from clara_dicom_adapter.activities.metrics import WorkerMetrics
-from clara_dicom_adapter.clara.model import JobPriority
+from clara_dicom_adapter.clara.model import JobPriority, JobStatus
 from clara_dicom_adapter.configuration.settings import DataFolder
 from clara_dicom_adapter.records.database import open_engine
 from clara_dicom_adapter.records.jobs import JobRecords
@@ -81,6 +79,11 @@ def start_job(platform: RunningPlatform, engine: Engine, key: str) -> str:
     return job_id
 
 
+def end(platform: RunningPlatform, job_id: str, status: JobStatus) -> None:
+    """As the job's workflow does."""
+    platform.service.runner.finish(job_id, status, "")
+
+
 def state(engine: Engine, job_id: str) -> str:
     page = Listing(engine).page(Subject.JOB, Filter({"job_id": [job_id]}))
     return str(page.items[0]["state"])
@@ -97,18 +100,18 @@ async def test_jobs_are_followed_to_their_end_over_a_restart_of_the_worker(
     client: Client, platform: RunningPlatform, engine: Engine
 ) -> None:
     first, second = (start_job(platform, engine, key) for key in ("a", "b"))
-    handle = client.get_workflow_handle_for(JobFollowerWorkflow.run, names.JOB_FOLLOWER)
+    handle = client.get_workflow_handle(names.JOB_FOLLOWER)
     async with serving(client, platform, engine):
-        platform.client.cancel(first, "by hand")
-        platform.service.jobs.finish(first, "canceled") if False else None
+        end(platform, first, JobStatus.FAULTED)
         await until("the first has ended", lambda: state(engine, first) != "started")
-    assert state(engine, second) == "started"
+    assert (state(engine, first), state(engine, second)) == ("faulted", "started")
     async with serving(client, platform, engine):
-        platform.client.cancel(second)
+        end(platform, second, JobStatus.CANCELED)
         await until("the second has ended", lambda: state(engine, second) != "started")
+        assert state(engine, second) == "canceled"
         await asyncio.wait_for(handle.result(), 30)
         assert (await handle.describe()).status is WorkflowExecutionStatus.COMPLETED, "nothing is left to follow"
         third = start_job(platform, engine, "c")
-        platform.client.cancel(third)
+        end(platform, third, JobStatus.HEALTHY)
         await until("it is followed again", lambda: state(engine, third) != "started")
         await asyncio.wait_for(handle.result(), 30)
