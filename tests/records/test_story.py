@@ -204,8 +204,8 @@ def test_the_whole_way_is_one_timeline_from_every_identifier(engine: Engine) -> 
     for _ in range(2):
         exports.save_objects(Task().task_id, [result, ResultObject(1, "2.25.1.2", "1.2.3", "2.25.1.0")])
     for identifier, kind in {"2.25.1": "study", "2.25.1.0": "series", "2.25.1.1": "instance"}.items():
-        found = tracer.trace(identifier)
-        assert (found.kind, found.events) == (kind, story.events), "a result is traced back to what it was made of"
+        trace = tracer.trace(identifier)
+        assert (trace.kind, trace.events) == (kind, story.events), "a result is traced back to what it was made of"
     assert tracer.trace("1.2.3").events == story.events
 
 
