@@ -25,7 +25,7 @@ from clara_dicom_adapter.receiver.site import SiteKey
 from clara_dicom_adapter.receiver.space import SpaceGate
 from clara_dicom_adapter.spool import AssociationFolder, Spool
 from clara_dicom_adapter.spool.node import SITE_KEY
-from clara_dicom_adapter.spool.space import Space, StorageSpace
+from clara_dicom_adapter.spool.space import StorageSpace
 from clara_dicom_adapter.workflows.models import AssociationOutcome
 
 log = structlog.get_logger("clara_dicom_adapter.receiver")
@@ -84,13 +84,11 @@ class ReceiverService:
         site_secret: Callable[[], str],
         connect: Connect,
         space: Callable[[], object] | None = None,
-        disk: Callable[[], Space] | None = None,
     ) -> None:
         """Args:
         site_secret: Gives the secret of the records in hex (``records.secret.SiteSecret.get_or_create``).
         connect: Makes a Temporal client; may raise for as long as it likes.
         space: Raises StorageFull when nothing may be stored; none: the storage rule for the spool's disk.
-        disk: That disk in figures; none: what it says itself.
         """
         self.metrics = ReceiverMetrics()
         self._spool = spool
@@ -99,7 +97,7 @@ class ReceiverService:
         self._recorder = Recorder(associations)
         rule = StorageSpace(spool.root, storage)
         self._can_store = SpaceGate(space or rule.check)
-        self._parked = ParkedAlarm(disk or rule.measure, spool.usage)
+        self._parked = ParkedAlarm(rule.measure, spool.usage)
         addressing = Addressing(SiteKey(spool.root / SITE_KEY, site_secret))
         self._live = LiveAssociations()
         self._hand_over = HandOver(spool, addressing, connect, self._live, self.metrics)
