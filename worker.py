@@ -16,7 +16,9 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.worker import Worker
 
 from clara_dicom_adapter.activities.export import ExportActivities
+from clara_dicom_adapter.activities.following import FollowingActivities
 from clara_dicom_adapter.activities.interceptor import ErrorInterceptor
+from clara_dicom_adapter.activities.metrics import WorkerMetrics
 from clara_dicom_adapter.activities.reception import ReceptionActivities
 from clara_dicom_adapter.activities.results import ResultsActivities
 from clara_dicom_adapter.activities.starting import SubmissionStarter
@@ -27,6 +29,7 @@ from clara_dicom_adapter.configuration.settings import Settings
 from clara_dicom_adapter.configuration.store import ConfigurationStore
 from clara_dicom_adapter.records.exports import ExportRecords
 from clara_dicom_adapter.records.held import HeldGroups
+from clara_dicom_adapter.records.jobs import JobRecords
 from clara_dicom_adapter.records.receptions import ReceptionRecords
 from clara_dicom_adapter.records.submissions import SubmissionRecords
 from clara_dicom_adapter.spool import Spool
@@ -34,6 +37,7 @@ from clara_dicom_adapter.spool.space import StorageSpace
 from clara_dicom_adapter.temporal import queues
 from clara_dicom_adapter.workflows import names, sandbox
 from clara_dicom_adapter.workflows.export import ExportWorkflow
+from clara_dicom_adapter.workflows.job_follower import JobFollowerWorkflow
 from clara_dicom_adapter.workflows.models import PollerInput
 from clara_dicom_adapter.workflows.receive import ReceiveWorkflow
 from clara_dicom_adapter.workflows.results_poller import ResultsPollerWorkflow
@@ -60,10 +64,15 @@ class WorkerParts:
     client: Client
     platform: PlatformClient
     results: ResultsServiceClient
+    metrics: WorkerMetrics
 
 
 def build(
-    parts: WorkerParts, export: ExportActivities, threads: ThreadPoolExecutor, node_threads: ThreadPoolExecutor
+    parts: WorkerParts,
+    export: ExportActivities,
+    following: FollowingActivities,
+    threads: ThreadPoolExecutor,
+    node_threads: ThreadPoolExecutor,
 ) -> list[Worker]:
     """The worker of the shared queue and those of the nodes whose instances are here."""
     reception = ReceptionActivities(
@@ -104,8 +113,8 @@ def build(
     shared = Worker(
         parts.client,
         task_queue=queues.SHARED,
-        workflows=[ReceiveWorkflow, SubmissionWorkflow, ExportWorkflow, ResultsPollerWorkflow],
-        activities=[*on_spool, *anywhere, export.fetch, results.poll],
+        workflows=[ReceiveWorkflow, SubmissionWorkflow, ExportWorkflow, ResultsPollerWorkflow, JobFollowerWorkflow],
+        activities=[*on_spool, *anywhere, export.fetch, results.poll, following.follow],
         activity_executor=threads,
         workflow_runner=sandbox.runner(),
         max_concurrent_workflow_tasks=WORKFLOW_TASKS,
@@ -138,6 +147,16 @@ def export_activities(parts: WorkerParts) -> ExportActivities:
     )
 
 
+def following_activities(parts: WorkerParts) -> FollowingActivities:
+    """What follows started jobs."""
+    return FollowingActivities(
+        parts.platform,
+        JobRecords(parts.engine),
+        parts.settings.services.platform.job_poll_interval_seconds,
+        parts.metrics.job_ended,
+    )
+
+
 async def run(parts: WorkerParts, ready: Callable[[], None]) -> None:
     """Work until SIGTERM or SIGINT, then finish what is at hand.
 
@@ -152,14 +171,16 @@ async def run(parts: WorkerParts, ready: Callable[[], None]) -> None:
         ThreadPoolExecutor(NODE_ACTIVITIES, thread_name_prefix="node") as node,
     ):
         async with AsyncExitStack() as workers:
-            export = export_activities(parts)
-            for worker in build(parts, export, shared, node):
+            export, following = export_activities(parts), following_activities(parts)
+            for worker in build(parts, export, following, shared, node):
                 await workers.enter_async_context(worker)
             await _start_poller(parts)
             await export.sweep(parts.client)
             log.info("worker_ready", node_id=parts.spool.node_id)
             ready()
+            watch = asyncio.create_task(following.keep_following(parts.client))
             await stop.wait()
+            watch.cancel()
 
 
 async def _start_poller(parts: WorkerParts) -> None:

@@ -23,9 +23,12 @@ from clara_dicom_adapter.activities.export_folder import ExportFolder, ExportFol
 from clara_dicom_adapter.activities.heartbeat import heartbeats
 from clara_dicom_adapter.configuration.entities import Destination
 from clara_dicom_adapter.configuration.settings import ScuSettings
+from clara_dicom_adapter.dicom import uids
+from clara_dicom_adapter.dicom.head import read_head
 from clara_dicom_adapter.dicom.part10 import read_meta
 from clara_dicom_adapter.dicom.sender import ObjectResult, Peer, SendSettings, SendTotals, TimeLimits, send
 from clara_dicom_adapter.errors import DestinationUnknown, InvalidInstance, PlatformRefused
+from clara_dicom_adapter.records.exports import ResultObject
 from clara_dicom_adapter.workflows import names
 from clara_dicom_adapter.workflows.models import (
     CleanInput,
@@ -68,6 +71,10 @@ class Task(Protocol):
     def retries(self) -> int: ...
     @property
     def uris(self) -> Sequence[str]: ...
+    @property
+    def pipeline(self) -> str: ...
+    @property
+    def called_ae_title(self) -> str: ...
 
 
 class ExportStore(Protocol):
@@ -76,6 +83,7 @@ class ExportStore(Protocol):
     def task(self, task_id: str) -> Task | None: ...
     def delivered(self, task_id: str, destination: str) -> frozenset[int]: ...
     def save_results(self, task_id: str, destination: str, results: Sequence[Outcome]) -> None: ...
+    def save_objects(self, task_id: str, objects: Sequence[ResultObject]) -> None: ...
     def note(self, task_id: str, state: str, message: str) -> None: ...
 
 
@@ -155,6 +163,8 @@ class ExportActivities:
             downloaded=0,
             destinations=(),
             pipeline_id=task.pipeline_id,
+            pipeline=task.pipeline or task.pipeline_id,
+            ae_title=task.called_ae_title,
             job_id=task.job_id,
         )
         try:
@@ -172,6 +182,7 @@ class ExportActivities:
         folder.create(task.task_id, agent)
         needless = frozenset.intersection(*(self._store.delivered(task.task_id, name) for name in destinations))
         done = failed = 0
+        objects: list[ResultObject] = []
 
         def progress() -> SendProgress:
             return SendProgress(done=done, failed=failed, total=len(task.uris))
@@ -179,14 +190,18 @@ class ExportActivities:
         with heartbeats(progress):
             for index, uri in enumerate(task.uris):
                 _leave_if_cancelled()
-                if index in needless or folder.object(index).exists():
+                target = folder.object(index)
+                if index in needless:
                     done += 1
                     continue
-                self._space.check()
-                if self._download_one(task.payload_id, uri, folder.object(index)):
-                    done += 1
-                else:
-                    failed += 1
+                if not target.exists():
+                    self._space.check()
+                    if not self._download_one(task.payload_id, uri, target):
+                        failed += 1
+                        continue
+                done += 1
+                objects.append(_identified(index, target))
+            self._store.save_objects(task.task_id, objects)
         log.info("export_downloaded", task_id=task.task_id, count=done, failed=failed)
         return done
 
@@ -295,6 +310,16 @@ class ExportActivities:
                 await asyncio.to_thread(folder.remove)
                 removed += 1
         return removed
+
+
+def _identified(number: int, path: Path) -> ResultObject:
+    """Which object a file is, by its dataset; what is no UID is left out."""
+    head = read_head(path)
+    sop_instance, study, series = (
+        uid if uids.is_usable(uid) else ""
+        for uid in (head.sop_instance_uid, head.study_instance_uid, head.series_instance_uid)
+    )
+    return ResultObject(number, sop_instance, study, series)
 
 
 async def _runs(client: Client, workflow_id: str) -> bool:

@@ -1,10 +1,12 @@
-"""Heartbeats of activities that block: from a thread of their own, so that no call of a client has to know of them."""
+"""Heartbeats from aside of what an activity does, so that no call of a client has to know of them."""
 
+import asyncio
 import contextvars
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
+from typing import Final
 
 from temporalio import activity
 
@@ -12,11 +14,12 @@ from clara_dicom_adapter.workflows.models import Payload
 
 _FACTOR = 4
 """Beats per heartbeat timeout; the SDK throttles what is too many."""
+_ASIDE_SECONDS: Final = 3.0
 
 
 @contextmanager
 def heartbeats(details: Callable[[], Payload]) -> Iterator[None]:
-    """Heartbeat while the block runs, with what ``details`` says at that time, and once at its start."""
+    """Heartbeat from a thread while the block runs, with what ``details`` says at that time, and once at its start."""
     activity.heartbeat(details())
     timeout = activity.info().heartbeat_timeout or timedelta(seconds=60)
     over = threading.Event()
@@ -33,3 +36,19 @@ def heartbeats(details: Callable[[], Payload]) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
+
+
+@asynccontextmanager
+async def heartbeats_aside() -> AsyncIterator[None]:
+    """Heartbeat from a task while the block of an asynchronous activity runs."""
+
+    async def beat() -> None:
+        while True:
+            activity.heartbeat()
+            await asyncio.sleep(_ASIDE_SECONDS)
+
+    task = asyncio.ensure_future(beat())
+    try:
+        yield
+    finally:
+        task.cancel()

@@ -8,10 +8,9 @@ another worker's poll that was frozen for minutes, is refused by the same compar
 """
 
 import asyncio
-import contextlib
 import re
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -19,6 +18,7 @@ from temporalio import activity
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 
+from clara_dicom_adapter.activities.heartbeat import heartbeats_aside
 from clara_dicom_adapter.clara.results import ResultTask
 from clara_dicom_adapter.errors import AdapterError, ResultsServiceRefused
 from clara_dicom_adapter.temporal import queues
@@ -42,7 +42,6 @@ REMIND_SECONDS: Final = 300.0
 """An open offer whose workflow was terminated by hand is noticed after this long at the latest."""
 LONGEST_PAUSE_SECONDS: Final = 15.0
 """Between two attempts while the service cannot be reached."""
-HEARTBEAT_SECONDS: Final = 3.0
 
 _TASK_ID: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
 """It becomes part of a workflow id and of a URL; the service makes GUIDs."""
@@ -96,7 +95,7 @@ class ResultsActivities:
         until = time.monotonic() + SPELL_SECONDS
         over = asyncio.ensure_future(activity.wait_for_worker_shutdown())
         self._started.clear()
-        async with _heartbeats():
+        async with heartbeats_aside():
             while time.monotonic() < until and not over.done():
                 try:
                     started += await self._look(request.agent)
@@ -181,17 +180,3 @@ class ResultsActivities:
             reason=result.message,
         )
         return result
-
-
-@contextlib.asynccontextmanager
-async def _heartbeats() -> AsyncIterator[None]:
-    async def beat() -> None:
-        while True:
-            activity.heartbeat()
-            await asyncio.sleep(HEARTBEAT_SECONDS)
-
-    task = asyncio.ensure_future(beat())
-    try:
-        yield
-    finally:
-        task.cancel()

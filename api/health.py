@@ -37,6 +37,13 @@ class RoleHealth(Schema):
 
     ready: bool
     reason: Annotated[str, Field(examples=["receiver: its process has ended"])] = ""
+    warnings: Annotated[
+        list[str],
+        Field(
+            description="What somebody should look after although it works.",
+            examples=[["receiver: 1 of 2 listener processes listen"]],
+        ),
+    ] = []  # noqa: RUF012 - pydantic copies it
 
 
 class Ready(Schema):
@@ -51,6 +58,7 @@ class PartHealth(Schema):
     ready: bool
     pid: int | None
     reason: str
+    warnings: list[str] = Field(description="What somebody should look after although it works.")
     status: dict[str, Any] = Field(description="What the part says about itself.")
 
 
@@ -108,9 +116,11 @@ def _role(role: str, reports: Sequence[PartReport]) -> RoleHealth:
     mine = [report for report in reports if report.role == role]
     if not mine:
         return RoleHealth(ready=False, reason=f"{role}: has not been ready yet, or does not run here")
+    warnings = [f"{report.part}: {warning}" for report in mine for warning in report.warnings]
     if any(report.ready for report in mine):
-        return RoleHealth(ready=True)
-    return RoleHealth(ready=False, reason="; ".join(f"{report.part}: {report.reason}" for report in mine))
+        return RoleHealth(ready=True, warnings=warnings)
+    reason = "; ".join(f"{report.part}: {report.reason}" for report in mine)
+    return RoleHealth(ready=False, reason=reason, warnings=warnings)
 
 
 def _database(deps: Dependencies) -> RoleHealth:

@@ -49,6 +49,11 @@ class AeTitleQuery(PageQuery):
     calling_ae_title: str | None = Field(None, description="Only of this sender.")
 
 
+class JobQuery(PageQuery):
+    pipeline: str | None = Field(None, description="Only of this pipeline, as the AE title names it.")
+    submission_id: str | None = Field(None, description="Only of this submission.")
+
+
 class ExportQuery(PageQuery):
     agent: str | None = Field(None, description="Only of this agent.")
     job_id: str | None = Field(None, description="Only of this job.")
@@ -81,7 +86,8 @@ def _listed(deps: Dependencies, subject: Subject, kind: type[PageT], query: Page
 
 def _links_of(deps: Dependencies, subject: Subject, row: Mapping[str, Any]) -> schemas.Links:
     workflow = None if subject is Subject.ASSOCIATION else schemas.workflow_id(f"{subject.name.lower()}s", row)
-    return links(deps, workflow, str(row[subject.key]))
+    identifier = row[subject.key] or row["submission_id"]  # a job that was not created has no id
+    return links(deps, workflow, str(identifier))
 
 
 @router.get(
@@ -115,6 +121,17 @@ def list_receptions(deps: Deps, query: Annotated[AeTitleQuery, Query()]) -> sche
 )
 def list_submissions(deps: Deps, query: Annotated[AeTitleQuery, Query()]) -> schemas.Listed[schemas.Submission]:
     return _listed(deps, Subject.SUBMISSION, schemas.Listed[schemas.Submission], query)
+
+
+@router.get(
+    "/jobs",
+    tags=["records"],
+    operation_id="listJobs",
+    summary="Jobs, and how they ended on the Clara Platform",
+    responses=responses(422, 503),
+)
+def list_jobs(deps: Deps, query: Annotated[JobQuery, Query()]) -> schemas.Listed[schemas.ListedJob]:
+    return _listed(deps, Subject.JOB, schemas.Listed[schemas.ListedJob], query)
 
 
 @router.get(

@@ -26,8 +26,11 @@ _RECORDED = (
     (Subject.ASSOCIATION, "associations", "Associations"),
     (Subject.RECEPTION, "groups", "Groups of received instances"),
     (Subject.SUBMISSION, "submissions", "Submissions to the platform"),
+    (Subject.JOB, "jobs", "Jobs"),
     (Subject.EXPORT, "exports", "Exports of results"),
 )
+_NEVER_PARKED = frozenset({Subject.ASSOCIATION, Subject.JOB})
+"""A job waits for a person with its submission."""
 
 
 @router.get(
@@ -88,9 +91,8 @@ def _recorded(listing: Listing) -> Iterator[Metric]:
     for subject, name, text in _RECORDED:
         counts = listing.counts(subject)
         yield _by_state(f"clara_dicom_recorded_{name}", f"{text} in the records, by state", counts.items())
-        if subject is not Subject.ASSOCIATION:
+        if subject not in _NEVER_PARKED:
             parked.add_metric([name], sum(counts.get(state, 0) for state in WAITING_STATES))
-    yield _by_state("clara_dicom_recorded_jobs", "Jobs in the records, by state", listing.job_counts().items())
     yield parked
 
 

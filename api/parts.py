@@ -32,6 +32,7 @@ class PartReport:
     Attributes:
         role: ``receiver``, ``worker``, ``api``, ``platform`` or ``temporal``.
         ready: It can do what it is there for.
+        warnings: What somebody should look after although it works.
         status: What it says about itself.
         metrics: Its own metrics, in Prometheus' text form.
     """
@@ -42,6 +43,7 @@ class PartReport:
     ready: bool
     pid: int | None = None
     reason: str = ""
+    warnings: Sequence[str] = ()
     status: Mapping[str, Any] = field(default_factory=dict[str, Any])
     metrics: str = ""
 
@@ -91,9 +93,15 @@ class RunFolder:
             ready,
             file.pid,
             reason="" if ready else str(status.get("reason", "it says that it is not ready")),
+            warnings=_warnings(status),
             status=status,
             metrics=text.text if text is not None and text.is_success else "",
         )
+
+
+def _warnings(status: Mapping[str, Any]) -> tuple[str, ...]:
+    told = status.get("warnings", ())
+    return tuple(map(str, told)) if isinstance(told, list) else ()
 
 
 def _without_status(file: PartFile) -> PartReport:

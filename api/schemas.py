@@ -75,13 +75,27 @@ class Job(Schema):
 
     job_key: str
     pipeline: str
-    state: str
+    state: str = Field(
+        description="planned, created, uploaded, started, waiting-for-platform, waiting-for-node, refused or "
+        "discarded; after its end completed, faulted, canceled, evicted, terminated or unknown.",
+        examples=["completed"],
+    )
     job_id: str
     payload_id: str
     job_name: str
     instances: int
-    message: str
+    message: str = Field(description="Why it waits, was refused, or did not complete.")
     changed_at: datetime
+    ended_at: datetime | None = Field(description="When it ended on the platform.")
+
+
+class ListedJob(Job):
+    """A job, with where it comes from."""
+
+    submission_id: str
+    called_ae_title: str
+    calling_ae_title: str
+    links: Links
 
 
 class Submission(Schema):
@@ -202,10 +216,10 @@ class Outcome(Schema):
 
 
 def workflow_id(subject: str, row: Mapping[str, Any]) -> str:
-    """The workflow of a recorded reception, submission or export."""
+    """The workflow of a recorded reception, submission, job or export."""
     match subject:
         case "receptions":
             return str(row["workflow_id"])
-        case "submissions":
+        case "submissions" | "jobs":
             return str(row["submission_id"])
     return names.export(str(row["agent"]), str(row["task_id"]))

@@ -123,6 +123,8 @@ class PlatformSettings(Section):
     """Tags, ``GGGG,EEEE``, whose distinct values become job metadata."""
     call_timeout_seconds: float = Field(default=30, gt=0)
     """Time limit of one short call."""
+    job_poll_interval_seconds: float = Field(default=5, gt=0)
+    """Pause between two looks at what has become of started jobs; nothing is asked while none runs."""
     embedded_port: Port = 50051
     """TCP port of the embedded platform's gRPC API."""
     embedded_results_port: Port = 8088

@@ -40,7 +40,7 @@ _ATTRIBUTE: Final = re.compile(
 )
 _STATES: Final = re.compile(r"ClaraState (?:IN \(([^)]*)\)|= ('[^']*'))")
 _METRIC: Final = re.compile(r"\bclara_dicom_[a-z_]+")
-_METRICS_IN: Final = ("receiver/metrics.py", "receiver/service.py", "api/metrics.py")
+_METRICS_IN: Final = ("activities/metrics.py", "receiver/metrics.py", "receiver/service.py", "api/metrics.py")
 
 
 def pages(root: Path = ROOT) -> list[Path]:

@@ -57,8 +57,18 @@ class Listeners(Protocol):
         ...
 
     @property
+    def configured(self) -> int:
+        """How many there are to be."""
+        ...
+
+    @property
     def listening(self) -> int:
         """How many listen now."""
+        ...
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes that run now."""
         ...
 
     def start(self, keeper: Keeper, known: KnownCopy | None) -> None:
@@ -109,6 +119,11 @@ class ListenerProcesses:
         return int(self._socket.getsockname()[1])
 
     @property
+    def configured(self) -> int:
+        """How many there are to be."""
+        return len(self._slots)
+
+    @property
     def listening(self) -> int:
         """How many listen now."""
         return 0 if self._stopping.is_set() else sum(slot.listening.is_set() for slot in self._slots)
@@ -116,7 +131,8 @@ class ListenerProcesses:
     @property
     def pids(self) -> list[int]:
         """The processes that run now."""
-        return [slot.process.pid for slot in self._slots if slot.process is not None]
+        processes = [slot.process for slot in self._slots]
+        return [process.pid for process in processes if process is not None and process.returncode is None]
 
     def start(self, keeper: Keeper, known: KnownCopy | None) -> None:
         """Bind the port and start every listener; raises OSError when the port cannot be had."""

@@ -74,15 +74,18 @@ class Recovery:
         interval_seconds: float,
         *,
         closed: Callable[[AssociationFolder], None] = lambda folder: None,
+        looked: Callable[[], object] = lambda: None,
     ) -> None:
         """Args:
         closed: Hears of associations that an earlier run left open.
+        looked: Called after each reconciliation.
         """
         self._spool = spool
         self._addressing = addressing
         self._hand_over = hand_over
         self._interval_seconds = interval_seconds
         self._closed = closed
+        self._looked = looked
         self._stopping = threading.Event()
         self.judged = False
         """Whether Temporal could be asked about the owners in the last reconciliation."""
@@ -268,6 +271,7 @@ class Recovery:
             try:
                 self.reconcile()
                 judged = self.judged
+                self._looked()
             except (AdapterError, OSError) as error:
                 log.warning("not_reconciled", error=str(error)[:300])
             except Exception:

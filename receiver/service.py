@@ -17,6 +17,7 @@ from clara_dicom_adapter.receiver.known import ConfigurationSource, KnownKeeper
 from clara_dicom_adapter.receiver.listeners import Listeners
 from clara_dicom_adapter.receiver.live import LiveAssociation, LiveAssociations
 from clara_dicom_adapter.receiver.metrics import ReceiverMetrics
+from clara_dicom_adapter.receiver.parked import ParkedAlarm
 from clara_dicom_adapter.receiver.recorder import AssociationRecords, Recorder
 from clara_dicom_adapter.receiver.recovery import Recovery
 from clara_dicom_adapter.receiver.reports import Accepted, Ended, Progress, Rejected, Report
@@ -40,7 +41,11 @@ _RECORDS_SECONDS = 2.0
 class ReceiverHealth:
     """The truth about the receiver."""
 
-    listening: bool
+    listeners: int
+    """Listener processes that there are to be."""
+    listening: int
+    """How many of them listen now."""
+    listener_pids: tuple[int, ...]
     can_store: bool
     configured: bool
     """Whether it knows AE titles and sources, from the configuration or its copy."""
@@ -49,11 +54,20 @@ class ReceiverHealth:
     open_associations: int
     waiting_to_be_told: int
     """Workflows that are to be told of batches."""
+    parked_near_watermark: str = ""
+    """What is parked on a disk that is nearly full; empty when nothing is, or there is room."""
 
     @property
     def ready(self) -> bool:
         """Ready is who can store, Temporal or not."""
-        return self.listening and self.can_store and self.configured
+        return self.listening > 0 and self.can_store and self.configured
+
+    @property
+    def warnings(self) -> list[str]:
+        """What somebody should look after although it works."""
+        fewer = 0 < self.listening < self.listeners
+        listeners = f"{self.listening} of {self.listeners} listener processes listen" if fewer else ""
+        return [warning for warning in (listeners, self.parked_near_watermark) if warning]
 
 
 class ReceiverService:
@@ -81,7 +95,9 @@ class ReceiverService:
         self._listeners = listeners
         self._known = KnownKeeper(configuration, spool.root / _KNOWN_COPY, changed=listeners.know)
         self._recorder = Recorder(associations)
-        self._can_store = SpaceGate(space or StorageSpace(spool.root, storage).check)
+        rule = StorageSpace(spool.root, storage)
+        self._can_store = SpaceGate(space or rule.check)
+        self._parked = ParkedAlarm(rule.measure, spool.usage)
         addressing = Addressing(SiteKey(spool.root / SITE_KEY, site_secret))
         self._live = LiveAssociations()
         self._hand_over = HandOver(spool, addressing, connect, self._live, self.metrics)
@@ -91,6 +107,7 @@ class ReceiverService:
             self._hand_over,
             storage.reconcile_interval_seconds,
             closed=lambda folder: self._recorder.ended(*_ended_live(folder)),
+            looked=self._parked,
         )
         self._stopped = threading.Event()
         self._watch(spool)
@@ -177,24 +194,33 @@ class ReceiverService:
     def health(self) -> ReceiverHealth:
         """How it is at this moment."""
         return ReceiverHealth(
-            listening=self._listeners.listening > 0,
+            listeners=self._listeners.configured,
+            listening=self._listeners.listening,
+            listener_pids=tuple(self._listeners.pids),
             can_store=self._can_store(),
             configured=self._known.current is not None,
             configuration_reachable=self._known.reachable,
             temporal_reachable=self._hand_over.delivery.reachable,
             open_associations=len(self._live),
             waiting_to_be_told=self._hand_over.delivery.waiting,
+            parked_near_watermark=self._parked(),
         )
 
     def _watch(self, spool: Spool) -> None:
         watch = self.metrics.watch
         watch("clara_dicom_associations_open", "Associations open now", lambda: len(self._live))
+        watch("clara_dicom_listeners", "Listener processes that listen", lambda: self._listeners.listening)
         watch("clara_dicom_receiver_ready", "1 when the receiver can store", lambda: float(self.health().ready))
         watch("clara_dicom_spool_instances", "Instances in the spool", lambda: spool.usage().instances)
         watch("clara_dicom_spool_bytes", "Bytes in the spool", lambda: spool.usage().bytes)
         watch("clara_dicom_spool_oldest_seconds", "Age of the oldest instance", lambda: spool.usage().oldest_seconds)
         watch("clara_dicom_spool_unhanded", "Instances not accepted by Temporal yet", lambda: spool.usage().unhanded)
         watch("clara_dicom_spool_parked", "Instances that have waited for an hour", lambda: spool.usage().parked)
+        watch(
+            "clara_dicom_parked_near_watermark",
+            "1 when instances are parked on a disk that is nearly full",
+            lambda: float(bool(self._parked())),
+        )
 
 
 def _ended_live(folder: AssociationFolder) -> tuple[LiveAssociation, AssociationOutcome, datetime]:

@@ -1,13 +1,19 @@
 """What the Results Service has offered for export, what each destination has got, and what was reported."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, Engine, func, select, update
 
 from clara_dicom_adapter.configuration.tables import CounterRow, reading
-from clara_dicom_adapter.records.tables import ExportObjectRow, ExportRow
+from clara_dicom_adapter.records.tables import (
+    ExportObjectRow,
+    ExportRow,
+    ResultObjectRow,
+    SubmissionJobRow,
+    SubmissionRow,
+)
 from clara_dicom_adapter.records.upsert import Clock, bounded, event, now, upsert
 
 _REPORTS = "reports"
@@ -50,12 +56,28 @@ class Outcome(Protocol):
 
 
 @dataclass(frozen=True)
+class ResultObject:
+    """Which object a file of a task is; a UID that cannot be read is empty.
+
+    Attributes:
+        number: Place in the task's list of uris, from 0.
+    """
+
+    number: int
+    sop_instance_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+
+
+@dataclass(frozen=True)
 class ExportTask:
     """A task as it is stored.
 
     Attributes:
         offer: Counts how often the Results Service has offered it.
         open: Whether the report of that offer is outstanding.
+        pipeline: As the AE title names it, when the job is ours; else empty.
+        called_ae_title: Our AE title that received what the job was made of, when the job is ours; else empty.
     """
 
     task_id: str
@@ -68,6 +90,8 @@ class ExportTask:
     parameters: str
     retries: int
     uris: tuple[str, ...]
+    pipeline: str = ""
+    called_ae_title: str = ""
 
 
 class ExportRecords:
@@ -157,8 +181,13 @@ class ExportRecords:
         """A stored task, with all its uris."""
         with reading(self._engine) as connection:
             row = connection.execute(select(ExportRow.__table__).where(ExportRow.task_id == task_id)).first()
-        if row is None:
-            return None
+            if row is None:
+                return None
+            ours = connection.execute(
+                select(SubmissionJobRow.pipeline, SubmissionRow.called_ae_title)
+                .join(SubmissionRow, SubmissionRow.submission_id == SubmissionJobRow.submission_id)
+                .where(SubmissionJobRow.job_id == row.job_id, SubmissionJobRow.job_id != "")
+            ).first()
         return ExportTask(
             task_id=row.task_id,
             agent=row.agent,
@@ -170,6 +199,8 @@ class ExportRecords:
             parameters=row.parameters,
             retries=row.retries,
             uris=tuple(row.uris),
+            pipeline=ours.pipeline if ours else "",
+            called_ae_title=ours.called_ae_title if ours else "",
         )
 
     def delivered(self, task_id: str, destination: str) -> frozenset[int]:
@@ -215,6 +246,12 @@ class ExportRecords:
             )
             todo = [row for row in rows if row["number"] not in done]
             upsert(connection, ExportObjectRow, todo, ("delivered", "verdict", "status", "reason", "at"))
+
+    def save_objects(self, task_id: str, objects: Sequence[ResultObject]) -> None:
+        """Which objects the task's files are; what was known of them before is replaced."""
+        uids = ("sop_instance_uid", "study_instance_uid", "series_instance_uid")
+        with self._engine.begin() as connection:
+            upsert(connection, ResultObjectRow, [{"task_id": task_id, **asdict(each)} for each in objects], uids)
 
     def note(self, task_id: str, state: str, message: str) -> None:
         """The export is in this state now."""

@@ -27,6 +27,7 @@ class Subject(Enum):
     ASSOCIATION = (AssociationRow, "association_id", "started_at")
     RECEPTION = (ReceptionRow, "reception_id", "opened_at")
     SUBMISSION = (SubmissionRow, "submission_id", "created_at")
+    JOB = (SubmissionJobRow, "job_id", "changed_at")
     EXPORT = (ExportRow, "task_id", "offered_at")
 
     @property
@@ -76,7 +77,7 @@ class Listing:
         self._engine = engine
 
     def page(self, subject: Subject, wanted: Filter) -> Page:
-        """One page; submissions come with their jobs, exports with their destinations."""
+        """One page; submissions come with their jobs, jobs with their AE titles, exports with their destinations."""
         at = subject.column(subject.value[2])
         conditions: list[ColumnElement[bool]] = [
             subject.column(name).in_(values) for name, values in wanted.equal.items() if values
@@ -113,48 +114,64 @@ class Listing:
             rows = connection.execute(select(state, func.count()).group_by(state))
             return {str(name): int(count) for name, count in rows}
 
-    def job_counts(self) -> Mapping[str, int]:
-        """How many jobs there are in each state."""
-        state = SubmissionJobRow.state
-        with reading(self._engine) as connection:
-            return {
-                str(name): int(count) for name, count in connection.execute(select(state, func.count()).group_by(state))
-            }
-
 
 def _with_parts(connection: Connection, subject: Subject, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    if subject is Subject.SUBMISSION:
-        keys = [row["submission_id"] for row in rows]
-        jobs = connection.execute(
-            select(SubmissionJobRow.__table__)
-            .where(SubmissionJobRow.submission_id.in_(keys))
-            .order_by(SubmissionJobRow.job_key)
-        ).mappings()
-        by_submission: dict[str, list[dict[str, Any]]] = {key: [] for key in keys}
-        for job in jobs:
-            by_submission[job["submission_id"]].append(dict(job))
-        for row in rows:
-            row["jobs"] = by_submission[row["submission_id"]]
-    if subject is Subject.EXPORT:
-        keys = [row["task_id"] for row in rows]
-        sent = connection.execute(
-            select(
-                ExportObjectRow.task_id,
-                ExportObjectRow.destination,
-                func.count().label("results"),
-                func.sum(cast(ExportObjectRow.delivered, Integer)).label("delivered"),
-            )
-            .where(ExportObjectRow.task_id.in_(keys))
-            .group_by(ExportObjectRow.task_id, ExportObjectRow.destination)
-            .order_by(ExportObjectRow.destination)
-        )
-        destinations: dict[str, list[dict[str, Any]]] = {key: [] for key in keys}
-        for each in sent:
-            delivered = int(each.delivered)
-            destinations[each.task_id].append(
-                {"name": each.destination, "delivered": delivered, "failed": each.results - delivered}
-            )
-        for row in rows:
-            row["destinations"] = destinations[row["task_id"]]
-            row["objects"] = len(row["uris"])
+    match subject:
+        case Subject.SUBMISSION:
+            _add_jobs(connection, rows)
+        case Subject.JOB:
+            _add_ae_titles(connection, rows)
+        case Subject.EXPORT:
+            _add_destinations(connection, rows)
+        case _:
+            pass
     return rows
+
+
+def _add_jobs(connection: Connection, submissions: list[dict[str, Any]]) -> None:
+    keys = [row["submission_id"] for row in submissions]
+    jobs = connection.execute(
+        select(SubmissionJobRow.__table__)
+        .where(SubmissionJobRow.submission_id.in_(keys))
+        .order_by(SubmissionJobRow.job_key)
+    ).mappings()
+    by_submission: dict[str, list[dict[str, Any]]] = {key: [] for key in keys}
+    for job in jobs:
+        by_submission[job["submission_id"]].append(dict(job))
+    for row in submissions:
+        row["jobs"] = by_submission[row["submission_id"]]
+
+
+def _add_ae_titles(connection: Connection, jobs: list[dict[str, Any]]) -> None:
+    titles = connection.execute(
+        select(SubmissionRow.submission_id, SubmissionRow.called_ae_title, SubmissionRow.calling_ae_title).where(
+            SubmissionRow.submission_id.in_({job["submission_id"] for job in jobs})
+        )
+    )
+    known = {row.submission_id: (row.called_ae_title, row.calling_ae_title) for row in titles}
+    for job in jobs:
+        job["called_ae_title"], job["calling_ae_title"] = known.get(job["submission_id"], ("", ""))
+
+
+def _add_destinations(connection: Connection, exports: list[dict[str, Any]]) -> None:
+    keys = [row["task_id"] for row in exports]
+    sent = connection.execute(
+        select(
+            ExportObjectRow.task_id,
+            ExportObjectRow.destination,
+            func.count().label("results"),
+            func.sum(cast(ExportObjectRow.delivered, Integer)).label("delivered"),
+        )
+        .where(ExportObjectRow.task_id.in_(keys))
+        .group_by(ExportObjectRow.task_id, ExportObjectRow.destination)
+        .order_by(ExportObjectRow.destination)
+    )
+    destinations: dict[str, list[dict[str, Any]]] = {key: [] for key in keys}
+    for each in sent:
+        delivered = int(each.delivered)
+        destinations[each.task_id].append(
+            {"name": each.destination, "delivered": delivered, "failed": each.results - delivered}
+        )
+    for row in exports:
+        row["destinations"] = destinations[row["task_id"]]
+        row["objects"] = len(row["uris"])

@@ -145,7 +145,14 @@ class SubmissionRecords:
             forgot = connection.execute(
                 update(SubmissionJobRow)
                 .where(*_is(job.submission_id, job.key), SubmissionJobRow.job_id == job.job_id)
-                .values(job_id="", payload_id="", creating=False, started=False, state=JobOutcome.PLANNED.value)
+                .values(
+                    job_id="",
+                    payload_id="",
+                    creating=False,
+                    started=False,
+                    state=JobOutcome.PLANNED.value,
+                    ended_at=None,
+                )
             )
             if forgot.rowcount:
                 event(
@@ -187,7 +194,10 @@ class SubmissionRecords:
         text: str,
     ) -> None:
         at = self._clock()
-        row = connection.execute(select(SubmissionJobRow.state).where(*_is(submission_id, key))).first()
+        known = select(SubmissionJobRow.state, SubmissionJobRow.ended_at).where(*_is(submission_id, key))
+        row = connection.execute(known).first()
+        if row is not None and row.ended_at is not None:
+            return  # it has ended on the platform; what its submission still has to say of it is older
         if row is None:
             blank = JobPlan(key=key, pipeline=str(values.get("pipeline", "")), instances=0, bytes=0, nodes=())
             upsert(connection, SubmissionJobRow, [_job_row(submission_id, blank, at)])
@@ -240,6 +250,7 @@ def _job_row(submission_id: str, job: JobPlan, at: datetime) -> dict[str, Any]:
         "instances": job.instances,
         "message": "",
         "changed_at": at,
+        "ended_at": None,
     }
 
 

@@ -109,6 +109,7 @@ class SubmissionJobRow(Base):
     job_key: Mapped[str] = mapped_column(String(128), primary_key=True)
     pipeline: Mapped[str] = mapped_column(String(255))
     state: Mapped[str] = mapped_column(String(24), index=True)
+    """How far its submission is with it; of one that has ended on the platform, how it ended."""
     job_id: Mapped[str] = mapped_column(String(64), index=True)
     payload_id: Mapped[str] = mapped_column(String(64), index=True)
     job_name: Mapped[str] = mapped_column(String(128))
@@ -118,6 +119,8 @@ class SubmissionJobRow(Base):
     instances: Mapped[int]
     message: Mapped[str] = mapped_column(Text)
     changed_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    """When it ended on the platform, after it was started."""
 
 
 class SelectionRow(Base):
@@ -194,6 +197,19 @@ class ExportObjectRow(Base):
     """DIMSE status of the C-STORE-RSP."""
     reason: Mapped[str] = mapped_column(Text)
     at: Mapped[datetime]
+
+
+class ResultObjectRow(Base):
+    """Which object a file of a task is; known of those that have been downloaded."""
+
+    __tablename__ = "result_object"
+
+    task_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    """Place in the task's list of uris, from 0."""
+    sop_instance_uid: Mapped[str] = mapped_column(String(64), index=True)
+    study_instance_uid: Mapped[str] = mapped_column(String(64), index=True)
+    series_instance_uid: Mapped[str] = mapped_column(String(64), index=True)
 
 
 class EventRow(Base):

@@ -297,8 +297,9 @@ class ExportWorkflow:
         self._state = state
         show(
             state,
+            ae_title=self._fetched.ae_title,
             instances=self._fetched.objects,
-            pipelines=[self._fetched.pipeline_id] if self._fetched.pipeline_id else [],
+            pipelines=[self._fetched.pipeline] if self._fetched.pipeline else [],
             job_ids=[self._fetched.job_id] if self._fetched.job_id else [],
             destinations=self._fetched.destinations,
             node_id=self._fetched.node_id,

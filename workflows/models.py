@@ -578,6 +578,20 @@ class Answer(Payload):
     message: str
 
 
+# ---- following started jobs ----
+
+
+class FollowInput(Payload):
+    """Follow every started job; which ones, is in the records."""
+
+
+class FollowResult(Payload):
+    ended: int = 0
+    """Jobs whose end was recorded in this spell."""
+    running: bool = False
+    """Whether any job is left."""
+
+
 # ---- export ----
 
 
@@ -627,6 +641,10 @@ class FetchResult(Payload):
     """How many are DICOM part 10 files on this node's disk."""
     destinations: tuple[str, ...]
     pipeline_id: str = ""
+    pipeline: str = ""
+    """As the AE title names it, when the job is ours; else its id."""
+    ae_title: str = ""
+    """Our AE title that received what the job was made of; empty when the job is not ours."""
     job_id: str = ""
     problem: str = ""
     """Why the task fails without anything being sent; empty when it can go on."""

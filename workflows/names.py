@@ -6,6 +6,7 @@ AE titles are configuration and may stand in an id; values of attributes only as
 import hashlib
 import re
 from datetime import datetime
+from typing import Final
 
 from clara_dicom_adapter.workflows.models import Owner
 
@@ -44,6 +45,10 @@ def submission(ae_title: str, owner: Owner, at: datetime) -> str:
 def export(agent: str, task_id: str) -> str:
     """Workflow id of the export of one Results Service task."""
     return f"export-{slug(agent)}-{slug(task_id)}"
+
+
+JOB_FOLLOWER: Final = "job-follower"
+"""Workflow id of the one who follows started jobs."""
 
 
 def results_poller(agent: str) -> str:

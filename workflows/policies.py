@@ -136,6 +136,9 @@ POLL = workflow.ActivityConfig(
 """Runs until its time is up and is then started anew; a second worker takes over when the first falls silent."""
 
 
+FOLLOW = POLL
+"""Likewise."""
+
 # ---- jobs of the embedded platform ----
 
 

@@ -117,7 +117,8 @@ class JobRunner:
             message = f"operator {name} ended with exit code {end.exit_code}"
             if end.how is Ended.TIME_LIMIT:
                 message = f"operator {name} exceeded its time limit of {operator.time_limit:g} s"
-            whole = f"{message}: {end.last_lines}" if end.last_lines else message
+            # its own words on lines of their own: clients that must not keep them take the first line
+            whole = f"{message}:\n{end.last_lines}" if end.last_lines else message
             self._jobs.operator_ended(job_id, name, attempt, whole, publish=None)
             log.warning("operator_failed", job_id=job_id, operator=name, reason=message)
             return OperatorOutcome(completed=False, stopped=False, message=message)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from clara_dicom_adapter.configuration.settings import Settings
 
 NOT_RUNNING = 3
-"""Exit status of ``status`` when no adapter runs; the same as that of init scripts."""
+"""Exit status of ``status`` when nothing runs; the same as that of init scripts."""
 PARTS = {
     "receiver": "the Storage SCP",
     "worker": "the Temporal worker",
@@ -107,7 +107,7 @@ def stop(data_dir: DataDir) -> None:
 
 
 def status(data_dir: DataDir, config: Config = None, as_json: Json = False) -> None:
-    """Show the parts, where they listen, and what waits; exit status 3 when no adapter runs."""
+    """Show the parts, where they listen, and what waits; exit status 3 when nothing runs."""
     from clara_dicom_adapter.cli.commands.condition import Condition
 
     condition = Condition.of(Place(data_dir, config))
@@ -128,7 +128,7 @@ def _print_condition(condition: Condition) -> None:
             ("part", "state", "health", "pid", "since", "restarts", "listens on"),
             [
                 (
-                    part.name,
+                    f"{part.name} (alone)" if part.alone else part.name,
                     part.state,
                     part.health,
                     part.pid,
@@ -140,6 +140,9 @@ def _print_condition(condition: Condition) -> None:
             ],
             empty="no parts",
         )
+    for part in condition.parts:
+        for warning in part.warnings:
+            say(f"warning: {part.name}: {warning}")
     spool = condition.spool
     if spool is not None:
         oldest = f", the oldest {duration(spool.oldest_seconds)} ago" if spool.instances else ""

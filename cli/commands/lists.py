@@ -1,4 +1,4 @@
-"""``clara dicom list associations|receptions|submissions|exports``: what has happened, from the records."""
+"""``clara dicom list associations|receptions|submissions|jobs|exports``: what has happened, from the records."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def _column(name: str) -> Callable[[Row], object]:
 
 
 def _jobs(row: Row) -> str:
-    return ", ".join(f"{job['job_key']} {job['state']}" for job in row["jobs"])
+    return ", ".join(
+        f"{job['job_key']} {job['state']}" + (f" ({job['message']})" if job["message"] else "") for job in row["jobs"]
+    )
 
 
 def _destinations(row: Row) -> str:
@@ -93,6 +95,19 @@ SUBJECTS = {
             ("instances", _column("instances")),
             ("incomplete", _column("incomplete")),
             ("jobs", _jobs),
+        ),
+    ),
+    "jobs": Shown(
+        "JOB",
+        None,
+        (
+            ("changed", _column("changed_at")),
+            ("job", lambda row: row["job_id"] or f"{row['submission_id']} {row['job_key']}"),
+            ("called", _column("called_ae_title")),
+            ("pipeline", _column("pipeline")),
+            ("state", _column("state")),
+            ("ended", _column("ended_at")),
+            ("message", _column("message")),
         ),
     ),
     "exports": Shown(

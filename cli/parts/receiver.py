@@ -128,9 +128,9 @@ def serve(part: Part) -> int:
 
 def _condition(health: ReceiverHealth) -> dict[str, object]:
     lacking = {
-        "it does not listen": not health.listening,
+        f"none of its {health.listeners} listener processes listens": not health.listening,
         "there is no space, or the disk fails": not health.can_store,
         "it knows no configuration yet": not health.configured,
     }
     reason = ", ".join(text for text, true in lacking.items() if true)
-    return {"ready": health.ready, "reason": reason, **asdict(health)}
+    return {"ready": health.ready, "reason": reason, "warnings": health.warnings, **asdict(health)}

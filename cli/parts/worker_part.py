@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import NoReturn
 
 from clara_dicom_adapter import worker
+from clara_dicom_adapter.activities.metrics import WorkerMetrics
 from clara_dicom_adapter.clara.platform import PlatformClient
 from clara_dicom_adapter.clara.results import ResultsServiceClient
 from clara_dicom_adapter.cli.parts.entry import Part, run_part
@@ -26,7 +27,8 @@ async def _serve(part: Part) -> None:
     client = await temporal.connect(services.temporal, patience_seconds=math.inf)
     await registration.register(client)
     watch = TemporalWatch()
-    part.answers(watch.status)
+    metrics = WorkerMetrics()
+    part.answers(watch.status, metrics.registry)
     temporary = part.settings.storage.temporary or part.data.payloads
     platform = services.platform.endpoint or f"127.0.0.1:{services.platform.embedded_port}"
     results = services.results_service_endpoint or f"http://127.0.0.1:{services.platform.embedded_results_port}"
@@ -43,6 +45,7 @@ async def _serve(part: Part) -> None:
             client=client,
             platform=platform_client,
             results=results_client,
+            metrics=metrics,
         )
         async with watch.watching(client):
             await worker.run(parts, ready=part.ready)

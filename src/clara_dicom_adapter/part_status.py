@@ -8,6 +8,7 @@ things are. A file whose process is gone means that the part has stopped, whatev
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -51,6 +52,18 @@ class PartFile:
     def alive(self) -> bool:
         """Whether the very process that wrote the file still runs."""
         return _birth(self.pid) == self.birth
+
+    @property
+    def started_at(self) -> float:
+        """When its process was started, in seconds since the epoch."""
+        uptime = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
+        return time.time() - uptime + self.birth / os.sysconf("SC_CLK_TCK")
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """What it listens on, by service, as it has told."""
+        told = self.facts.get("addresses")
+        return {str(name): str(where) for name, where in told.items()} if isinstance(told, dict) else {}
 
     @property
     def status_url(self) -> str | None:

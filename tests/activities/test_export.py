@@ -27,6 +27,8 @@ from clara_dicom_adapter.activities.export_folder import ExportFolders, Outcome
 from clara_dicom_adapter.activities.export_rules import NoDestination, Rules, decide, destinations
 from clara_dicom_adapter.activities.results import ResultsActivities
 from clara_dicom_adapter.clara.results import ResultsServiceClient, ResultTask
+from clara_dicom_adapter.configuration.settings import DataFolder
+from clara_dicom_adapter.dicom.head import read_head
 from clara_dicom_adapter.dicom.sender import Peer, Verdict
 from clara_dicom_adapter.errors import (
     DestinationUnknown,
@@ -35,7 +37,9 @@ from clara_dicom_adapter.errors import (
     PlatformUnreachable,
     StorageFull,
 )
+from clara_dicom_adapter.records.database import open_engine
 from clara_dicom_adapter.records.exports import ExportRecords
+from clara_dicom_adapter.records.trace import Tracer
 from clara_dicom_adapter.workflows import names
 from clara_dicom_adapter.workflows.models import (
     CleanInput,
@@ -188,6 +192,11 @@ def test_fetching_twice_is_fetching_once_and_what_is_no_dicom_counts_as_missing(
     times = [path.stat().st_mtime_ns for path in downloaded]
     assert run(activities.fetch, FETCH) == result
     assert [path.stat().st_mtime_ns for path in downloaded] == times
+    tracer = Tracer(open_engine("", DataFolder(site.root)))
+    for path in downloaded:
+        head = read_head(path)
+        for uid in (head.sop_instance_uid, head.series_instance_uid, head.study_instance_uid):
+            assert {event.ids["task_id"] for event in tracer.trace(uid).events} == {FETCH.task_id}
     assert run(activities.clean, CLEAN).removed == 2
     assert run(activities.clean, CLEAN).removed == 0
 

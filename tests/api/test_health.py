@@ -70,6 +70,16 @@ async def test_readiness_is_per_role_and_status_has_the_shape_of_0_8(api: httpx.
     assert (await api.get("/health/ready", params={"role": "receiver"})).status_code == 503
 
 
+async def test_a_part_that_works_may_have_a_warning(api: httpx.AsyncClient, start: Start) -> None:
+    start("receiver", {"ready": True, "warnings": ["1 of 2 listener processes listen"], "listeners": 2})
+    ready = await api.get("/health/ready", params={"role": "receiver"})
+    assert ready.status_code == 200
+    assert ready.json()["roles"]["receiver"]["warnings"] == ["receiver: 1 of 2 listener processes listen"]
+    (part,) = (await api.get("/health/status")).json()["parts"]
+    assert part["warnings"] == ["1 of 2 listener processes listen"]
+    assert part["status"]["listeners"] == 2
+
+
 async def test_a_killed_part_has_stopped_and_a_mute_one_is_unknown(
     api: httpx.AsyncClient, start: Start, run_folder: Path
 ) -> None:

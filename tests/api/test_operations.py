@@ -20,6 +20,7 @@ from clara_dicom_adapter.configuration.settings import TemporalSettings
 from clara_dicom_adapter.configuration.store import ConfigurationStore
 from clara_dicom_adapter.records.associations import AssociationRecords
 from clara_dicom_adapter.records.exports import ExportRecords
+from clara_dicom_adapter.records.jobs import JobEnd, JobRecords, RunningJob
 from clara_dicom_adapter.records.receptions import ReceptionRecords
 from clara_dicom_adapter.records.submissions import SubmissionRecords
 from clara_dicom_adapter.temporal import client as temporal
@@ -29,6 +30,7 @@ from clara_dicom_adapter.workflows.models import (
     DiscardInput,
     HeldNode,
     JobOutcome,
+    JobRef,
     JobStatus,
     NoteSubmissionInput,
     Owner,
@@ -114,6 +116,26 @@ def happened(engine: Engine) -> None:
     exports = ExportRecords(engine)
     exports.offer("ClaraSCU", Task(), 0)
     exports.note(TASK_ID, "NeedsAttention", "PACS: 1 of 1 not stored")
+
+
+@pytest.mark.usefixtures("happened")
+async def test_jobs_are_listed_with_how_they_ended(api: httpx.AsyncClient, engine: Engine) -> None:
+    job = JobRef(submission_id=SUBMISSION_ID, key="bone", job_id="job-2", payload_id="payload-2")
+    SubmissionRecords(engine).created(job, "name")
+    SubmissionRecords(engine).started(job)
+    JobRecords(engine).ended(RunningJob(SUBMISSION_ID, "bone", "job-2"), JobEnd.CANCELED, "by hand", None)
+    listed = (await api.get("/api/jobs", params={"state": "canceled"})).json()
+    assert (listed["total"], listed["states"]) == (1, {"refused": 1, "canceled": 1})
+    (item,) = listed["items"]
+    assert (item["jobId"], item["message"], item["calledAeTitle"]) == ("job-2", "by hand", "CLARA")
+    assert item["endedAt"] is not None
+    assert item["links"]["trace"] == "/api/trace/job-2"
+    assert item["links"]["temporal"] == f"http://temporal/{SUBMISSION_ID}"
+    refused = (await api.get("/api/jobs", params={"state": "refused"})).json()["items"][0]
+    assert refused["links"]["trace"] == f"/api/trace/{SUBMISSION_ID}", "it has no id of its own"
+    lines = (await api.get("/metrics")).text.splitlines()
+    assert 'clara_dicom_recorded_jobs{state="canceled"} 1.0' in lines
+    assert 'clara_dicom_parked{subject="jobs"}' not in "".join(lines)
 
 
 @pytest.mark.usefixtures("happened")

@@ -137,7 +137,7 @@ def test_a_failed_operator_faults_its_job_with_the_end_of_its_standard_error(pla
     assert platform.service.runner.finish(job_id, JobStatus.FAULTED, outcome.message) == 0
     job = platform.client.job_status(job_id)
     assert (job.state, job.status) == (JobState.STOPPED, JobStatus.FAULTED)
-    assert job.messages[0].startswith("operator op ended with exit code 3: line 20\n")
+    assert job.messages[0].startswith("operator op ended with exit code 3:\nline 20\n")
     assert job.messages[0].endswith("line 29")
     assert [operator.status for operator in job.operators] == [OperatorStatus.FAULTED]
     assert len(list(platform.client.read_logs(job_id))) == 31

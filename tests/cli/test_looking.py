@@ -1,6 +1,10 @@
 """Lists, trace, status and spool: what commands tell of what has been recorded and stored."""
 
 import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,10 +17,20 @@ from support.commands import Clara
 
 from clara_dicom_adapter.cli.running import AdapterState, AdapterStatus, DataLock, PartState, PartStatus, write_status
 from clara_dicom_adapter.configuration.settings import DataFolder
+from clara_dicom_adapter.part_status import StatusServer, write_ready
 from clara_dicom_adapter.records.associations import AssociationRecords
 from clara_dicom_adapter.records.database import open_engine
+from clara_dicom_adapter.records.jobs import JobEnd, JobRecords, RunningJob
+from clara_dicom_adapter.records.submissions import SubmissionRecords
 from clara_dicom_adapter.spool import Spool, SpoolRole
-from clara_dicom_adapter.workflows.models import AssociationOutcome
+from clara_dicom_adapter.workflows.models import (
+    AssociationOutcome,
+    HeldNode,
+    JobPlan,
+    JobRef,
+    PinnedAeTitle,
+    SubmissionInput,
+)
 
 
 @dataclass(frozen=True)
@@ -108,6 +122,68 @@ def test_status_shows_the_parts_and_the_spool(clara: Clara, tmp_path: Path) -> N
     assert told["parts"][0]["pid"] == 4711
     assert told["spool"]["unhanded"] == 2
     assert clara("status").status == 3
+
+
+def test_status_shows_parts_that_were_started_alone(clara: Clara, tmp_path: Path) -> None:
+    data = DataFolder(tmp_path / "data")
+    says = {"ready": True, "warnings": ["1 of 2 listener processes listen"], "listeners": 2, "listening": 1}
+    dead = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    write_ready(data.run, "worker", {}, pid=dead.pid)
+    dead.kill()
+    dead.wait()
+    assert clara("status").status == 3, "what has ended does not run"
+    with StatusServer(lambda: says) as server:
+        facts = {"addresses": {"dicom": "127.0.0.1:104"}}
+        write_ready(data.run, "receiver", {"dicom": 104, "status": server.port}, facts=facts)
+        text, told = clara("status"), json.loads(clara("status", "--json").out)
+        write_status(
+            data, AdapterStatus(pid=4710, state=AdapterState.KILLED, started_at=0, parts=[PartStatus(name="api")])
+        )
+        after_start = json.loads(clara("status", "--json").out)
+    assert text.status == 0
+    assert "parts alone" in text.out
+    assert "receiver (alone)\tready\tready" in text.out
+    assert "dicom 127.0.0.1:104" in text.out
+    assert "warning: receiver: 1 of 2 listener processes listen" in text.out
+    assert (told["running"], told["state"], told["pid"]) == (True, "parts alone", None)
+    receiver, worker = told["parts"]
+    assert (receiver["name"], receiver["pid"], receiver["alone"]) == ("receiver", os.getpid(), True)
+    assert (receiver["status"]["listeners"], receiver["status"]["listening"]) == (2, 1)
+    assert abs(receiver["started_at"] - time.time()) < 86_400
+    assert (worker["state"], worker["health"], worker["pid"]) == ("stopped", "its process has ended", None)
+    assert [part["name"] for part in after_start["parts"]] == ["receiver", "worker"], "an earlier start has ended"
+
+
+def test_jobs_that_failed_on_the_platform_are_listed_with_their_reason(clara: Clara, tmp_path: Path) -> None:
+    job = JobRef(submission_id="submission-1", key="lung", job_id="job-1", payload_id="payload-1")
+    with database(tmp_path) as engine:
+        records = SubmissionRecords(engine)
+        group = SubmissionInput(
+            submission_id="submission-1",
+            ae=PinnedAeTitle(ae_title="MIP", name="MIP", processor="ae-title"),
+            calling_ae_title="CT1",
+            nodes=(HeldNode(node_id="n1", instances=1, bytes=1),),
+            instances=1,
+            received_by="receive-1",
+        )
+        plans = [JobPlan(key=key, pipeline="P1", instances=1, bytes=1, nodes=("n1",)) for key in ("bone", "lung")]
+        records.planned(group, plans, {})
+        records.created(job, "name")
+        records.started(job)
+        running = RunningJob("submission-1", "lung", "job-1")
+        JobRecords(engine).ended(running, JobEnd.FAULTED, "operator seg ended with exit code 3", None)
+    told = json.loads(clara("list", "jobs", "--json", "--state", "faulted").out)
+    assert told["total"] == 1
+    assert (told["items"][0]["job_id"], told["items"][0]["called_ae_title"]) == ("job-1", "MIP")
+    assert told["items"][0]["ended_at"]
+    lines = clara("list", "jobs").out.splitlines()
+    assert len(lines) == 3
+    assert "faulted" in lines[1]
+    assert "submission-1 bone" in lines[2]
+    assert "lung faulted (operator seg ended with exit code 3)" in clara("list", "submissions").out
+    trace = clara("trace", "submission-1").out
+    assert "job 1" in trace
+    assert "operator seg ended with exit code 3" in trace
 
 
 def test_a_spool_is_shown_and_another_one_taken_over(clara: Clara, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def tree(tmp_path: Path) -> Path:
     """A repository with one page to write to; the names of metrics are looked up in the real sources."""
     for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
         (tmp_path / name).write_text("# A page\n")
-    for folder in ("docs", "examples", "receiver", "api"):
+    for folder in ("docs", "examples", "activities", "receiver", "api"):
         (tmp_path / folder).mkdir()
     for name in build._METRICS_IN:
         (tmp_path / name).write_text((ROOT / name).read_text(encoding="utf-8"))

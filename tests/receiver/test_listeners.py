@@ -99,6 +99,9 @@ def test_one_that_dies_costs_only_its_own_associations_and_is_replaced(tmp_path:
         for assoc in open_associations:
             assert assoc.send_c_store(instance()).Status == 0
         before = site.listeners.pids
+        health = site.service.health()
+        assert (health.listeners, health.listening, list(health.listener_pids)) == (2, 2, before)
+        assert (health.ready, health.warnings) == (True, [])
         served = [live.listener for live in site.service.associations()]
         os.kill(before[0], signal.SIGKILL)
         wait_until(

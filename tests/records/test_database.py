@@ -2,19 +2,25 @@
 
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, insert, text
+from sqlalchemy import Engine, create_engine, insert, text
 
+from clara_dicom_adapter import records
 from clara_dicom_adapter.configuration.settings import DataFolder
 from clara_dicom_adapter.configuration.tables import reading
 from clara_dicom_adapter.errors import ConfigurationInvalid, DatabaseUnavailable
 from clara_dicom_adapter.records.database import database_url, open_engine
+from clara_dicom_adapter.records.jobs import JobRecords, RunningJob
 from clara_dicom_adapter.records.tables import METADATA, SiteSecretRow
 
+START = datetime(2024, 5, 1, 8, 0)  # noqa: DTZ001 - as it is stored: UTC
 OPEN_IT = """
 import sys
 from pathlib import Path
@@ -30,6 +36,32 @@ print(SiteSecret(open_engine(sys.argv[1], DataFolder(Path(sys.argv[2])))).get_or
 def test_the_migrations_make_exactly_the_tables_that_are_declared(engine: Engine) -> None:
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
+
+
+def test_records_of_the_first_version_are_brought_forward(database: str, tmp_path: Path) -> None:
+    old = create_engine(database_url(database, DataFolder(tmp_path)))
+    config = Config()
+    config.set_main_option("script_location", str(Path(records.__file__).parent / "migrations"))
+    job: dict[str, object] = {
+        "submission_id": "s",
+        "job_key": "k",
+        "pipeline": "p",
+        "state": "started",
+        "job_id": "j",
+        "payload_id": "q",
+    }
+    job |= {"job_name": "n", "creating": True, "started": True, "instances": 1, "message": "", "changed_at": START}
+    with old.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        names, values = ", ".join(job), ", ".join(f":{name}" for name in job)
+        connection.execute(text(f"INSERT INTO submission_job ({names}) VALUES ({values})"), job)
+    old.dispose()
+    engine = open_engine(database, DataFolder(tmp_path))
+    try:
+        assert JobRecords(engine).running() == [RunningJob("s", "k", "j")]
+    finally:
+        engine.dispose()
 
 
 def test_several_processes_that_start_at_once_upgrade_it_once_and_share_one_secret(

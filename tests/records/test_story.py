@@ -9,7 +9,7 @@ from sqlalchemy.event import listen
 
 from clara_dicom_adapter.errors import NotFound
 from clara_dicom_adapter.records.associations import AssociationRecords
-from clara_dicom_adapter.records.exports import ExportRecords
+from clara_dicom_adapter.records.exports import ExportRecords, ResultObject
 from clara_dicom_adapter.records.listing import Filter, Listing, Subject
 from clara_dicom_adapter.records.owners import owner_id
 from clara_dicom_adapter.records.receptions import ReceptionRecords
@@ -196,6 +196,37 @@ def test_the_whole_way_is_one_timeline_from_every_identifier(engine: Engine) -> 
     assert "1 instances, 100 bytes" in [event.text for event in tracer.trace("1.2.3.1.2").events]
     for unknown in ("9.9.9", ""):
         assert tracer.trace(unknown).kind is None
+    task = exports.task(Task().task_id)
+    assert task is not None
+    assert (task.pipeline, task.called_ae_title) == ("P1", "CLARA"), "the job is ours"
+    result = ResultObject(0, "2.25.1.1", "2.25.1", "2.25.1.0")
+    for _ in range(2):
+        exports.save_objects(Task().task_id, [result, ResultObject(1, "2.25.1.2", "1.2.3", "2.25.1.0")])
+    for identifier, kind in {"2.25.1": "study", "2.25.1.0": "series", "2.25.1.1": "instance"}.items():
+        trace = tracer.trace(identifier)
+        assert (trace.kind, trace.events) == (kind, story.events), "a result is traced back to what it was made of"
+    assert tracer.trace("1.2.3").events == story.events
+
+
+def test_a_result_is_traced_to_its_own_job_and_to_no_other_of_the_submission(engine: Engine) -> None:
+    submissions, exports = SubmissionRecords(engine), ExportRecords(engine)
+    submissions.planned(submission(1), [plan("lung", 1), plan("bone", 1)], {})
+    submissions.created(JOB, "name")
+    bone = JobRef(submission_id=SUBMISSION_ID, key="bone", job_id="job-2", payload_id="payload-2")
+    submissions.created(bone, "name")
+    other = Task(task_id="task-2", job_id="job-2", payload_id="payload-2")
+    strange = Task(task_id="task-3", job_id="job-3", payload_id="payload-3")
+    for number, task in enumerate((Task(), other, strange)):
+        exports.offer("ClaraSCU", task, exports.report_mark())
+        exports.save_objects(task.task_id, [ResultObject(0, f"2.25.{number}", "", "")])
+    events = Tracer(engine).trace("2.25.1").events
+    assert {event.ids["job_key"] for event in events if event.subject == "job"} == {"bone"}
+    assert {event.ids["task_id"] for event in events if event.subject == "export"} == {"task-2"}
+    events = Tracer(engine).trace("2.25.2").events
+    assert {event.subject for event in events} == {"export"}, "its job is not ours"
+    task_of_strange = exports.task("task-3")
+    assert task_of_strange is not None
+    assert (task_of_strange.pipeline, task_of_strange.called_ae_title) == ("", "")
 
 
 def test_what_is_merged_into_a_later_group_is_submitted_with_it_and_traced_through_it(engine: Engine) -> None:

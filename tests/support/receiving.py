@@ -56,6 +56,14 @@ class InThisProcess:
         return self.scp.port
 
     @property
+    def configured(self) -> int:
+        return 1
+
+    @property
+    def pids(self) -> list[int]:
+        return [os.getpid()]
+
+    @property
     def listening(self) -> int:
         return int(self._listener is not None and self.scp.listening)
 

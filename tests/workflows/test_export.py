@@ -25,8 +25,11 @@ from support.results_service import FakeResultsService
 from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
 
 from clara_dicom_adapter.clara.results import ResultTask
+from clara_dicom_adapter.configuration.settings import DataFolder
 from clara_dicom_adapter.dicom.part10 import read_meta
 from clara_dicom_adapter.dicom.sender import Peer
+from clara_dicom_adapter.records.database import open_engine
+from clara_dicom_adapter.records.submissions import SubmissionRecords
 from clara_dicom_adapter.temporal import attributes
 from clara_dicom_adapter.temporal.attributes import State
 from clara_dicom_adapter.workflows import names, policies
@@ -36,9 +39,14 @@ from clara_dicom_adapter.workflows.models import (
     ExportInput,
     ExportResult,
     ExportStatus,
+    HeldNode,
+    JobPlan,
+    JobRef,
     Offered,
+    PinnedAeTitle,
     PollerInput,
     RetryInput,
+    SubmissionInput,
 )
 from clara_dicom_adapter.workflows.results_poller import ResultsPollerWorkflow
 
@@ -111,6 +119,23 @@ async def offer(site: Site, client: Client, service: FakeResultsService, task_id
     )
 
 
+def submitted(site: Site, job_id: str) -> None:
+    """The job has been submitted by us, for the pipeline ``lung-seg`` of the AE title ``CLARA``."""
+    engine = open_engine("", DataFolder(site.root))
+    records = SubmissionRecords(engine)
+    group = SubmissionInput(
+        submission_id="submission-1",
+        ae=PinnedAeTitle(ae_title="CLARA", name="CLARA", processor="ae-title"),
+        calling_ae_title="CT1",
+        nodes=(HeldNode(node_id="n1", instances=1, bytes=1),),
+        instances=1,
+        received_by="receive-1",
+    )
+    records.planned(group, [JobPlan(key="lung", pipeline="lung-seg", instances=1, bytes=1, nodes=("n1",))], {})
+    records.created(JobRef(submission_id="submission-1", key="lung", job_id=job_id, payload_id="p"), "name")
+    engine.dispose()
+
+
 def uids(paths: list[Path]) -> list[str]:
     return [read_meta(path).sop_instance_uid for path in paths]
 
@@ -119,6 +144,7 @@ async def test_a_task_is_exported_to_every_destination_and_reported(
     site: Site, service: FakeResultsService, files: list[Path]
 ) -> None:
     client = await exports.connect(site.temporal)
+    submitted(site, job_id="a" * 32)
     with pynetdicom_scp(files) as (one, got_one), pynetdicom_scp(files) as (two, got_two):
         site.set_destinations(PACS1=one, PACS2=two)
         async with worker(site, client):
@@ -137,6 +163,22 @@ async def test_a_task_is_exported_to_every_destination_and_reported(
     assert description.typed_search_attributes.get(attributes.DESTINATION) == ["PACS1", "PACS2"]
     assert description.typed_search_attributes.get(attributes.JOB_ID) == ["a" * 32]
     assert description.typed_search_attributes.get(attributes.INSTANCES) == 4
+    assert description.typed_search_attributes.get(attributes.PIPELINE) == ["lung-seg"]
+    assert description.typed_search_attributes.get(attributes.AE_TITLE) == "CLARA"
+
+
+async def test_an_export_of_a_job_that_is_not_ours_shows_the_id_of_its_pipeline(
+    site: Site, service: FakeResultsService, files: list[Path]
+) -> None:
+    client = await exports.connect(site.temporal)
+    with pynetdicom_scp(files) as (peer, _):
+        site.set_destinations(PACS=peer)
+        async with worker(site, client):
+            handle = await start(site, client, service, site.add_payload("p", files), '"PACS"')
+            await handle.result()
+    shown = (await handle.describe()).typed_search_attributes
+    assert shown.get(attributes.PIPELINE) == ["b" * 32]
+    assert shown.get(attributes.AE_TITLE) is None
 
 
 async def test_history_holds_no_uids_no_names_of_files_and_stays_small(

@@ -167,7 +167,7 @@ async def test_a_failed_operator_faults_the_job_and_the_rest_is_not_run(platform
     )
     job = await platform.ended(job_id)
     assert job.status is JobStatus.FAULTED
-    assert job.messages == ("operator op1 ended with exit code 1: PatientName is DOE",)
+    assert job.messages == ("operator op1 ended with exit code 1:\nPatientName is DOE",)
     assert [operator.status for operator in job.operators] == [
         OperatorStatus.COMPLETED,
         OperatorStatus.FAULTED,
