@@ -62,6 +62,7 @@ def test_late_instances_while_their_group_is_being_submitted_open_a_new_window(s
     site.settle()
 
 
+@pytest.mark.timeout(600 + 60 * ROUNDS)
 def test_random_kills(site: Site, tmp_path: Path) -> None:
     """As many as FAULTS says, at random points of a steady stream; the seed is printed, to repeat a run."""
     seed = int(os.environ.get("FAULTS_SEED") or random.SystemRandom().randrange(10**6))
