@@ -23,7 +23,7 @@ class Sample:
     """Of the receiver, all its processes."""
     memory_mb: float
     """The most that was resident, all processes added up."""
-    largest_process_mb: float
+    receiving_process_mb: float
     responses: Sequence[float] = ()
     """Seconds to each response."""
 
@@ -39,7 +39,7 @@ class Cell:
     cpu_seconds_per_gb: float
     cpu_seconds_per_1000: float
     memory_mb: float
-    largest_process_mb: float
+    receiving_process_mb: float
     response_ms: float
     response_p99_ms: float
 
@@ -59,7 +59,7 @@ class Cell:
             cpu_seconds_per_gb=median(sample.cpu_seconds / (sample.bytes / 1e9) for sample in samples),
             cpu_seconds_per_1000=median(1000 * sample.cpu_seconds / sample.instances for sample in samples),
             memory_mb=max(sample.memory_mb for sample in samples),
-            largest_process_mb=max(sample.largest_process_mb for sample in samples),
+            receiving_process_mb=max(sample.receiving_process_mb for sample in samples),
             response_ms=statistics.median(waits),
             response_p99_ms=waits[min(len(waits) - 1, round(0.99 * (len(waits) - 1)))],
         )
@@ -160,8 +160,8 @@ def verdicts(cells: Cells, idle_share: float | None) -> list[Verdict]:
     """Every floor, measured or not."""
     found = [_rate(cells, floor) for floor in FLOORS]
     found += [_cpu(cells, ceiling) for ceiling in CEILINGS]
-    largest = [cell.largest_process_mb for (_, receiver), cell in cells.items() if receiver in OURS.values()]
-    found.append(_at_most("largest receiver process, MB", MEMORY_MB, max(largest) if largest else None))
+    largest = [cell.receiving_process_mb for (_, receiver), cell in cells.items() if receiver in OURS.values()]
+    found.append(_at_most("largest receiving process, MB", MEMORY_MB, max(largest) if largest else None))
     found.append(_at_most("share of a core with 20 idle associations", IDLE_SHARE, idle_share))
     return found
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from clara_dicom_adapter import part_status
-from clara_dicom_adapter.configuration.settings import DataFolder, StorageSettings
+from clara_dicom_adapter.configuration.settings import DataFolder
 from clara_dicom_adapter.spool import Spool, SpoolRole
 from receivers.peers import Load, Peer
 from receivers.process import Failed, Receiver, launch
@@ -23,7 +23,6 @@ from receivers.sender import CALLED
 
 _START_SECONDS: Final = 60.0
 _NOBODY: Final = "127.0.0.1:1"
-_NOT_FLUSHED: Final = "import receivers.ours; receivers.ours.receive_without_flushing()"
 
 
 def _configured(cache: Path) -> Path:
@@ -41,11 +40,16 @@ def _run(durability: str) -> Callable[[Path, Path, Load], Receiver]:
         shutil.copytree(configured, data.root)
         config = folder / "appsettings.json"
         config.write_text(json.dumps({"DicomAdapter": _settings(durability)}))
-        part = ["-m", "clara_dicom_adapter.cli.parts.receiver_part"]
-        if durability == "os" and not _can_choose():
-            part = ["-c", _NOT_FLUSHED]
         receiver = launch(
-            [sys.executable, *part, "--config", config, "--data-dir", data.root],
+            [
+                sys.executable,
+                "-m",
+                "clara_dicom_adapter.cli.parts.receiver_part",
+                "--config",
+                config,
+                "--data-dir",
+                data.root,
+            ],
             folder,
             environment={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
@@ -60,30 +64,13 @@ def _run(durability: str) -> Callable[[Path, Path, Load], Receiver]:
 
 
 def _settings(durability: str) -> dict[str, object]:
-    storage: dict[str, object] = {"watermarkPercent": 100, "reserveSpaceGB": 0.1}
-    if _can_choose():
-        storage["durability"] = durability
     return {
         "dicom": {
             "scp": {"port": 0, "host": "127.0.0.1", "maximumNumberOfAssociations": 100, "rejectUnknownSources": False}
         },
         "services": {"temporal": {"address": _NOBODY}},
-        "storage": storage,
+        "storage": {"watermarkPercent": 100, "reserveSpaceGB": 0.1, "durability": durability},
     }
-
-
-def _can_choose() -> bool:
-    return "durability" in StorageSettings.model_fields
-
-
-def receive_without_flushing() -> None:
-    """The receiver part with a spool that flushes nothing, for a version without the setting."""
-    from functools import partial  # noqa: PLC0415
-
-    from clara_dicom_adapter.cli.parts import receiver_part  # noqa: PLC0415
-
-    Spool.open = partial(Spool.open, durable=False)  # type: ignore[method-assign]
-    receiver_part.main(sys.argv[1:])
 
 
 def _wait_for(receiver: Receiver, data: DataFolder) -> int:

@@ -142,7 +142,7 @@ def _measured(receiver: Receiver, peer: Peer, sent: InstanceSet, associations: i
         seconds=max(report["ended"] for report in reports) - min(report["begun"] for report in reports),
         cpu_seconds=used,
         memory_mb=sum(peaks),
-        largest_process_mb=max(peaks),
+        receiving_process_mb=max(peaks[1:] or peaks),  # a parent that has children does not receive itself
         responses=responses,
     )
 

@@ -13,7 +13,7 @@ def sample(per_second: float, *, cpu_seconds: float = 1.0, process_mb: float = 5
         "seconds": 100 / per_second,
         "cpu_seconds": cpu_seconds,
         "memory_mb": 2 * process_mb,
-        "largest_process_mb": process_mb,
+        "receiving_process_mb": process_mb,
     }
     return Sample(**given | changed)
 
@@ -39,7 +39,7 @@ def test_a_cell_is_the_median_over_its_rounds() -> None:
 
 def test_memory_is_the_most_of_any_round() -> None:
     found = Cell.of([sample(1, process_mb=60), sample(1, process_mb=80), sample(1, process_mb=70)])
-    assert (found.memory_mb, found.largest_process_mb) == (160, 80)
+    assert (found.memory_mb, found.receiving_process_mb) == (160, 80)
 
 
 def test_response_times_are_of_all_rounds() -> None:
