@@ -99,7 +99,7 @@ def test_memory_is_that_of_the_largest_process_of_ours(megabytes: float, met: bo
         ("small_8", "ours_durable"): cell(1, process_mb=megabytes),
         ("ct_1", "orthanc"): cell(1, process_mb=500),
     }
-    assert verdict_of("largest receiver process, MB", cells).met is met
+    assert verdict_of("largest receiving process, MB", cells).met is met
 
 
 @pytest.mark.parametrize(("share", "met"), [(0.029, True), (0.031, False), (None, None)])
