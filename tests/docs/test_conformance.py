@@ -47,6 +47,7 @@ def test_every_status_of_a_c_store_is_stated() -> None:
         commands.OUT_OF_RESOURCES,
         commands.DATA_SET_DOES_NOT_MATCH_SOP_CLASS,
         commands.CANNOT_UNDERSTAND,
+        commands.SOP_CLASS_NOT_SUPPORTED,
     }
     stated = {row[0] for row in ROWS if len(row) == 3 and re.fullmatch(r"[0-9A-F]{4}", row[0])}
     assert stated == {f"{each:04X}" for each in status}
