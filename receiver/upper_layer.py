@@ -53,7 +53,6 @@ _CALLED_AE_TITLE: Final = slice(10, 26)  # PS3.8 table 9-11
 _CALLING_AE_TITLE: Final = slice(26, 42)
 
 # PS3.8 table 9-10
-_P_DATA_RECEIVED: Final = "Evt10"
 _CONNECTION_CLOSED: Final = "Evt17"
 _INVALID_PDU: Final = "Evt19"
 
