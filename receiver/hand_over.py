@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -38,6 +38,7 @@ _BATCH_SECONDS: Final = 1.0
 _INSTANCES_AT_ONCE: Final = 500
 """So that memory does not grow with an association."""
 _KEEP_ALIVE_TICK_SECONDS: Final = 0.25
+_HELD_BACK_SECONDS: Final = 30.0
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 30.0
 
@@ -48,6 +49,7 @@ class _Trail:
 
     Attributes:
         batched: Highest sequence that needs no more looking at.
+        broken: Its listener has died; others wait for it.
         failed: Instances answered A700, once it has ended.
     """
 
@@ -55,6 +57,7 @@ class _Trail:
     batched: int = 0
     scheduled: bool = False
     outcome: AssociationOutcome | None = None
+    broken: bool = False
     failed: int = 0
     addressed: set[str] = field(default_factory=set[str])
     kept_alive_at: float = 0.0
@@ -77,7 +80,9 @@ class HandOver:
         self.delivery = Delivery(connect, self._accepted, metrics)
         self._thread = threading.Thread(target=self._run, name="hand-over", daemon=True)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._begun = asyncio.Event()
+        self._begun = False
+        self._held_back = 1
+        self._going = asyncio.Event()
 
     # ---- called when a listener reports, from the threads that listen to them ----
 
@@ -100,6 +105,17 @@ class HandOver:
             trail.outcome = outcome
             self._soon(self._begin_emptying, trail)
 
+    def broken_off(self, ended: Iterable[tuple[str, AssociationOutcome, int]]) -> None:
+        """Associations whose listener has died: id, outcome, failed instances. In the index when this returns."""
+        emptied: list[Future[None]] = []
+        for association_id, outcome, failed in ended:
+            trail = self._trail(association_id)
+            if trail is not None:
+                trail.failed, trail.outcome, trail.broken = failed, outcome, True
+                with suppress(RuntimeError):  # closed already
+                    emptied.append(self.submit(self._empty(trail)))
+        wait(emptied, _HELD_BACK_SECONDS)
+
     # ---- called by the service and the reconciler ----
 
     def start(self) -> None:
@@ -107,12 +123,29 @@ class HandOver:
         self._thread.start()
 
     def begin(self) -> None:
-        """What an earlier run left behind is in the index: what comes now may follow it.
+        """What an earlier run left behind is in the index; only the first call counts."""
+        if not self._begun:
+            self._begun = True
+            self.go_on()
 
-        The other way round, a sender's next association could be submitted before anybody knew of its broken one.
+    def hold_back(self) -> None:
+        """Some association has broken off and is not in the index yet: nothing goes on before :meth:`go_on`.
+
+        The other way round, its sender's next association could be submitted before anybody knew of the broken one.
         """
+        self._change_held_back(1)
+
+    def go_on(self) -> None:
+        """What was held back for is in the index, so that what comes now may follow it."""
+        self._change_held_back(-1)
+
+    def _change_held_back(self, change: int) -> None:
+        def apply() -> None:
+            self._held_back += change
+            (self._going.clear if self._held_back else self._going.set)()
+
         with suppress(RuntimeError):  # closed already
-            self._loop.call_soon_threadsafe(self._begun.set)
+            self._loop.call_soon_threadsafe(apply)
 
     def stop(self, timeout: float) -> bool:
         """Hand over what can be handed over in time, then end; False when something is left to the next start."""
@@ -205,8 +238,9 @@ class HandOver:
             log.error("hand_over_failed", exc_info=task.exception())
 
     async def _empty(self, trail: _Trail) -> None:
+        if not trail.broken:
+            await self._until_going()
         async with trail.emptying:
-            await self._begun.wait()
             trail.scheduled = False
             outcome = trail.outcome  # looked at first: what came before the end is then in this batch
             made: list[PendingBatch] = []
@@ -228,6 +262,14 @@ class HandOver:
             if over:
                 with self._lock:
                     self._trails.pop(trail.folder.association_id, None)
+
+    async def _until_going(self) -> None:
+        while not self._going.is_set():
+            with suppress(TimeoutError):
+                # an index that takes for ever delays nobody for ever, once there is one
+                await asyncio.wait_for(self._going.wait(), _HELD_BACK_SECONDS)
+            if self._begun:
+                return
 
     def _make_batches(self, trail: _Trail) -> tuple[list[PendingBatch], bool]:
         """Batch the next instances; tells whether there are more."""
@@ -267,7 +309,7 @@ class HandOver:
             self._spool.end_handed_over(letter.ended.association_id, workflow_id)
 
     async def _drain(self, seconds: float) -> bool:
-        if not self._begun.is_set():
+        if not self._begun:
             return False
         deadline = time.monotonic() + seconds
         emptied = [self._begin_emptying(trail) for trail in list(self._trails.values())]

@@ -30,6 +30,7 @@ BACKLOG: Final = 512
 _START_SECONDS: Final = 60.0
 _STOP_MARGIN_SECONDS: Final = 8.0
 _SEND_TIMEOUT: Final = struct.pack("@ll", 5, 0)
+_REAP_SECONDS: Final = 10.0
 _FIRST_PAUSE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 5.0
 _HEALTHY_SECONDS: Final = 30.0
@@ -41,6 +42,10 @@ class Keeper(Protocol):
 
     def hear(self, listener: int, report: Report) -> None:
         """A report has come."""
+        ...
+
+    def dying(self, listener: int) -> None:
+        """A listener says no more although nobody has stopped it; :meth:`died` follows."""
         ...
 
     def died(self, listener: int) -> None:
@@ -188,13 +193,18 @@ class ListenerProcesses:
             if process is None:
                 return
             self._listen_to(slot, keeper)
-            status = process.wait()
             slot.listening.clear()
+            unexpected = not self._stopping.is_set()
+            if unexpected:
+                keeper.dying(slot.number)
+            status = _reaped(process)
             if self._places is not None:
                 self._places.clear(slot.number)
-            if self._stopping.is_set() and status == 0:
+            if not unexpected and status == 0:
                 return
             log.error("listener_died", number=slot.number, pid=process.pid, exit_code=status)
+            if not unexpected:
+                keeper.dying(slot.number)
             keeper.died(slot.number)
             pause = _FIRST_PAUSE_SECONDS if time.monotonic() - begun > _HEALTHY_SECONDS else pause
             if self._stopping.wait(pause):
@@ -238,6 +248,15 @@ class ListenerProcesses:
         if slot.channel is not None:
             with suppress(OSError):  # it has died; the next one is begun with what is known
                 slot.channel.sendall(order.model_dump_json(by_alias=True).encode() + b"\n")
+
+
+def _reaped(process: "subprocess.Popen[bytes]") -> int:
+    """The exit status of a process whose channel has closed: it ends by itself, or is made to."""
+    try:
+        return process.wait(_REAP_SECONDS)
+    except subprocess.TimeoutExpired:
+        kill_group(process)
+        return process.returncode
 
 
 def listen(host: str, port: int) -> socket.socket:

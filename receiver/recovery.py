@@ -87,6 +87,7 @@ class Recovery:
         self._closed = closed
         self._looked = looked
         self._stopping = threading.Event()
+        self._looking = threading.RLock()
         self.judged = False
         """Whether Temporal could be asked about the owners in the last reconciliation."""
         self._threads = [
@@ -94,16 +95,18 @@ class Recovery:
             threading.Thread(target=self._reclaim_for_ever, name="reclaimer", daemon=True),
         ]
 
-    def close_abandoned(self) -> None:
-        """Associations that were open when an earlier run went down get their outcome: it was our fault."""
-        try:
-            abandoned = self._spool.end_abandoned()
-        except (AdapterError, OSError) as error:  # a full disk must not keep the receiver from telling senders so
-            log.warning("outcomes_not_written", error=str(error)[:300])
-            return
+    def close_abandoned(self) -> list[AssociationFolder]:
+        """Associations that were open when their listener went down get their outcome: it was our fault."""
+        with self._looking:
+            try:
+                abandoned = self._spool.end_abandoned()
+            except (AdapterError, OSError) as error:  # a full disk must not keep the receiver from telling senders so
+                log.warning("outcomes_not_written", error=str(error)[:300])
+                return []
         for folder in abandoned:
             log.info("association_was_interrupted", association_id=folder.association_id)
             self._closed(folder)
+        return abandoned
 
     def start(self) -> None:
         """Reconcile now, then slowly for ever."""
@@ -119,8 +122,9 @@ class Recovery:
 
     def reconcile(self) -> Found:
         """Look through everything once."""
-        self.close_abandoned()
-        found = Found(indexed=self._index_forgotten())
+        with self._looking:  # who ends associations sees to it that they are in the index
+            self.close_abandoned()
+            found = Found(indexed=self._index_forgotten())
         if not self._stopping.is_set():
             self._hand_over.begin()
         self.judged = self._run(self._judge(found))

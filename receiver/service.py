@@ -159,13 +159,28 @@ class ReceiverService:
             self._moved(self._live.remove(live.association_id), live)
             self._ended(live, report.outcome, report.at)
 
+    def dying(self, listener: int) -> None:
+        """A listener says no more: its senders may come back at once, and must not overtake what they had sent."""
+        del listener
+        self._hand_over.hold_back()
+
     def died(self, listener: int) -> None:
         """A listener has died, and with it its associations: it was our fault."""
-        self._recovery.close_abandoned()
-        for live in self._live.snapshot():
-            if live.listener == listener:
-                self._live.remove(live.association_id)
-                self._ended(*self._as_the_spool_tells(live))
+        try:
+            spooled = {folder.association_id: _ended_live(folder) for folder in self._recovery.close_abandoned()}
+            for live in self._live.snapshot():
+                if live.listener == listener:
+                    self._live.remove(live.association_id)
+                    live, outcome, at = self._as_the_spool_tells(live)  # noqa: PLW2901 - the better informed
+                    self.metrics.associations.labels(outcome.value).inc()
+                    self._recorder.ended(live, outcome, at)
+                    if live.spooled:
+                        spooled[live.association_id] = live, outcome, at
+            self._hand_over.broken_off(
+                (association_id, outcome, live.failed) for association_id, (live, outcome, _) in spooled.items()
+            )
+        finally:
+            self._hand_over.go_on()
 
     def _as_the_spool_tells(self, live: LiveAssociation) -> tuple[LiveAssociation, AssociationOutcome, datetime]:
         """What became of an association whose listener can tell no more."""

@@ -18,7 +18,7 @@ from clara_dicom_adapter.receiver.listeners import ListenerProcesses
 from clara_dicom_adapter.receiver.places import Places
 from clara_dicom_adapter.receiver.reports import ListenerSetup
 from clara_dicom_adapter.receiver.service import ReceiverService
-from clara_dicom_adapter.spool import Spool, SpoolRole
+from clara_dicom_adapter.spool import AssociationFolder, Spool, SpoolRole
 from clara_dicom_adapter.workflows.models import AssociationOutcome, PinnedAeTitle
 
 
@@ -73,9 +73,9 @@ class Site:
             connect=nobody,
         )
 
-    def server_of(self, association: int) -> int:
-        """Number of the listener that serves the n-th open association."""
-        return self.service.associations()[association].listener
+    def ended(self) -> list[str]:
+        """What was recorded of ended associations."""
+        return [detail for _, kind, detail in self.recorded.lines if kind == "ended"]
 
 
 @contextmanager
@@ -120,9 +120,32 @@ def test_one_that_dies_costs_only_its_own_associations_and_is_replaced(tmp_path:
         survivor.release()
         for assoc in open_associations:
             assoc.abort()
-    ended = {detail for _, kind, detail in site.recorded.lines if kind == "ended"}
-    assert "adapter-stopped 1" in ended
-    assert "released 2" in ended
+    assert "adapter-stopped 1" in site.ended()
+    assert "released 2" in site.ended()
+
+
+def test_who_comes_back_does_not_overtake_what_broke_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broken association is in the index before the next one of its sender, however long it takes to be found."""
+    with listening(tmp_path) as site:
+        first = associate(site.service.port)
+        wait_until("it is known", lambda: len(site.service.associations()) == 1, 10)
+        recovery, close_abandoned = site.service._recovery, site.service._recovery.close_abandoned
+
+        def late() -> list[AssociationFolder]:
+            wait_until("the next one has ended", lambda: "released 1" in site.ended(), 20)
+            return close_abandoned()
+
+        assert first.send_c_store(instance()).Status == 0
+        (broken,) = site.service.associations()
+        monkeypatch.setattr(recovery, "close_abandoned", late)
+        os.kill(site.listeners.pids[broken.listener], signal.SIGKILL)
+        again = associate(site.service.port)
+        assert again.send_c_store(instance()).Status == 0
+        again.release()
+        wait_until("both are batched", lambda: site.spool.usage().unhanded == 2, 30)
+        pending = site.spool.batches_to_hand_over()
+        assert [batch.ref.association_id == broken.association_id for batch in pending] == [True, False]
+        first.abort()
 
 
 def test_the_limit_holds_over_all_of_them_and_the_places_of_a_dead_one_are_free(tmp_path: Path) -> None:
