@@ -1,4 +1,4 @@
-"""Records what real senders say to the receiver, for the fuzzer: ``PYTHONPATH=src:tests python -m receiver.record_corpus``.
+"""Records what real senders say to the receiver, for the fuzzer: run with ``PYTHONPATH=tests``.
 
 Each file of ``corpus`` is one association as bytes, from the A-ASSOCIATE-RQ to the close. The objects are made up.
 """

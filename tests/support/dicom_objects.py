@@ -37,8 +37,10 @@ def make_objects(
     return paths
 
 
-def make_encoded(folder: Path, sizes: tuple[int, ...] = (4, 700, 600_000), syntaxes: tuple[str, ...] = ()) -> list[Path]:
-    """Valid files in several transfer syntaxes and sizes, with a sequence, private and empty elements, and no person."""
+def make_encoded(
+    folder: Path, sizes: tuple[int, ...] = (4, 700, 600_000), syntaxes: tuple[str, ...] = ()
+) -> list[Path]:
+    """Valid files in several transfer syntaxes and sizes, with a sequence, private and empty elements; no person."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for syntax in syntaxes or (EXPLICIT, IMPLICIT, JPEG):
