@@ -59,8 +59,8 @@ class Orthanc:
 
 
 @contextmanager
-def orthanc(folder: Path) -> Iterator[Orthanc]:
-    """Run Orthanc until the end of the block."""
+def orthanc(folder: Path, **settings_of_its_own: object) -> Iterator[Orthanc]:
+    """Run Orthanc until the end of the block, with further settings if need be."""
     folder.mkdir()
     one = Orthanc()
     settings = folder / "orthanc.json"
@@ -78,6 +78,7 @@ def orthanc(folder: Path) -> Iterator[Orthanc]:
                 "DicomAlwaysAllowStore": True,
                 "UnknownSopClassAccepted": True,
                 "Plugins": [],
+                **settings_of_its_own,
             }
         )
     )
