@@ -20,6 +20,8 @@ from support.mutations import corpus
 FINDINGS = Path("build") / "fuzz"
 _STREAMS = 20_000
 _ASSOCIATIONS = 400
+_GROWTH = 32 << 20
+"""Bytes by which this process or the listener may be larger than after the first round."""
 
 
 def _options() -> argparse.Namespace:
@@ -44,6 +46,7 @@ def fuzz(seed: int, first: int, count: int, seconds: int) -> tuple[Figures, Figu
     recordings = corpus()
     messages, associations = Figures(), Figures()
     begun = time.monotonic()
+    first_resident: list[int] = []
     with (
         tempfile.TemporaryDirectory() as folder,
         fuzzed_listener.listener_under_test(Path(folder)) as listener,
@@ -55,8 +58,12 @@ def fuzz(seed: int, first: int, count: int, seconds: int) -> tuple[Figures, Figu
             at = first + associations.streams
             several = min(_ASSOCIATIONS, streams)
             associations += fuzzed_listener.run(listener, recordings, seed, range(at, at + several))
-            spent = time.monotonic() - begun
-            _tell(f"{spent:7.0f} s  {messages.streams} streams  {associations.streams} associations")
+            resident = [fuzzed_messages.resident_bytes(), fuzzed_messages.resident_bytes(listener.process.pid)]
+            first_resident = first_resident or resident
+            spent, memory = time.monotonic() - begun, " and ".join(str(size >> 20) for size in resident)
+            _tell(f"{spent:7.0f} s  {messages.streams} streams  {associations.streams} associations  {memory} MB")
+            if any(now - before > _GROWTH for now, before in zip(resident, first_resident, strict=True)):
+                raise Finding(f"memory has grown from {first_resident} to {resident} bytes")
             if messages.streams >= count > 0 or (spent >= seconds and not count):
                 break
         if status := listener.stop():
@@ -72,7 +79,7 @@ def main() -> None:
     except Finding as finding:
         sys.exit(f"{finding}\nthe bytes of a stream are in {FINDINGS}")
     for name, figures in (("streams", messages), ("associations", associations)):
-        _tell(f"{figures.streams} {name}, {figures.stored} instances, grown by {figures.grown_bytes >> 10} KB")
+        _tell(f"{figures.streams} {name}, {figures.stored} instances")
         for ending, times in figures.endings.most_common():
             _tell(f"{times:10} {ending}")
 
