@@ -1,4 +1,4 @@
-# Six verbs, the same here and in CI. Each does the set-up it needs.
+# Seven verbs, the same here and in CI. Each does the set-up it needs.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ FAULTS ?=
 BENCH ?= flow
 ARGS ?=
 
-.PHONY: install check test demo bench docs stubs clean
+.PHONY: install check test fuzz demo bench docs stubs clean
 
 install: $(STAMP)
 
@@ -28,6 +28,10 @@ check: install
 
 test: install
 	FAULTS=$(FAULTS) $(BIN)/python -m pytest
+
+# SECONDS=3600 or COUNT=1000000; SEED= and FIRST= play a finding again
+fuzz: install
+	@SECONDS="$(or $(SECONDS),60)" COUNT=$(COUNT) SEED=$(SEED) FIRST=$(FIRST) PYTHONPATH=tests $(BIN)/python tests/receiver/fuzz.py
 
 demo: install
 	@$(BIN)/python -m clara_dicom_adapter.cli demo $(if $(KEEP),--keep) $(if $(JSON),--json)

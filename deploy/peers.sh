@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
 # Installs what the tests talk to and look with, from Debian or Ubuntu packages:
-#   dcmtk        storescu, storescp, echoscu, dcmdump: DICOM peers and readers this project did not write
-#   orthanc      a PACS
-#   dicom3tools  dciodvfy, which judges the objects that the example pipelines make
-#   strace       shows that data is flushed before it is acknowledged
-#   postgresql   the other database
+#   dcmtk          storescu, storescp, echoscu, dcmdump: DICOM peers and readers this project did not write
+#   orthanc        a PACS
+#   libgdcm-tools  gdcmscu, another sender
+#   dicom3tools    dciodvfy, which judges the objects that the example pipelines make
+#   strace         shows that data is flushed before it is acknowledged
+#   postgresql     the other database
 # and names the toolchain that only some machines need. Run it again at any time; it installs what is missing.
 set -euo pipefail
 
 declare -A package_of=(
   [storescu]=dcmtk
   [Orthanc]=orthanc
+  [gdcmscu]=libgdcm-tools
   [dciodvfy]=dicom3tools
   [strace]=strace
 )

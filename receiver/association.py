@@ -1,6 +1,7 @@
 """An accepted connection: pynetdicom's association with our verdict, our contexts, our store session and our limits."""
 
 import socket
+from contextlib import suppress
 from typing import Any, Protocol, cast
 
 import structlog
@@ -99,7 +100,8 @@ class ReceiverAssociation(QuietAssociation):
             return
         self._session = decision
         self._support(request, contexts.answer(proposed, **self._receiver.verification))
-        expect_data(self.connection, self._receiver.limits)
+        with suppress(OSError):  # closed meanwhile, because the peer has left or did not wait for the answer
+            expect_data(self.connection, self._receiver.limits)
 
     def _support(self, request: A_ASSOCIATE, answers: list[contexts.ContextAnswer]) -> None:
         # pynetdicom negotiates per abstract syntax, with the acceptor's order of transfer syntaxes. Ours is per context

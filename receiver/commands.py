@@ -92,6 +92,13 @@ def store_request(command: Command) -> StoreRequest:
     )
 
 
+def check_echo_request(command: Command, verification: str) -> None:
+    """Raise :class:`CommandInvalid` for a C-ECHO-RQ that could not be answered (PS3.7 table 9.3-12)."""
+    _us(command.elements, 0x0110)
+    if command.has_data_set or _uid(command.elements.get(0x0002, b"")) != verification:
+        raise CommandInvalid("no C-ECHO-RQ of Verification")
+
+
 def store_response(request: StoreRequest, status: int, comment: str = "") -> bytes:
     """Encode the C-STORE-RSP to a request.
 

@@ -11,6 +11,8 @@ from enum import IntEnum, StrEnum
 
 from pydicom.uid import UID_dictionary  # type: ignore[attr-defined]
 
+from clara_dicom_adapter.dicom import uids
+
 VERIFICATION = "1.2.840.10008.1.1"
 
 _SOP_CLASS_TYPES = frozenset({"SOP Class", "Meta SOP Class"})
@@ -77,7 +79,7 @@ def services_of(proposed: Sequence[ProposedContext]) -> frozenset[Service]:
 def answer(
     proposed: Sequence[ProposedContext], *, verification_enabled: bool, verification_syntaxes: Collection[str]
 ) -> list[ContextAnswer]:
-    """Answer every proposed context; the first transfer syntax proposed wins, because the sender has it at hand."""
+    """Answer every proposed context; the first usable transfer syntax wins, because the sender has it at hand."""
     return [_answer_one(context, verification_enabled, verification_syntaxes) for context in proposed]
 
 
@@ -85,7 +87,8 @@ def _answer_one(
     context: ProposedContext, verification_enabled: bool, verification_syntaxes: Collection[str]
 ) -> ContextAnswer:
     service = service_of(context.abstract_syntax)
-    first = context.transfer_syntaxes[0] if context.transfer_syntaxes else ""
+    # one that is no UID could not be read back from the file that it would be written to
+    first = next(filter(uids.is_usable, context.transfer_syntaxes), "")
     if service is Service.OTHER or (service is Service.VERIFICATION and not verification_enabled):
         return _refused(context, first, ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED)
     if service is Service.VERIFICATION:

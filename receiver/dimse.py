@@ -137,12 +137,13 @@ class StoreMessages:
             if command.field == commands.C_STORE_RQ:
                 self._begin(event.context_id, commands.store_request(command), context)
                 return None
+            if command.field == commands.C_ECHO_RQ and context.abstract_syntax == VERIFICATION:
+                commands.check_echo_request(command, VERIFICATION)
+                return Echo(event)
         except commands.CommandInvalid as invalid:
             return Senseless(f"command set: {invalid}")
         if command.field == commands.C_CANCEL_RQ and not command.has_data_set:
             return None
-        if command.field == commands.C_ECHO_RQ and not command.has_data_set and context.abstract_syntax == VERIFICATION:
-            return Echo(event)
         # also keeps a data set that nobody wants from being gathered in memory
         return Senseless(f"command {command.field:04X} is no service of ours")
 

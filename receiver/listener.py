@@ -9,6 +9,7 @@ import queue
 import signal
 import socket
 import threading
+import warnings
 from collections.abc import Callable
 from typing import Final
 
@@ -135,6 +136,8 @@ class _Channel:
 def serve(listening: int, connection: int, places: int) -> None:
     """Serve until told to stop; the arguments are descriptors."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the receiver says when to stop
+    # pydicom's warnings quote what a stranger has sent, and each that is new would be remembered for ever
+    warnings.filterwarnings("ignore", module=r"pydicom\.")
     channel = _Channel(socket.socket(fileno=connection))
     setup = channel.setup()
     logging_setup.configure(setup.log_levels, json=setup.log_json, part=f"receiver-{setup.number}")

@@ -28,6 +28,7 @@ import structlog
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.fsm import InvalidEventError
 from pynetdicom.transport import AssociationSocket
 
 from clara_dicom_adapter.receiver import commands, pdata
@@ -183,6 +184,11 @@ class LimitedUpperLayer(DULServiceProvider):
         """Read and write until the connection has ended."""
         try:
             super().run_reactor()
+        except InvalidEventError:
+            # our answer crossed with what ended the association, for which pynetdicom's states have no place
+            self.note(AssociationOutcome.ABORTED)
+            self._drain()
+            cast(AssociationSocket, self.socket)._shutdown_socket()
         except Exception:
             if self.ended_with is None:  # afterwards, what was still to be sent is in the way of pynetdicom's states
                 log.exception("upper_layer_failed")

@@ -76,3 +76,20 @@ def test_other_services_are_refused() -> None:
     assert first.result is ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED
     assert second.result is ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED
     assert services_of(proposed) == {Service.OTHER, Service.STORAGE}
+
+
+@pytest.mark.parametrize(
+    ("syntaxes", "result", "chosen"),
+    [
+        (("1.2.\x1840.1", EXPLICIT), ContextResult.ACCEPTED, EXPLICIT),
+        (("1.2.\x1840.1",), ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED, ""),
+        (("1." * 33,), ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED, ""),
+        (("..",), ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED, ""),
+    ],
+)
+def test_a_transfer_syntax_that_is_no_uid_is_never_chosen(
+    syntaxes: tuple[str, ...], result: ContextResult, chosen: str
+) -> None:
+    """It would be stored, answered 0000, and not be readable as a file."""
+    (given,) = answer([ProposedContext(1, CT, syntaxes)], verification_enabled=True, verification_syntaxes=())
+    assert (given.result, given.transfer_syntax) == (result, chosen)

@@ -3,12 +3,13 @@
 import json
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 
+from clara_dicom_adapter.dicom.sender import Peer
 from support.dicom_peers import free_port, tool
 from support.site import wait_until
 
@@ -33,6 +34,15 @@ class Orthanc:
         found = self._http.get("/instances?expand").raise_for_status().json()
         return {each["MainDicomTags"]["SOPInstanceUID"]: each["ID"] for each in found}
 
+    def send(self, files: Iterable[Path], peer: Peer) -> int:
+        """Give it files, and have it send them in one association; the number of instances that it says it has sent."""
+        for file in files:
+            self._http.post("/instances", content=file.read_bytes()).raise_for_status()
+        modality = {"AET": peer.ae_title, "Host": peer.host, "Port": peer.port}
+        self._http.put("/modalities/peer", json=modality).raise_for_status()
+        sent = self._http.post("/modalities/peer/store", json=sorted(self.instances().values())).raise_for_status()
+        return int(sent.json()["InstancesCount"])
+
     def save(self, folder: Path) -> list[Path]:
         """Everything it has, as the files that it has stored."""
         folder.mkdir()
@@ -49,8 +59,8 @@ class Orthanc:
 
 
 @contextmanager
-def orthanc(folder: Path) -> Iterator[Orthanc]:
-    """Run Orthanc until the end of the block."""
+def orthanc(folder: Path, **settings_of_its_own: object) -> Iterator[Orthanc]:
+    """Run Orthanc until the end of the block, with further settings if need be."""
     folder.mkdir()
     one = Orthanc()
     settings = folder / "orthanc.json"
@@ -68,6 +78,7 @@ def orthanc(folder: Path) -> Iterator[Orthanc]:
                 "DicomAlwaysAllowStore": True,
                 "UnknownSopClassAccepted": True,
                 "Plugins": [],
+                **settings_of_its_own,
             }
         )
     )
