@@ -164,7 +164,16 @@ def test_the_receiver_hears_of_what_is_stored_while_the_association_is_open(tmp_
         assert peer.recv(1024)[0] == 4
         wait_until("it is heard of", lambda: site.service.associations()[0].instances == 1, 10)
         wait_until("it is batched", lambda: site.spool.usage().unhanded == 1, 10)
-        assert site.service.metrics.instances._value.get() == 1
+        (live,) = site.service.associations()
+        sample = site.service.metrics.registry.get_sample_value
+        for listener in range(2):
+            here = float(listener == live.listener)
+            label = {"listener": str(listener)}
+            assert sample("clara_dicom_associations_open", label) == here
+            assert sample("clara_dicom_instances_received_total", label) == here
+            assert sample("clara_dicom_instances_queued", label) == here, "nobody tells Temporal here"
+            assert sample("clara_dicom_instance_flushes_total", label) == here
+            assert (sample("clara_dicom_instance_flush_seconds_total", label) or 0) > 0 or not here
 
 
 def test_places_are_shared_and_bounded(tmp_path: Path) -> None:
