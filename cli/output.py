@@ -27,9 +27,14 @@ def say(text: str) -> None:
     sys.stdout.write(f"{text}\n")
 
 
-def print_json(value: object) -> None:
-    """Print a result for machines: times in ISO 8601, UTC."""
-    sys.stdout.write(json.dumps(value, default=_plain, indent=2) + "\n")
+def print_json(value: object, *, indent: int | None = 2) -> None:
+    """Print a result for machines, at once: times in ISO 8601, UTC.
+
+    Args:
+        indent: None: in one line.
+    """
+    sys.stdout.write(json.dumps(value, default=_plain, indent=indent) + "\n")
+    sys.stdout.flush()
 
 
 def _plain(value: object) -> object:

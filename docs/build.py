@@ -1,8 +1,8 @@
 """Brings the documentation up to date and checks it: ``make docs``.
 
 Generated: the settings tables of ``configuration.md``, and ``build/docs/openapi.json``. Checked: that relative links,
-headings, paths, commands, settings, search attributes, states and metrics which pages name exist. Rendered: the pages
-as HTML into ``build/docs``, to be read in a browser.
+headings, paths, commands, settings, search attributes, states and metrics which pages name exist, and that every metric
+is listed. Rendered: the pages as HTML into ``build/docs``, to be read in a browser.
 """
 
 import html
@@ -40,6 +40,8 @@ _ATTRIBUTE: Final = re.compile(
 )
 _STATES: Final = re.compile(r"ClaraState (?:IN \(([^)]*)\)|= ('[^']*'))")
 _METRIC: Final = re.compile(r"\bclara_dicom_[a-z_]+")
+_METRIC_IN_CODE: Final = re.compile(r'"(clara_dicom_[a-z_]+)"')
+_METRIC_ROW: Final = re.compile(r"^\| `(clara_dicom_[a-z_]+)` \|", re.MULTILINE)
 _METRICS_IN: Final = ("activities/metrics.py", "receiver/metrics.py", "receiver/service.py", "api/metrics.py")
 
 
@@ -64,7 +66,7 @@ def problems(root: Path = ROOT) -> list[str]:
             _unknown_metrics(root, text),
         )
         found += [f"{name}: {problem}" for check in checks for problem in check]
-    return found
+    return found + [f"docs/metrics.md: {problem}" for problem in _untold_metrics(root)]
 
 
 # ---- links ----
@@ -147,13 +149,25 @@ def _unknown_attributes(text: str) -> Iterator[str]:
 
 
 def _unknown_metrics(root: Path, text: str) -> Iterator[str]:
-    code = "".join((root / name).read_text(encoding="utf-8") for name in _METRICS_IN)
-    known = set(_METRIC.findall(code)) | {
-        f"clara_dicom_recorded_{name}" for name in ("associations", "groups", "submissions", "exports", "jobs")
-    }
+    known = _metrics(root)
     for name in sorted(set(_METRIC.findall(text))):
         if name.removesuffix("_total") not in known and not name.startswith("clara_dicom_adapter"):
             yield f"{name} is no metric"
+
+
+def _untold_metrics(root: Path) -> Iterator[str]:
+    """What is exported and not in the first column of a table of the page of metrics."""
+    page = root / "docs" / "metrics.md"
+    text = page.read_text(encoding="utf-8") if page.exists() else ""
+    told = {name.removesuffix("_total") for name in _METRIC_ROW.findall(text)}
+    yield from (f"{name} is not listed" for name in sorted(_metrics(root) - told))
+
+
+def _metrics(root: Path) -> set[str]:
+    """Names of all metrics, those of counters without ``_total``."""
+    code = "".join((root / name).read_text(encoding="utf-8") for name in _METRICS_IN)
+    recorded = {f"clara_dicom_recorded_{name}" for name in ("associations", "groups", "submissions", "exports", "jobs")}
+    return set(_METRIC_IN_CODE.findall(code)) | recorded
 
 
 # ---- generated ----

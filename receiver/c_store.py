@@ -176,6 +176,9 @@ class StoreSession:
             return
         self.live.instances += 1
         self.live.bytes += self._size
+        if incoming.flush_seconds is not None:
+            self.live.flushes += 1
+            self.live.flush_seconds += incoming.flush_seconds
 
     def _fail(self, error: Exception) -> None:
         self._discard()

@@ -24,7 +24,7 @@ from clara_dicom_adapter.errors import AdapterError
 from clara_dicom_adapter.receiver import grouping
 from clara_dicom_adapter.receiver.addressing import Addressing
 from clara_dicom_adapter.receiver.delivery import Connect, Delivery
-from clara_dicom_adapter.receiver.live import LiveAssociations
+from clara_dicom_adapter.receiver.live import LiveAssociation, LiveAssociations
 from clara_dicom_adapter.receiver.metrics import ReceiverMetrics
 from clara_dicom_adapter.spool import AssociationFolder, PendingBatch, Spool, Target
 from clara_dicom_adapter.workflows.models import AssociationEnd, AssociationOutcome, BatchRef, ReceiveInput
@@ -49,12 +49,14 @@ class _Trail:
 
     Attributes:
         batched: Highest sequence that needs no more looking at.
+        told: Instances of batches that Temporal has accepted.
         broken: Its listener has died; others wait for it.
         failed: Instances answered A700, once it has ended.
     """
 
     folder: AssociationFolder
     batched: int = 0
+    told: int = 0
     scheduled: bool = False
     outcome: AssociationOutcome | None = None
     broken: bool = False
@@ -164,6 +166,11 @@ class HandOver:
     def follows(self, association_id: str) -> bool:
         """Whether an association's instances are still on their way through this thread."""
         return association_id in self._trails
+
+    def queued(self, live: LiveAssociation) -> int:
+        """Instances of an open association that Temporal has not been told of."""
+        trail = self._trails.get(live.association_id)
+        return max(live.instances - (trail.told if trail else 0), 0)
 
     async def in_files_thread(self, call: Callable[..., T], *arguments: object) -> T:
         """Run blocking work on the spool beside the event loop."""
@@ -305,6 +312,11 @@ class HandOver:
     def _accepted(self, workflow_id: str, letter: HandOverLetter) -> None:
         if letter.batches:
             self._spool.handed_over([batch.batch_id for batch in letter.batches])
+            with self._lock:
+                for batch in letter.batches:
+                    trail = self._trails.get(batch.association_id)
+                    if trail is not None:
+                        trail.told += batch.instances
         if letter.ended is not None:
             self._spool.end_handed_over(letter.ended.association_id, workflow_id)
 

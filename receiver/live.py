@@ -17,6 +17,10 @@ class LiveAssociation:
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     instances: int = 0
     bytes: int = 0
+    flushes: int = 0
+    """Instances that were flushed."""
+    flush_seconds: float = 0.0
+    """What their flushes took, all together."""
     ignored: int = 0
     failed: int = 0
     """Answered A700."""

@@ -1,6 +1,7 @@
 """The receiver's counters for Prometheus."""
 
 from collections.abc import Callable
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -10,8 +11,11 @@ from clara_dicom_adapter.receiver.live import LiveAssociation
 class ReceiverMetrics:
     """What the receiver counts; one object per service, so that tests do not share a registry."""
 
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        self.registry = registry if registry is not None else CollectorRegistry()
+    def __init__(self, listeners: int = 1) -> None:
+        """Args:
+        listeners: How many there are.
+        """
+        self.registry = CollectorRegistry()
         self.associations = Counter(
             "clara_dicom_associations", "Associations that have ended, by outcome", ["outcome"], registry=self.registry
         )
@@ -19,10 +23,28 @@ class ReceiverMetrics:
             "clara_dicom_associations_rejected", "Associations rejected, by reason", ["reason"], registry=self.registry
         )
         self.instances = Counter(
-            "clara_dicom_instances_received", "Instances stored and answered 0000", registry=self.registry
+            "clara_dicom_instances_received",
+            "Instances stored and answered 0000, by listener",
+            ["listener"],
+            registry=self.registry,
         )
         self.bytes = Counter(
-            "clara_dicom_bytes_received", "Bytes of data sets stored and answered 0000", registry=self.registry
+            "clara_dicom_bytes_received",
+            "Bytes of data sets stored and answered 0000, by listener",
+            ["listener"],
+            registry=self.registry,
+        )
+        self.flushes = Counter(
+            "clara_dicom_instance_flushes",
+            "Instances flushed to disk, by listener",
+            ["listener"],
+            registry=self.registry,
+        )
+        self.flush_seconds = Counter(
+            "clara_dicom_instance_flush_seconds",
+            "Seconds that flushing instances took, by listener",
+            ["listener"],
+            registry=self.registry,
         )
         self.ignored = Counter(
             "clara_dicom_instances_ignored", "Instances answered 0000 and not stored", registry=self.registry
@@ -41,12 +63,18 @@ class ReceiverMetrics:
         self.hand_over_failures = Counter(
             "clara_dicom_hand_over_failures", "Attempts to reach Temporal that failed", registry=self.registry
         )
+        for counter in (self.instances, self.bytes, self.flushes, self.flush_seconds):
+            for listener in range(listeners):  # a rise from nothing is none that an alarm sees
+                counter.labels(str(listener))
         self._gauges: list[Gauge] = []
 
     def moved(self, before: LiveAssociation | None, now: LiveAssociation) -> None:
         """Count what an association has done since it was last heard of."""
-        self.instances.inc(now.instances - (before.instances if before else 0))
-        self.bytes.inc(now.bytes - (before.bytes if before else 0))
+        listener = str(now.listener)
+        self.instances.labels(listener).inc(now.instances - (before.instances if before else 0))
+        self.bytes.labels(listener).inc(now.bytes - (before.bytes if before else 0))
+        self.flushes.labels(listener).inc(now.flushes - (before.flushes if before else 0))
+        self.flush_seconds.labels(listener).inc(now.flush_seconds - (before.flush_seconds if before else 0.0))
         self.ignored.inc(now.ignored - (before.ignored if before else 0))
         self.failed.inc(now.failed - (before.failed if before else 0))
         for status, count in now.refused_with.items():
@@ -56,4 +84,16 @@ class ReceiverMetrics:
         """Export a number that is read when Prometheus asks."""
         gauge = Gauge(name, text, registry=self.registry)
         gauge.set_function(read)
+        self._gauges.append(gauge)
+
+    def watch_listeners(self, name: str, text: str, count: int, read: Callable[[int], float]) -> None:
+        """Export a number of each listener, read when Prometheus asks.
+
+        Args:
+            count: How many listeners there are.
+            read: Takes a listener's number.
+        """
+        gauge = Gauge(name, text, ["listener"], registry=self.registry)
+        for listener in range(count):
+            gauge.labels(str(listener)).set_function(partial(read, listener))
         self._gauges.append(gauge)

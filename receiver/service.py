@@ -17,6 +17,7 @@ from clara_dicom_adapter.receiver.known import ConfigurationSource, KnownKeeper
 from clara_dicom_adapter.receiver.listeners import Listeners
 from clara_dicom_adapter.receiver.live import LiveAssociation, LiveAssociations
 from clara_dicom_adapter.receiver.metrics import ReceiverMetrics
+from clara_dicom_adapter.receiver.pace import OpenAssociation, Pace
 from clara_dicom_adapter.receiver.parked import ParkedAlarm
 from clara_dicom_adapter.receiver.recorder import AssociationRecords, Recorder
 from clara_dicom_adapter.receiver.recovery import Recovery
@@ -90,7 +91,7 @@ class ReceiverService:
         connect: Makes a Temporal client; may raise for as long as it likes.
         space: Raises StorageFull when nothing may be stored; none: the storage rule for the spool's disk.
         """
-        self.metrics = ReceiverMetrics()
+        self.metrics = ReceiverMetrics(listeners.configured)
         self._spool = spool
         self._listeners = listeners
         self._known = KnownKeeper(configuration, spool.root / _KNOWN_COPY, changed=listeners.know)
@@ -100,6 +101,7 @@ class ReceiverService:
         self._parked = ParkedAlarm(rule.measure, spool.usage)
         addressing = Addressing(SiteKey(spool.root / SITE_KEY, site_secret))
         self._live = LiveAssociations()
+        self._pace = Pace()
         self._hand_over = HandOver(spool, addressing, connect, self._live, self.metrics)
         self._recovery = Recovery(
             spool,
@@ -145,17 +147,21 @@ class ReceiverService:
     def hear(self, listener: int, report: Report) -> None:
         """A report has come."""
         if isinstance(report, Accepted):
-            self._live.put(replace(report.association, listener=listener))
+            live = replace(report.association, listener=listener)
+            self._live.put(live)
+            self._pace.read(live)
             self._recorder.accepted(report.association)
         elif isinstance(report, Rejected):
             reason = RejectReason[report.reason]
             self.metrics.rejected.labels(reason.word).inc()
             self._recorder.rejected(report.association_id, report.request, reason, report.at)
         elif isinstance(report, Progress):
-            for live in report.associations:
-                self._moved(self._live.put(replace(live, listener=listener)), live)
+            for told in report.associations:
+                live = replace(told, listener=listener)
+                self._moved(self._live.put(live), live)
+                self._pace.read(live)
         elif isinstance(report, Ended):
-            live = report.association
+            live = replace(report.association, listener=listener)
             self._moved(self._live.remove(live.association_id), live)
             self._ended(live, report.outcome, report.at)
 
@@ -197,14 +203,18 @@ class ReceiverService:
             self._hand_over.stored(now.association_id)
 
     def _ended(self, live: LiveAssociation, outcome: AssociationOutcome, at: datetime) -> None:
+        self._pace.forget(live.association_id)
         self.metrics.associations.labels(outcome.value).inc()
         self._recorder.ended(live, outcome, at)
         if live.spooled:
             self._hand_over.ended(live.association_id, outcome, live.failed)
 
-    def associations(self) -> list[LiveAssociation]:
+    def associations(self) -> list[OpenAssociation]:
         """The open associations, oldest first."""
-        return self._live.snapshot()
+        return [self._pace.look(live, queued=self._hand_over.queued(live)) for live in self._live.snapshot()]
+
+    def _of_listener(self, listener: int) -> list[LiveAssociation]:
+        return [live for live in self._live.snapshot() if live.listener == listener]
 
     def health(self) -> ReceiverHealth:
         """How it is at this moment."""
@@ -223,7 +233,19 @@ class ReceiverService:
 
     def _watch(self, spool: Spool) -> None:
         watch = self.metrics.watch
-        watch("clara_dicom_associations_open", "Associations open now", lambda: len(self._live))
+        each, count = self.metrics.watch_listeners, self._listeners.configured
+        each(
+            "clara_dicom_associations_open",
+            "Associations open now, by listener",
+            count,
+            lambda listener: len(self._of_listener(listener)),
+        )
+        each(
+            "clara_dicom_instances_queued",
+            "Instances of open associations that Temporal has not been told of, by listener",
+            count,
+            lambda listener: sum(map(self._hand_over.queued, self._of_listener(listener))),
+        )
         watch("clara_dicom_listeners", "Listener processes that listen", lambda: self._listeners.listening)
         watch("clara_dicom_receiver_ready", "1 when the receiver can store", lambda: float(self.health().ready))
         watch("clara_dicom_spool_instances", "Instances in the spool", lambda: spool.usage().instances)

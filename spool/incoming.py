@@ -7,6 +7,7 @@ could not be made durable has none either.
 
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -44,6 +45,8 @@ class IncomingInstance:
         self._descriptor = os.open(self._name, _FLAGS, 0o640, dir_fd=folder_descriptor)
         self._open = True
         self._committed = False
+        self.flush_seconds: float | None = None
+        """What the flushes of :meth:`commit` took; None when nothing was flushed."""
 
     def write(self, *fragments: bytes | memoryview) -> None:
         """Write some fragments of the dataset, in this order; OSError when the disk does not take them."""
@@ -68,15 +71,14 @@ class IncomingInstance:
         """
         if self._header:
             self.write()
-        if self._durable:
-            os.fdatasync(self._descriptor)
+        seconds = self._flush(os.fdatasync, self._descriptor)
         self._close()
         received_ns = time.time_ns()
         final = f"{self._sequence:08d}-{received_ns}.dcm"
         os.rename(self._name, final, src_dir_fd=self._folder_descriptor, dst_dir_fd=self._folder_descriptor)
         self._name = final
-        if self._durable:
-            os.fsync(self._folder_descriptor)
+        seconds += self._flush(os.fsync, self._folder_descriptor)
+        self.flush_seconds = seconds if self._durable else None
         self._committed = True
         sop_class_uid, sop_instance_uid, transfer_syntax_uid = self._uids
         return StoredInstance(
@@ -99,6 +101,14 @@ class IncomingInstance:
             self._close()
         with suppress(FileNotFoundError):
             os.unlink(self._name, dir_fd=self._folder_descriptor)
+
+    def _flush(self, flush: Callable[[int], None], descriptor: int) -> float:
+        """Flush, unless the operating system is trusted; returns the seconds that it took."""
+        if not self._durable:
+            return 0.0
+        before = time.perf_counter()
+        flush(descriptor)
+        return time.perf_counter() - before
 
     def _close(self) -> None:
         if self._open:

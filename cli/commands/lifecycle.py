@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -106,16 +106,40 @@ def stop(data_dir: DataDir) -> None:
         say(f"no adapter runs on {place.data.root}")
 
 
-def status(data_dir: DataDir, config: Config = None, as_json: Json = False) -> None:
+def status(
+    data_dir: DataDir,
+    config: Config = None,
+    as_json: Json = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show it live, with the open associations, until Ctrl-C.")
+    ] = False,
+) -> None:
     """Show the parts, where they listen, and what waits; exit status 3 when nothing runs."""
     from clara_dicom_adapter.cli.commands.condition import Condition
 
+    if watch:
+        _watch(lambda: Condition.of(Place(data_dir, config)), as_json=as_json)
+        return
     condition = Condition.of(Place(data_dir, config))
     if as_json:
         print_json(condition)
     else:
         _print_condition(condition)
     raise typer.Exit(0 if condition.running else NOT_RUNNING)
+
+
+def _watch(look: Callable[[], Condition], *, as_json: bool) -> None:
+    from rich.console import Console
+
+    from clara_dicom_adapter.cli.commands import watch
+
+    console = Console()
+    if as_json:
+        watch.print_lines(watch.looks(look))
+    elif console.is_terminal:
+        watch.show(watch.looks(look), console)
+    else:
+        raise typer.BadParameter("--watch needs a terminal; for a program there is --json --watch")
 
 
 def _print_condition(condition: Condition) -> None:

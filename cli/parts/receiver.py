@@ -19,6 +19,7 @@ from clara_dicom_adapter.receiver.acceptance import AssociationRequest, RejectRe
 from clara_dicom_adapter.receiver.known import KnownCopy
 from clara_dicom_adapter.receiver.listeners import ListenerProcesses
 from clara_dicom_adapter.receiver.live import LiveAssociation
+from clara_dicom_adapter.receiver.pace import OpenAssociation
 from clara_dicom_adapter.receiver.reports import ListenerSetup
 from clara_dicom_adapter.receiver.service import ReceiverHealth, ReceiverService
 from clara_dicom_adapter.records.associations import AssociationRecords
@@ -119,18 +120,28 @@ def serve(part: Part) -> int:
             log.error("port_cannot_be_had", address=address, reason=str(error))
             service.stop(0)
             return 1
-        part.answers(lambda: _condition(service.health()), service.metrics.registry)
+        part.answers(lambda: _condition(service.health(), service.associations()), service.metrics.registry)
         part.ready(dicom=f"{settings.dicom.scp.host}:{service.port}")
         stopping.wait()
         service.stop(settings.dicom.scp.shutdown_grace_seconds)
     return 0
 
 
-def _condition(health: ReceiverHealth) -> dict[str, object]:
+def _condition(health: ReceiverHealth, associations: Sequence[OpenAssociation]) -> dict[str, object]:
     lacking = {
         f"none of its {health.listeners} listener processes listens": not health.listening,
         "there is no space, or the disk fails": not health.can_store,
         "it knows no configuration yet": not health.configured,
     }
     reason = ", ".join(text for text, true in lacking.items() if true)
-    return {"ready": health.ready, "reason": reason, "warnings": health.warnings, **asdict(health)}
+    return {
+        "ready": health.ready,
+        "reason": reason,
+        "warnings": health.warnings,
+        **asdict(health),
+        "associations": [_told(association) for association in associations],
+    }
+
+
+def _told(association: OpenAssociation) -> dict[str, object]:
+    return {**asdict(association), "started_at": association.started_at.isoformat()}

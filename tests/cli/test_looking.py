@@ -28,6 +28,7 @@ from clara_dicom_adapter.workflows.models import (
     HeldNode,
     JobPlan,
     JobRef,
+    Owner,
     PinnedAeTitle,
     SubmissionInput,
 )
@@ -203,3 +204,39 @@ def test_a_spool_is_shown_and_another_one_taken_over(clara: Clara, tmp_path: Pat
     again = clara("spool", "adopt", str(tmp_path))
     assert again.status == 1
     assert "holds no spool" in again.err
+
+
+def test_a_spool_is_listed_verified_and_copied_from(clara: Clara, tmp_path: Path) -> None:
+    for command in (("list",), ("verify",), ("export", "--all", "--to", str(tmp_path / "copies"))):
+        nothing = clara("spool", *command)
+        assert nothing.status == 1
+        assert "nothing was ever received here" in nothing.err
+    root = tmp_path / "data" / "payloads" / "spool"
+    with Spool.open(root, SpoolRole.RECEIVER) as spool:
+        owned, waiting = spool.begin_association(spooling.facts()), spool.begin_association(spooling.facts())
+        batch = spooling.batched(spool, owned, 2)
+        spooling.batched(spool, waiting, 1)
+        owned.end(AssociationOutcome.RELEASED)
+        spool.claim(Owner(workflow_id="receive-1", run_id="run", group=1), [batch.batch_id])
+        rows = [line.split("\t") for line in clara("spool", "list").out.splitlines()]
+    assert rows[0] == ["association", "calling", "called", "peer", "age", "instances", "size", "state"]
+    assert [row[0] for row in rows[1:]] == [owned.association_id, waiting.association_id]
+    assert rows[1][1:4] == ["MODALITY", "CLARA", "192.0.2.7"]
+    assert [row[-1] for row in rows[1:]] == ["owned by receive-1", "arriving, 1 waiting to be told"]
+    told = json.loads(clara("spool", "list", "--json").out)
+    assert [(each["stage"], each["owners"]) for each in told] == [
+        ("owned", {"receive-1": 2}),
+        ("waiting to be told", {}),
+    ]
+    assert clara("spool", "verify").status == 0
+    one = clara("spool", "export", owned.association_id, "1.2.3", "--to", str(tmp_path / "one"), "--json")
+    assert (one.status, json.loads(one.out)["instances"]) == (1, 2)
+    assert one.err == "clara: nothing of 1.2.3 is in the spool\n"
+    assert clara("spool", "export", "--all", "--to", str(tmp_path / "all")).status == 0
+    assert len(list((tmp_path / "all").glob("*.dcm"))) == 3
+    assert clara("spool", "export", "--to", str(tmp_path / "none")).status == 2
+    (path, *_) = owned.path.glob("*.dcm")
+    path.write_bytes(b"")
+    broken = clara("spool", "verify", "--json")
+    assert broken.status == 1
+    assert json.loads(broken.out)["problems"][0]["path"] == str(path.relative_to(root))

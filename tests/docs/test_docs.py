@@ -38,6 +38,8 @@ def tree(tmp_path: Path) -> Path:
         (tmp_path / folder).mkdir()
     for name in build._METRICS_IN:
         (tmp_path / name).write_text((ROOT / name).read_text(encoding="utf-8"))
+    rows = [f"| `{name}` | gauge |\n" for name in sorted(build._metrics(ROOT))]
+    (tmp_path / "docs" / "metrics.md").write_text("# Metrics\n\n" + "".join(rows))
     return tmp_path
 
 
@@ -68,6 +70,33 @@ def test_what_exists_is_accepted(tree: Path) -> None:
         "`clara_dicom_instances_failed_total`\n"
     )
     assert build.problems(tree) == []
+
+
+def test_a_metric_that_is_not_listed_is_told(tree: Path) -> None:
+    page = tree / "docs" / "metrics.md"
+    page.write_text(page.read_text().replace("| `clara_dicom_listeners` |", "| the `clara_dicom_listeners` |"))
+    assert build.problems(tree) == ["docs/metrics.md: clara_dicom_listeners is not listed"]
+
+
+def test_no_module_exports_metrics_unseen() -> None:
+    exporting = {
+        str(path.relative_to(ROOT))
+        for room in (
+            "activities",
+            "api",
+            "clara",
+            "cli",
+            "receiver",
+            "records",
+            "spool",
+            "temporal",
+            "workflows",
+            "src",
+        )
+        for path in (ROOT / room).rglob("*.py")
+        if build._METRIC_IN_CODE.search(path.read_text(encoding="utf-8").replace('"clara_dicom_adapter', ""))
+    }
+    assert exporting == set(build._METRICS_IN)
 
 
 class _Links(HTMLParser):

@@ -199,6 +199,13 @@ async def test_batches_go_out_while_the_association_is_open(site: Site) -> None:
     (live,) = site.service.associations()
     letters = await site.letters(f"receive-CLARA-{live.association_id}", lambda seen: total(seen) == 1)
     assert not has_end(letters)
+    service = site.service
+
+    async def queued() -> tuple[int, int]:
+        (seen,) = service.associations()
+        return seen.instances, seen.queued
+
+    await until(queued, lambda seen: seen == (1, 0))
     await asyncio.to_thread(assoc.abort)
     ended = await site.letters(f"receive-CLARA-{live.association_id}", has_end)
     assert ended[-1].ended is not None

@@ -1,18 +1,22 @@
 """Listener processes: they share the port, the limit and the configuration, and die alone."""
 
 import os
+import re
 import signal
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from support.receiver_wire import established, store_message
 from support.receiving import LOOPBACK, SECRET, Configured, Recorded, associate, instance, nobody
 from support.site import wait_until
 
 from clara_dicom_adapter.configuration.entities import ClaraAeTitle
 from clara_dicom_adapter.configuration.settings import ScpSettings, StorageSettings
+from clara_dicom_adapter.part_status import StatusServer
 from clara_dicom_adapter.receiver.known import KnownCopy
 from clara_dicom_adapter.receiver.listeners import ListenerProcesses
 from clara_dicom_adapter.receiver.places import Places
@@ -187,7 +191,33 @@ def test_the_receiver_hears_of_what_is_stored_while_the_association_is_open(tmp_
         assert peer.recv(1024)[0] == 4
         wait_until("it is heard of", lambda: site.service.associations()[0].instances == 1, 10)
         wait_until("it is batched", lambda: site.spool.usage().unhanded == 1, 10)
-        assert site.service.metrics.instances._value.get() == 1
+        (live,) = site.service.associations()
+        sample = site.service.metrics.registry.get_sample_value
+        for listener in range(2):
+            here = float(listener == live.listener)
+            label = {"listener": str(listener)}
+            assert sample("clara_dicom_associations_open", label) == here
+            assert sample("clara_dicom_instances_received_total", label) == here
+            assert sample("clara_dicom_instances_queued", label) == here, "nobody tells Temporal here"
+            assert sample("clara_dicom_instance_flushes_total", label) == here
+            assert (sample("clara_dicom_instance_flush_seconds_total", label) or 0) > 0 or not here
+
+
+def test_what_is_exported_is_listed_as_what_it_is_and_counters_have_no_second_series(tmp_path: Path) -> None:
+    with (
+        listening(tmp_path) as site,
+        StatusServer(dict, site.service.metrics.registry) as server,
+        urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics") as answer,
+    ):
+        families = list(text_string_to_metric_families(answer.read().decode()))
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    for family in families:
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        labels = sorted({label for sample in family.samples for label in sample.labels})
+        listed = ", ".join(f"`{label}`" for label in labels)
+        assert re.search(rf"^\| `{name}` \| {family.type} \| {listed}", page, re.MULTILINE), f"{name} is not listed so"
+        assert {sample.name for sample in family.samples} <= {name}
+    assert len(families) > 15
 
 
 def test_places_are_shared_and_bounded(tmp_path: Path) -> None:

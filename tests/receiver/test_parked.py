@@ -94,7 +94,7 @@ def test_log_health_and_metrics_tell_it_and_the_log_without_being_asked(
         wait_until("it is logged", lambda: "parked_near_watermark" in [line["event"] for line in lines], 20)
         health = receiver.service.health()
         assert health.ready, "the receiver says itself when it cannot store"
-        assert _condition(health)["warnings"] == [health.parked_near_watermark]
+        assert _condition(health, [])["warnings"] == [health.parked_near_watermark]
         assert health.parked_near_watermark.startswith("3 instances are parked")
         metrics = receiver.service.metrics.registry
         assert metrics.get_sample_value("clara_dicom_parked_near_watermark") == 1.0
@@ -117,6 +117,6 @@ def test_a_receiver_works_with_one_listener_and_not_with_none(listening: int, re
         open_associations=0,
         waiting_to_be_told=0,
     )
-    told = _condition(health)
+    told = _condition(health, [])
     assert (told["ready"], told["warnings"], told["listeners"], told["listening"]) == (ready, warnings, 2, listening)
     assert told["reason"] == ("" if ready else "none of its 2 listener processes listens")

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -153,8 +154,19 @@ def test_nothing_is_flushed_when_durability_is_switched_off(root: Path, monkeypa
         monkeypatch.setattr(os, "fdatasync", fail)
         folder = spool.begin_association(facts())
         (stored,) = store(folder)
+        incoming = begin(folder)
+        incoming.commit()
+        assert incoming.flush_seconds is None
         folder.end(AssociationOutcome.RELEASED)
         assert stored.path.exists()
+
+
+def test_the_time_of_both_flushes_is_told(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    incoming = begin(spool.begin_association(facts()))
+    clock = iter((10.0, 10.25, 20.0, 20.5))
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    incoming.commit()
+    assert incoming.flush_seconds == 0.75
 
 
 def test_many_small_fragments_are_one_write_as_well(spool: Spool) -> None:

@@ -1,0 +1,134 @@
+"""Whether everything in a spool is whole: files, facts and index agree. Every byte is read; nothing is changed."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from clara_dicom_adapter.dicom import part10
+from clara_dicom_adapter.errors import InvalidInstance, SpoolUnusable
+from clara_dicom_adapter.spool.association import FACTS, AssociationFolder
+from clara_dicom_adapter.spool.database import DATABASE
+from clara_dicom_adapter.spool.inventory import Entry, Inventory
+
+_ON_ITS_WAY_SECONDS: Final = 60.0
+"""The receiver indexes within a second or two; this long, an instance that is not indexed yet is none that is lost."""
+_PIECE: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is not as it should be.
+
+    Attributes:
+        path: Below the spool.
+    """
+
+    path: str
+    problem: str
+
+
+@dataclass
+class Verification:
+    """What was looked at, and what is wrong with it.
+
+    Attributes:
+        on_their_way: Instances that have just come and are not in the index yet.
+    """
+
+    associations: int = 0
+    instances: int = 0
+    bytes: int = 0
+    on_their_way: int = 0
+    problems: list[Problem] = field(default_factory=list[Problem])
+
+
+def verify(inventory: Inventory) -> Verification:
+    """Read everything."""
+    found = Verification()
+    inventory.check_index()
+    for path in inventory.paths():
+        found.associations += 1
+        found.problems += _Association(inventory, path, found).problems()
+    if inventory.index_problem:
+        found.problems.append(Problem(DATABASE, inventory.index_problem))
+    return found
+
+
+class _Association:
+    def __init__(self, inventory: Inventory, path: Path, found: Verification) -> None:
+        self._inventory = inventory
+        self._path = path
+        self._found = found
+
+    def problems(self) -> Iterator[Problem]:
+        try:
+            folder = AssociationFolder.read(self._path, durable=False)
+        except FileNotFoundError:
+            if self._path.exists():
+                yield self._problem(FACTS, "is missing: nobody knows whose these instances are")
+            return
+        except (SpoolUnusable, OSError):
+            yield self._problem(FACTS, "cannot be read: nobody knows whose these instances are")
+            return
+        try:
+            files = folder.files()
+        except FileNotFoundError:
+            return  # reclaimed meanwhile
+        entries = self._inventory.entries(self._path.name)  # after the files: what is indexed in between is known
+        for sequence, (received_ns, name) in files.items():
+            problem = self._problem_of(sequence, received_ns, name, entries.get(sequence))
+            if problem:
+                yield self._problem(name, problem)
+        for sequence, entry in entries.items():
+            if sequence not in files and not entry.released and self._is_lost(sequence):
+                yield self._problem(f"{sequence:08d}", "is in the index, and its file is gone")
+
+    def _problem(self, name: str, problem: str) -> Problem:
+        return Problem(str((self._path / name).relative_to(self._inventory.root)), problem)
+
+    def _problem_of(self, sequence: int, received_ns: int, name: str, entry: Entry | None) -> str:
+        path = self._path / name
+        try:
+            size = _read_through(path)
+            meta = part10.read_meta(path)
+        except FileNotFoundError:
+            return "is in the index, and its file is gone" if self._is_lost(sequence) else ""
+        except InvalidInstance as error:
+            return f"is no DICOM part 10 file: {error}"
+        except OSError as error:
+            return f"cannot be read: {error.strerror}"
+        self._found.instances += 1
+        self._found.bytes += size
+        if entry is None:
+            return self._unknown(received_ns)
+        if entry.bytes != size:
+            return f"has {size} bytes; the index says {entry.bytes}"
+        if entry.sop_instance_uid != meta.sop_instance_uid:
+            return "holds another SOP instance than the index says"
+        return ""
+
+    def _unknown(self, received_ns: int) -> str:
+        if self._inventory.index_problem:
+            return ""  # told once, and not for every instance
+        if time.time_ns() - received_ns < _ON_ITS_WAY_SECONDS * 1e9:
+            self._found.on_their_way += 1
+            return ""
+        return "is not in the index; the receiver enters it when it starts, and at each look of the reconciler"
+
+    def _is_lost(self, sequence: int) -> bool:
+        """Whether a file is gone although nobody released it; it may have come or gone since its folder was read."""
+        entry = self._inventory.entries(self._path.name).get(sequence)
+        if entry is None or entry.released:
+            return False
+        return not any(self._path.glob(f"{sequence:08d}-*.dcm"))
+
+
+def _read_through(path: Path) -> int:
+    """Read a whole file, so that a fault of the disk shows; returns its size."""
+    size = 0
+    with path.open("rb", buffering=0) as stream:
+        while piece := stream.read(_PIECE):
+            size += len(piece)
+    return size
