@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from clara_dicom_adapter.configuration.entities import ClaraAeTitle, Source
-from clara_dicom_adapter.configuration.settings import Durability, ScpSettings, StorageSettings
+from clara_dicom_adapter.configuration.settings import ScpSettings, StorageSettings
 from clara_dicom_adapter.receiver.known import KnownCopy
 from clara_dicom_adapter.receiver.listeners import ListenerProcesses
 from clara_dicom_adapter.receiver.reports import ListenerSetup
@@ -41,10 +41,10 @@ class Growing(Configured):
 
 class ListenerSite:
     def __init__(
-        self, root: Path, durability: Durability, sources: Sequence[Source], scp: Mapping[str, object]
+        self, root: Path, storage: Mapping[str, object], sources: Sequence[Source], scp: Mapping[str, object]
     ) -> None:
         settings = ScpSettings.model_validate({"port": 0, "host": LOOPBACK, "receivers": 2, **scp})
-        storage = StorageSettings(watermark_percent=100, reserve_space_gb=0, durability=durability)
+        given = StorageSettings.model_validate({"watermarkPercent": 100, "reserveSpaceGB": 0, **storage})
         self.spool = Spool.open(root, SpoolRole.RECEIVER)
         self.configured = Growing(sources)
         self.recorded = Recorded()
@@ -52,7 +52,7 @@ class ListenerSite:
         def setup(number: int, known: KnownCopy | None) -> ListenerSetup:
             return ListenerSetup(
                 scp=settings,
-                storage=storage,
+                storage=given,
                 spool=self.spool.root,
                 number=number,
                 listeners=settings.receivers,
@@ -64,7 +64,7 @@ class ListenerSite:
         self.listeners = ListenerProcesses(settings, setup)
         self.service = ReceiverService(
             self.listeners,
-            storage,
+            given,
             self.spool,
             configuration=self.configured,
             associations=self.recorded,
@@ -72,17 +72,18 @@ class ListenerSite:
             connect=nobody,
         )
 
-    def server_of(self, association: int) -> int:
-        """Number of the listener that serves the n-th open association."""
-        return self.service.associations()[association].listener
+    def pid_of(self, listener: int) -> int | None:
+        """The process that is this listener at the moment; None while it is being replaced."""
+        process = self.listeners._slots[listener].process
+        return process.pid if process is not None and process.returncode is None else None
 
 
 @contextmanager
 def listening(
-    root: Path, durability: Durability = Durability.FLUSH, sources: Sequence[Source] = (), **scp: object
+    root: Path, *, storage: Mapping[str, object] | None = None, sources: Sequence[Source] = (), **scp: object
 ) -> Iterator[ListenerSite]:
     """Listener processes that serve, with two of them on IPv4's loopback unless ``scp`` says something else."""
-    site = ListenerSite(root / "spool", durability, sources, scp)
+    site = ListenerSite(root / "spool", storage or {}, sources, scp)
     site.service.start()
     try:
         yield site
