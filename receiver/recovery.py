@@ -87,6 +87,7 @@ class Recovery:
         self._closed = closed
         self._looked = looked
         self._stopping = threading.Event()
+        self._closing = threading.Lock()
         self.judged = False
         """Whether Temporal could be asked about the owners in the last reconciliation."""
         self._threads = [
@@ -97,7 +98,8 @@ class Recovery:
     def close_abandoned(self) -> None:
         """Associations that were open when an earlier run went down get their outcome: it was our fault."""
         try:
-            abandoned = self._spool.end_abandoned()
+            with self._closing:  # several listeners may die at once, and the reconciler look at the same time
+                abandoned = self._spool.end_abandoned()
         except (AdapterError, OSError) as error:  # a full disk must not keep the receiver from telling senders so
             log.warning("outcomes_not_written", error=str(error)[:300])
             return
