@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from clara_dicom_adapter.dicom import part10
 from clara_dicom_adapter.errors import InvalidInstance, SpoolUnusable
-from clara_dicom_adapter.spool.durable import make_folder, write_file
+from clara_dicom_adapter.spool.durable import make_folder, write_all, write_file
 from clara_dicom_adapter.spool.incoming import IncomingInstance
 from clara_dicom_adapter.spool.models import AssociationFacts, AssociationOutcomeRecord, StoredInstance
 from clara_dicom_adapter.workflows.models import AssociationOutcome
@@ -39,19 +39,28 @@ class AssociationFolder:
         self._durable = durable
         self._lock = threading.Lock()
         self._descriptor: int | None = None
+        self._lock_descriptor: int | None = None
         self._sequence = 0
         self._instances = 0
         self._bytes = 0
         self._outcome: AssociationOutcomeRecord | None = None
 
     def create(self) -> None:
-        """Make the folder and lock it; whose its instances will be is durable when this returns."""
+        """Make the folder with its facts, locked; whose its instances will be is durable when this returns."""
         make_folder(self.path, durable=self._durable)
         self._descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            # held until the outcome is written; the kernel lets go of it when this process dies
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            write_file(self.path / FACTS, self.facts.model_dump_json().encode(), durable=self._durable)
+            # locked before it has its name, and until the outcome is written; the kernel lets go of it when this
+            # process dies. The file and not the folder, because NFS locks only what is open for writing.
+            part = self.path / f"{FACTS}.part"
+            self._lock_descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+            fcntl.flock(self._lock_descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            write_all(self._lock_descriptor, self.facts.model_dump_json().encode())
+            if self._durable:
+                os.fsync(self._lock_descriptor)
+            part.rename(self.path / FACTS)
+            if self._durable:
+                os.fsync(self._descriptor)
         except BaseException:
             self._close()
             raise
@@ -85,7 +94,7 @@ class AssociationFolder:
         if self._descriptor is not None:
             return True
         try:
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            descriptor = os.open(self.path / FACTS, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
         try:
@@ -144,6 +153,9 @@ class AssociationFolder:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+        if self._lock_descriptor is not None:
+            os.close(self._lock_descriptor)
+            self._lock_descriptor = None
 
     def _count(self, instance: StoredInstance) -> None:
         self._instances += 1

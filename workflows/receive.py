@@ -304,7 +304,7 @@ class ReceiveWorkflow:
 
     async def _submit(self) -> None:
         submission = SubmissionInput(
-            submission_id=names.submission(self._ae.ae_title, self._owner, workflow.info().start_time),
+            submission_id=names.submission(self._ae.ae_title, self._owner, workflow.info().workflow_start_time),
             ae=self._ae,
             calling_ae_title=self._start.calling_ae_title,
             nodes=tuple(self._group.nodes.values()),

@@ -228,7 +228,7 @@ class SubmissionWorkflow:
             job=job,
             ae_title=self._submission.ae.ae_title,
             ae_name=self._submission.ae.name,
-            created_at=workflow.info().start_time.timestamp(),
+            created_at=workflow.info().workflow_start_time.timestamp(),
             incomplete=self._submission.incomplete,
         )
 

@@ -52,14 +52,15 @@ async def test_a_quarantined_window_reopens_for_a_sender_that_comes_back(client:
     assert (owner.instances, owner.restart is None) == (5, False)
 
 
-async def test_a_workflow_that_is_reset_comes_to_the_same_submission(client: Client, bench: Bench) -> None:
-    """Restored with an older database of Temporal, it would do the same."""
+@pytest.mark.parametrize("at", ["the first task", "closing"])
+async def test_a_workflow_that_is_reset_comes_to_the_same_submission(client: Client, bench: Bench, at: str) -> None:
+    """Restored with an older database of Temporal, or when its worker dies within that task, it would do the same."""
     async with receiving(client, bench, window(1)) as handle:
         await handle.signal(ReceiveWorkflow.hand_over, bench.stored(bench.association(), 2))
         first = await asyncio.wait_for(handle.result(), 30)
         history = await handle.fetch_history()
         completed, fired = EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED, EventType.EVENT_TYPE_TIMER_FIRED
-        closing = max(each.event_id for each in history.events if each.event_type == fired)
+        closing = max(each.event_id for each in history.events if each.event_type == fired) if at == "closing" else 0
         point = next(
             each.event_id for each in history.events if each.event_type == completed and each.event_id > closing
         )
