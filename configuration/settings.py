@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.alias_generators import to_camel
 
 from clara_dicom_adapter.workflows.models import AeTitle
@@ -37,8 +37,9 @@ class ScpSettings(Section):
 
     port: Port = 104
     """TCP port; DICOM's registered one."""
-    host: str = "0.0.0.0"  # noqa: S104 - modalities are other machines; the original binds every IPv4 address too
-    """Address to listen on."""
+    host: tuple[str, ...] = Field(default=("0.0.0.0",), min_length=1)  # noqa: S104 - modalities are other machines
+    """Address to listen on, IPv4 or IPv6, or a list of them, all with this port; the default is every IPv4 address, as
+    in the original. ``::`` takes IPv4 too, unless an IPv4 address stands beside it."""
     receivers: int = Field(default=2, ge=1, le=64)
     """Processes that receive; they share the port, and one that dies costs only its own associations."""
     maximum_number_of_associations: int = Field(default=25, ge=1, le=1000)
@@ -60,6 +61,11 @@ class ScpSettings(Section):
     """How long associations in progress may go on after SIGTERM."""
     interrupted_hold_seconds: float = Field(default=60, ge=0)
     """How long the instances of an interrupted association wait for the sender to come back."""
+
+    @field_validator("host", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
 
 
 class ExportSettings(Section):

@@ -53,7 +53,7 @@ class ReceiverAssociation(QuietAssociation):
         self.acceptor.implementation_class_uid = server.ae.implementation_class_uid
         self.acceptor.implementation_version_name = server.ae.implementation_version_name
         self.acceptor.supported_contexts = []
-        self.requestor.address_info = AddressInformation.from_tuple(cast("tuple[str, int]", peer))
+        self.requestor.address_info = AddressInformation(canonical_address(peer[0]), peer[1])
         self.bind(evt.EVT_REQUESTED, self._on_requested)
         self.bind(evt.EVT_ESTABLISHED, self._on_established)
         self.bind(evt.EVT_RELEASED, self._on_released)
@@ -87,7 +87,7 @@ class ReceiverAssociation(QuietAssociation):
                 AssociationRequest(
                     calling_ae_title=self.upper_layer.calling_ae_title,
                     called_ae_title=self.upper_layer.called_ae_title,
-                    peer=canonical_address(self.requestor.address),
+                    peer=self.requestor.address,
                     services=contexts.services_of(proposed),
                 )
             )
@@ -150,9 +150,14 @@ class ReceiverServer(AssociationServer):
         gatekeeper: Gatekeeper,
         limits: Limits,
         verification: VerificationSettings,
+        connections: set[ReceiverAssociation],
         maximum_connections: int,
         log_commands: bool,
     ) -> None:
+        """Args:
+        connections: Those of all addresses, which this server adds to.
+        maximum_connections: How many there may be of them.
+        """
         self.gatekeeper = gatekeeper
         self.limits = limits
         self.verification: dict[str, Any] = {
@@ -161,7 +166,7 @@ class ReceiverServer(AssociationServer):
         }
         self.maximum_connections = maximum_connections
         self.log_commands = log_commands
-        self.connections: set[ReceiverAssociation] = set()
+        self.connections = connections
         self._listening = listening
         super().__init__(ae, listening.getsockname()[:2], ae.ae_title, [build_context(contexts.VERIFICATION)])
 
@@ -178,7 +183,7 @@ class ReceiverServer(AssociationServer):
         """Refuse a connection when even waiting for its association request would cost too much."""
         if len(self.connections) < self.maximum_connections:
             return True
-        log.warning("connection_refused", peer=client_address[0], count=len(self.connections))
+        log.warning("connection_refused", peer=canonical_address(client_address[0]), count=len(self.connections))
         return False
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -194,7 +199,7 @@ class ReceiverServer(AssociationServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log what went wrong with one connection; the others go on."""
-        log.exception("connection_failed", peer=client_address[0])
+        log.exception("connection_failed", peer=canonical_address(client_address[0]))
 
     def service_actions(self) -> None:
         """Without pynetdicom's regular garbage collection: sockets are closed explicitly here."""

@@ -1,8 +1,8 @@
 """One listener: serves connections, stores what comes, and reports; what a listener process does.
 
-Run by the receiver (``receiver/listener_process.py``) with three inherited descriptors: the socket that listens, the
-channel of reports and orders, and the memory of the places. It imports neither Temporal nor a database, so that
-receiving has a process of its own, which stays small.
+Run by the receiver (``receiver/listener_process.py``) with inherited descriptors: the channel of reports and orders,
+the memory of the places, and a socket that listens for each address. It imports neither Temporal nor a database, so
+that receiving has a process of its own, which stays small.
 """
 
 import queue
@@ -10,7 +10,7 @@ import signal
 import socket
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
@@ -63,7 +63,7 @@ class Listener:
         """The configuration has changed."""
         self._known = snapshot(known)
 
-    def start(self, listening: socket.socket) -> None:
+    def start(self, listening: Sequence[socket.socket]) -> None:
         """Serve connections, and report."""
         self.scp.start(listening)
         self._ticker.start()
@@ -133,7 +133,7 @@ class _Channel:
                 return
 
 
-def serve(listening: int, connection: int, places: int) -> None:
+def serve(connection: int, places: int, *listening: int) -> None:
     """Serve until told to stop; the arguments are descriptors."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the receiver says when to stop
     # pydicom's warnings quote what a stranger has sent, and each that is new would be remembered for ever
@@ -151,6 +151,6 @@ def serve(listening: int, connection: int, places: int) -> None:
     )
     if setup.known is not None:
         listener.know(setup.known)
-    listener.start(socket.socket(fileno=listening))
+    listener.start([socket.socket(fileno=descriptor) for descriptor in listening])
     listener.stop(channel.obey(listener))
     channel.close()

@@ -1,4 +1,4 @@
-"""A listener as a process: ``python -m clara_dicom_adapter.receiver.listener_process SOCKET CHANNEL PLACES``."""
+"""A listener as a process: ``python -m clara_dicom_adapter.receiver.listener_process CHANNEL PLACES SOCKET...``."""
 
 import sys
 

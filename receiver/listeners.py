@@ -1,7 +1,7 @@
 """The listener processes of a receiver: started, told what is configured, replaced when they die, stopped in order.
 
-The receiver binds the port and keeps it; the listeners inherit the socket and share it. So a connection that comes
-while one of them is being replaced waits for the next or is taken by another, and is not refused.
+The receiver binds the port on each address and keeps it; the listeners inherit the sockets and share them. So a
+connection that comes while one of them is being replaced waits for the next or is taken by another, and is not refused.
 """
 
 import socket
@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -22,6 +22,7 @@ from clara_dicom_adapter.receiver.known import KnownCopy
 from clara_dicom_adapter.receiver.places import Places
 from clara_dicom_adapter.receiver.reports import REPORTS, Know, ListenerSetup, Listening, Report, Stop
 from clara_dicom_adapter.temporal.children import kill_group, spawn
+from clara_dicom_adapter.temporal.ports import about_address, bind
 
 log = structlog.get_logger("clara_dicom_adapter.receiver")
 
@@ -58,7 +59,7 @@ class Listeners(Protocol):
 
     @property
     def port(self) -> int:
-        """The port that is listened on."""
+        """The port that is listened on, on every address."""
         ...
 
     @property
@@ -77,7 +78,7 @@ class Listeners(Protocol):
         ...
 
     def start(self, keeper: Keeper, known: KnownCopy | None) -> None:
-        """Listen; raises OSError when the port cannot be had."""
+        """Listen; raises OSError when the port cannot be had, with the address as its ``filename``."""
         ...
 
     def know(self, known: KnownCopy) -> None:
@@ -114,14 +115,14 @@ class ListenerProcesses:
         self._known: KnownCopy | None = None
         self._stopping = threading.Event()
         self._places: Places | None = None
-        self._socket: socket.socket | None = None
+        self._sockets: list[socket.socket] = []
 
     @property
     def port(self) -> int:
-        """The port that is listened on; known after :meth:`start`."""
-        if self._socket is None:
+        """The port that is listened on, on every address; known after :meth:`start`."""
+        if not self._sockets:
             raise RuntimeError("the listeners have not been started")
-        return int(self._socket.getsockname()[1])
+        return int(self._sockets[0].getsockname()[1])
 
     @property
     def configured(self) -> int:
@@ -140,9 +141,9 @@ class ListenerProcesses:
         return [process.pid for process in processes if process is not None and process.returncode is None]
 
     def start(self, keeper: Keeper, known: KnownCopy | None) -> None:
-        """Bind the port and start every listener; raises OSError when the port cannot be had."""
+        """Bind the port and start every listener; raises OSError when it cannot be had on one of the addresses."""
         self._known = known
-        self._socket = listen(self._scp.host, self._scp.port)
+        self._sockets = listen(self._scp.host, self._scp.port)
         self._places = Places.make(len(self._slots))
         for slot in self._slots:
             thread = threading.Thread(
@@ -153,7 +154,7 @@ class ListenerProcesses:
         for slot in self._slots:
             if not slot.listening.wait(_START_SECONDS):
                 log.error("listener_does_not_start", number=slot.number)
-        log.info("listening", host=self._scp.host, port=self.port, count=self.listening)
+        log.info("listening", host=", ".join(self._scp.host), port=self.port, count=self.listening)
 
     def know(self, known: KnownCopy) -> None:
         """Tell every listener what is configured."""
@@ -170,8 +171,8 @@ class ListenerProcesses:
             self._stopping.set()
             for slot in self._slots:
                 self._send(slot, Stop(grace_seconds=grace_seconds))
-        if self._socket is not None:
-            self._socket.close()
+        for listening in self._sockets:
+            listening.close()
         deadline = time.monotonic() + grace_seconds + _STOP_MARGIN_SECONDS
         for slot, thread in zip(self._slots, self._threads, strict=False):
             thread.join(max(deadline - time.monotonic(), 0.1))
@@ -213,11 +214,12 @@ class ListenerProcesses:
 
     def _begin(self, slot: _Slot) -> "subprocess.Popen[bytes] | None":
         with self._lock:
-            if self._stopping.is_set() or self._socket is None or self._places is None:
+            if self._stopping.is_set() or self._places is None:
                 return None
             ours, theirs = socket.socketpair()
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_TIMEOUT)  # a frozen listener holds nobody up
-            descriptors = (self._socket.fileno(), theirs.fileno(), self._places.descriptor)
+            listening = (each.fileno() for each in self._sockets)
+            descriptors = (theirs.fileno(), self._places.descriptor, *listening)
             module = "clara_dicom_adapter.receiver.listener_process"
             with theirs:
                 command = [sys.executable, "-m", module, *map(str, descriptors)]
@@ -259,15 +261,17 @@ def _reaped(process: "subprocess.Popen[bytes]") -> int:
         return process.returncode
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens; raises OSError when the port cannot be had."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
+def listen(hosts: Sequence[str], port: int) -> list[socket.socket]:
+    """A socket that listens for each address; raises OSError as :func:`~clara_dicom_adapter.temporal.ports.bind`."""
+    listening = bind(hosts, port)
     try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
-        listening.listen(BACKLOG)
+        for host, each in zip(hosts, listening, strict=True):
+            try:
+                each.listen(BACKLOG)
+            except OSError as error:  # who reserves a port may have been overtaken
+                raise about_address(error, host, port) from error
     except OSError:
-        listening.close()
+        for each in listening:
+            each.close()
         raise
     return listening

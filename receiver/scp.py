@@ -3,7 +3,7 @@
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ from clara_dicom_adapter.receiver.acceptance import (
     RejectReason,
     verdict,
 )
-from clara_dicom_adapter.receiver.association import ReceiverServer
+from clara_dicom_adapter.receiver.association import ReceiverAssociation, ReceiverServer
 from clara_dicom_adapter.receiver.c_store import StoreSession
 from clara_dicom_adapter.receiver.live import LiveAssociation, LiveAssociations
 from clara_dicom_adapter.receiver.places import Places
@@ -73,64 +73,70 @@ class StorageScp:
         self.live = LiveAssociations()
         self._owed: list[tuple[AssociationFolder, AssociationOutcome]] = []
         self._stopping = False
-        self._server: ReceiverServer | None = None
-        self._thread: threading.Thread | None = None
+        self._connections: set[ReceiverAssociation] = set()
+        self._servers: list[ReceiverServer] = []
+        self._threads: list[threading.Thread] = []
 
-    def start(self, listening: socket.socket) -> None:
-        """Serve connections to a socket that listens already, and that other processes may serve too."""
+    def start(self, listening: Sequence[socket.socket]) -> None:
+        """Serve connections to sockets that listen already, and that other processes may serve too."""
         settings = self._settings
         ae = AE(ae_title=_ANY_AE_TITLE)
         ae.implementation_class_uid = uids.IMPLEMENTATION_CLASS_UID
         ae.implementation_version_name = uids.IMPLEMENTATION_VERSION_NAME
         ae.maximum_pdu_size = settings.maximum_pdu_length
         ae.maximum_associations = 1 << 30  # ours is enforced by the verdict, with its reason logged and recorded
-        self._server = ReceiverServer(
-            ae,
-            listening,
-            gatekeeper=self,
-            limits=Limits(
-                request_seconds=settings.association_request_timeout_seconds,
-                idle_seconds=settings.association_idle_timeout_seconds,
-                write_seconds=settings.write_timeout_seconds,
-                pdu_length=settings.maximum_pdu_length,
-            ),
-            verification=settings.verification,
-            maximum_connections=settings.maximum_number_of_associations + _CONNECTIONS_BEYOND,
-            log_commands=settings.log_dimse_datasets,
+        limits = Limits(
+            request_seconds=settings.association_request_timeout_seconds,
+            idle_seconds=settings.association_idle_timeout_seconds,
+            write_seconds=settings.write_timeout_seconds,
+            pdu_length=settings.maximum_pdu_length,
         )
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="scp-accept", daemon=True
-        )
-        self._thread.start()
+        for each in listening:
+            server = ReceiverServer(
+                ae,
+                each,
+                gatekeeper=self,
+                limits=limits,
+                verification=settings.verification,
+                connections=self._connections,
+                maximum_connections=settings.maximum_number_of_associations + _CONNECTIONS_BEYOND,
+                log_commands=settings.log_dimse_datasets,
+            )
+            thread = threading.Thread(
+                target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="scp-accept", daemon=True
+            )
+            self._servers.append(server)
+            self._threads.append(thread)
+            thread.start()
 
     @property
     def port(self) -> int:
         """The port that is listened on; known after :meth:`start`."""
-        if self._server is None:
+        if not self._servers:
             raise RuntimeError("the SCP has not been started")
-        return int(self._server.server_address[1])
+        return int(self._servers[0].server_address[1])
 
     @property
     def listening(self) -> bool:
-        """Whether connections are accepted."""
-        return self._thread is not None and self._thread.is_alive() and not self._stopping
+        """Whether connections are accepted, on every address."""
+        return bool(self._threads) and all(thread.is_alive() for thread in self._threads) and not self._stopping
 
     def stop(self, grace_seconds: float) -> None:
         """Take no new association, give those in progress a time to finish, then abort them as our fault."""
-        server = self._server
-        if server is None or self._stopping:
+        if not self._servers or self._stopping:
             return
         self._stopping = True
-        server.shutdown()
+        for server in self._servers:
+            server.shutdown()
         if not self.live.wait_until_none(grace_seconds):
             log.warning("aborting_associations", count=len(self.live))
-        for connection in list(server.connections):
+        for connection in list(self._connections):
             connection.cut(AssociationOutcome.ADAPTER_STOPPED)
         self.live.wait_until_none(_ABORT_SECONDS)
-        for connection in list(server.connections):
+        for connection in list(self._connections):
             connection.break_off()
         deadline = time.monotonic() + _ABORT_SECONDS
-        for connection in list(server.connections):
+        for connection in list(self._connections):
             connection.join(max(deadline - time.monotonic(), 0))
 
     def decide(self, request: AssociationRequest) -> StoreSession | Reject:

@@ -24,10 +24,10 @@ class Arrivals:
         if not is_association_id(facts.association_id):
             raise ValueError("an association id comes from new_association_id()")
         folder = AssociationFolder(self._associations / facts.association_id, facts, durable=self._durable)
-        with self._lock:
-            self._open = [each for each in self._open if each.receiving]
-            self._open.append(folder)
         folder.create()
+        with self._lock:
+            self._open = [each for each in self._open if each.held]
+            self._open.append(folder)
         return folder
 
     def close(self) -> None:

@@ -84,6 +84,11 @@ class AssociationFolder:
         return self.facts.association_id
 
     @property
+    def held(self) -> bool:
+        """Whether it is received, or owed its outcome, by means of this object; no other process is asked."""
+        return self._descriptor is not None
+
+    @property
     def receiving(self) -> bool:
         """Whether a process, this or another one, receives it or owes it its outcome."""
         if self._descriptor is not None:

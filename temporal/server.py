@@ -69,7 +69,7 @@ class TemporalServer:
     def _reserve(self, wanted: int) -> int:
         """Also a configured port: who listens there already could be a Temporal server of somebody else."""
         try:
-            self._reserved.append(ReservedPort(self._options.host, wanted))
+            self._reserved.append(ReservedPort(self._options.host, port=wanted))
         except OSError as error:
             self.close()
             raise TemporalUnavailable(

@@ -62,7 +62,11 @@ def start(data_dir: DataDir, config: Config = None) -> None:
     if not is_locked(place.data):
         place.remember_config()
     place.data.pipelines.mkdir(parents=True, exist_ok=True)
-    plan = Plan(settings, place.data, place.config)
+    try:
+        plan = Plan(settings, place.data, place.config)
+    except OSError as error:
+        to_stderr(f"no port of {error.filename} can be had: {error.strerror}")
+        raise typer.Exit(1) from None
 
     def announce(ready: AdapterStatus) -> None:
         if not settings.log_json:

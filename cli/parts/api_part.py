@@ -16,6 +16,7 @@ from clara_dicom_adapter.api.parts import RunFolder
 from clara_dicom_adapter.api.workflows import TemporalControl
 from clara_dicom_adapter.cli.parts.entry import Part, run_part
 from clara_dicom_adapter.configuration.store import ConfigurationStore
+from clara_dicom_adapter.temporal.ports import host_and_port
 
 log = structlog.get_logger("clara_dicom_adapter.api")
 
@@ -27,7 +28,7 @@ def serve(part: Part) -> int:
     try:
         asyncio.run(_serve(part, engine))
     except OSError as error:
-        log.error("port_cannot_be_had", address=f"{settings.host}:{settings.port}", reason=str(error))
+        log.error("port_cannot_be_had", address=host_and_port(settings.host, settings.port), reason=str(error))
         return 1
     finally:
         engine.dispose()
@@ -49,8 +50,8 @@ async def _serve(part: Part, engine: Engine) -> None:
                 settings=settings.api,
             )
         )
-        host = f"[{settings.api.host}]" if ":" in settings.api.host else settings.api.host
-        await server.serve(app, settings.api, lambda port: part.ready(api=f"http://{host}:{port}"), stop)
+        host = settings.api.host
+        await server.serve(app, settings.api, lambda port: part.ready(api=f"http://{host_and_port(host, port)}"), stop)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

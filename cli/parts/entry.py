@@ -51,7 +51,8 @@ class Part:
         """Say that the part serves, and where.
 
         Args:
-            addresses: ``host:port`` or URL by service; none for a part that listens on nothing.
+            addresses: ``host:port``, several of one port with commas, or URL by service; none for a part that listens
+                on nothing.
         """
         ports = {service: int(address.rpartition(":")[2]) for service, address in addresses.items()}
         if self._status is not None:

@@ -35,10 +35,10 @@ class Plan:
         for port in self._reserved:
             port.close()
 
-    def _port(self, host: str, configured: int) -> int:
+    def _port(self, configured: int, *hosts: str) -> int:
         if configured:
             return configured
-        self._reserved.append(ReservedPort(host))
+        self._reserved.append(ReservedPort(*hosts))
         return self._reserved[-1].port
 
     @property
@@ -52,22 +52,22 @@ class Plan:
         return services.platform.endpoint is None or services.results_service_endpoint is None
 
     def _addresses(self) -> Mapping[str, str]:
-        services = self._settings.services
+        services, scp, api = self._settings.services, self._settings.dicom.scp, self._settings.api
         told: dict[str, str] = {
-            "dicom__scp__port": str(self._port(self._settings.dicom.scp.host, self._settings.dicom.scp.port)),
-            "api__port": str(self._port(self._settings.api.host, self._settings.api.port)),
+            "dicom__scp__port": str(self._port(scp.port, *scp.host)),
+            "api__port": str(self._port(api.port, api.host)),
         }
         if self._runs_temporal:
-            port = self._port("127.0.0.1", services.temporal.embedded_port)
-            ui_port = self._port("127.0.0.1", services.temporal.embedded_ui_port)
+            port = self._port(services.temporal.embedded_port, "127.0.0.1")
+            ui_port = self._port(services.temporal.embedded_ui_port, "127.0.0.1")
             told["services__temporal__embeddedPort"] = str(port)
             told["services__temporal__embeddedUiPort"] = str(ui_port)
             told["services__temporal__address"] = f"127.0.0.1:{port}"
             told["services__temporal__webUiAddress"] = f"http://127.0.0.1:{ui_port}"
         if self._runs_platform:
             host = services.platform.embedded_host
-            port = self._port(host, services.platform.embedded_port)
-            results_port = self._port(host, services.platform.embedded_results_port)
+            port = self._port(services.platform.embedded_port, host)
+            results_port = self._port(services.platform.embedded_results_port, host)
             told["services__platform__embeddedPort"] = str(port)
             told["services__platform__embeddedResultsPort"] = str(results_port)
             if services.platform.endpoint is None:

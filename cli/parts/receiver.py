@@ -28,6 +28,7 @@ from clara_dicom_adapter.records.secret import SiteSecret
 from clara_dicom_adapter.spool import Spool, SpoolRole
 from clara_dicom_adapter.temporal import client as temporal
 from clara_dicom_adapter.temporal.exit import StopSignal
+from clara_dicom_adapter.temporal.ports import host_and_port
 from clara_dicom_adapter.workflows.models import AssociationOutcome, PinnedAeTitle
 
 log = structlog.get_logger("clara_dicom_adapter.receiver")
@@ -116,12 +117,11 @@ def serve(part: Part) -> int:
         try:
             service.start()
         except OSError as error:
-            address = f"{settings.dicom.scp.host}:{settings.dicom.scp.port}"
-            log.error("port_cannot_be_had", address=address, reason=str(error))
+            log.error("port_cannot_be_had", address=error.filename, reason=error.strerror)
             service.stop(0)
             return 1
         part.answers(lambda: _condition(service.health(), service.associations()), service.metrics.registry)
-        part.ready(dicom=f"{settings.dicom.scp.host}:{service.port}")
+        part.ready(dicom=", ".join(host_and_port(host, service.port) for host in settings.dicom.scp.host))
         stopping.wait()
         service.stop(settings.dicom.scp.shutdown_grace_seconds)
     return 0

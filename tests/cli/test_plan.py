@@ -19,6 +19,7 @@ from clara_dicom_adapter.configuration.settings import (
     Settings,
     TemporalSettings,
 )
+from clara_dicom_adapter.receiver.listeners import listen
 
 ANY_PORTS = Settings(
     dicom=DicomSettings(scp=ScpSettings(port=0, shutdown_grace_seconds=3)),
@@ -80,6 +81,16 @@ def test_a_chosen_port_can_be_listened_on_by_its_part(plans: list[Plan]) -> None
     port = int(plans[0].environment["DicomAdapter__dicom__scp__port"])
     with socket.create_server(("0.0.0.0", port)):
         socket.create_connection(("127.0.0.1", port)).close()
+
+
+def test_a_chosen_port_is_free_on_every_address_of_the_receiver(tmp_path: Path) -> None:
+    scp = ScpSettings(port=0, host=("127.0.0.1", "::1"))
+    plan = Plan(Settings(dicom=DicomSettings(scp=scp)), DataFolder(tmp_path))
+    try:
+        for listening in listen(scp.host, int(plan.environment["DicomAdapter__dicom__scp__port"])):
+            listening.close()
+    finally:
+        plan.close()
 
 
 def test_the_receiver_gets_the_grace_of_its_associations(plans: list[Plan]) -> None:

@@ -208,6 +208,7 @@ def test_the_environment_wins_over_the_file(data: DataFolder) -> None:
         data,
         {
             "DicomAdapter__dicom__scp__port": "0",
+            "DicomAdapter__dicom__scp__host": "0.0.0.0 ::1",
             "dicomadapter__DICOM__Scp__rejectunknownsources": "false",
             "DicomAdapter__dicom__scp__verification__transferSyntaxes": "1.2.840.10008.1.2, 1.2.840.10008.1.2.1",
             "DicomAdapter__services__platform__metadataDicomSource__0": "0010,0020",
@@ -222,6 +223,7 @@ def test_the_environment_wins_over_the_file(data: DataFolder) -> None:
         },
     )
     assert settings.dicom.scp.port == 0
+    assert settings.dicom.scp.host == ("0.0.0.0", "::1")
     assert not settings.dicom.scp.reject_unknown_sources
     assert settings.dicom.scp.verification.transfer_syntaxes == ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")
     assert settings.services.platform.metadata_dicom_source == ("0010,0020", "0008,0060")

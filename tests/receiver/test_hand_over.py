@@ -75,7 +75,7 @@ class Site:
     async def start(self) -> None:
         self.spool = Spool.open(self.root, SpoolRole.RECEIVER, durable=False)
         self.service = ReceiverService(
-            InThisProcess(ScpSettings(port=0, host=LOOPBACK), Arrivals(self.root, durable=False)),
+            InThisProcess(ScpSettings(port=0, host=(LOOPBACK,)), Arrivals(self.root, durable=False)),
             StorageSettings(watermark_percent=100, reserve_space_gb=0, reconcile_interval_seconds=0.5),
             self.spool,
             configuration=self.configured,

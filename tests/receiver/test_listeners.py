@@ -4,93 +4,19 @@ import os
 import re
 import signal
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from support.listener_site import listening
 from support.receiver_wire import established, store_message
-from support.receiving import LOOPBACK, SECRET, Configured, Recorded, associate, instance, nobody
+from support.receiving import associate, instance
 from support.site import wait_until
 
-from clara_dicom_adapter.configuration.entities import ClaraAeTitle
-from clara_dicom_adapter.configuration.settings import ScpSettings, StorageSettings
 from clara_dicom_adapter.part_status import StatusServer
-from clara_dicom_adapter.receiver.known import KnownCopy
-from clara_dicom_adapter.receiver.listeners import ListenerProcesses
 from clara_dicom_adapter.receiver.places import Places
-from clara_dicom_adapter.receiver.reports import ListenerSetup
-from clara_dicom_adapter.receiver.service import ReceiverService
-from clara_dicom_adapter.spool import AssociationFolder, Spool, SpoolRole
-from clara_dicom_adapter.workflows.models import AssociationOutcome, PinnedAeTitle
-
-
-class Growing(Configured):
-    """A configuration that gets another AE title."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.added: list[str] = []
-
-    def revision(self) -> int:
-        return 1 + len(self.added)
-
-    def ae_titles(self) -> list[tuple[ClaraAeTitle, PinnedAeTitle]]:
-        return [
-            *super().ae_titles(),
-            *(
-                (ClaraAeTitle(name=title, ae_title=title), self.ae.model_copy(update={"ae_title": title}))
-                for title in self.added
-            ),
-        ]
-
-
-class Site:
-    def __init__(self, root: Path, **scp: object) -> None:
-        settings = ScpSettings.model_validate({"port": 0, "host": LOOPBACK, "receivers": 2, **scp})
-        storage = StorageSettings(watermark_percent=100, reserve_space_gb=0)
-        self.spool = Spool.open(root, SpoolRole.RECEIVER)
-        self.configured = Growing()
-        self.recorded = Recorded()
-
-        def setup(number: int, known: KnownCopy | None) -> ListenerSetup:
-            return ListenerSetup(
-                scp=settings,
-                storage=storage,
-                spool=self.spool.root,
-                number=number,
-                listeners=settings.receivers,
-                log_levels={},
-                log_json=True,
-                known=known,
-            )
-
-        self.listeners = ListenerProcesses(settings, setup)
-        self.service = ReceiverService(
-            self.listeners,
-            storage,
-            self.spool,
-            configuration=self.configured,
-            associations=self.recorded,
-            site_secret=lambda: SECRET,
-            connect=nobody,
-        )
-
-    def ended(self) -> list[str]:
-        """What was recorded of ended associations."""
-        return [detail for _, kind, detail in self.recorded.lines if kind == "ended"]
-
-
-@contextmanager
-def listening(root: Path, **scp: object) -> Iterator[Site]:
-    site = Site(root / "spool", **scp)
-    site.service.start()
-    try:
-        yield site
-    finally:
-        site.service.stop(0)
-        site.spool.close()
+from clara_dicom_adapter.spool import AssociationFolder
+from clara_dicom_adapter.workflows.models import AssociationOutcome
 
 
 def test_one_that_dies_costs_only_its_own_associations_and_is_replaced(tmp_path: Path) -> None:

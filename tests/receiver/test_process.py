@@ -1,44 +1,13 @@
-"""What only shows from outside a process: memory, the order of system calls, and kill -9."""
+"""What only shows from outside a process: memory, and kill -9."""
 
-import os
-import re
-import shutil
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NoReturn
 
-import pytest
 from support.receiver_wire import established, store_message
-from support.receiving import associate, instance
+from support.started import receiver_process
 
 from clara_dicom_adapter.spool import Spool, SpoolRole
 from clara_dicom_adapter.workflows.models import AssociationOutcome
-
-TESTS = Path(__file__).parent.parent
-
-
-@contextmanager
-def receiver_process(spool: Path, *, before: tuple[str, ...] = ()) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(TESTS), os.environ.get("PYTHONPATH", "")))}
-    command = [*before, sys.executable, "-P", "-m", "support.receiver_process", str(spool)]
-    with (spool.parent / "receiver.log").open("w") as log:
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment, start_new_session=True
-        )
-    assert process.stdout is not None
-    try:
-        first = process.stdout.readline()
-        assert first, "the receiver ended"
-        yield process, int(first)
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # strace's receiver too
-        process.wait(10)
-        process.stdout.close()
 
 
 def resident_peak(pid: int) -> int:
@@ -66,38 +35,6 @@ def test_memory_does_not_grow_with_an_instance(tmp_path: Path) -> None:
         (folder,) = spool.associations()
         (stored,) = folder.stored()
         assert stored.bytes > size - 65536
-
-
-def missing(reason: str) -> NoReturn:
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-def test_data_name_and_folder_are_flushed_before_each_reply(tmp_path: Path) -> None:
-    """For every instance: fdatasync of its file, rename, fsync of its folder, and only then the C-STORE-RSP."""
-    strace = shutil.which("strace") or missing("strace is not installed: apt-get install strace")
-    trace = tmp_path / "trace"
-    calls = "openat,fdatasync,fsync,rename,renameat,renameat2,sendto"
-    before = (strace, "-f", "-y", "-qq", "-e", f"trace={calls}", "-o", str(trace))
-    with receiver_process(tmp_path / "spool", before=before) as (_process, port):
-        assoc = associate(port)
-        for _ in range(5):
-            assert assoc.send_c_store(instance(3000)).Status == 0
-        assoc.abort()
-    steps: list[str] = []
-    for line in trace.read_text().splitlines():
-        if "unfinished" in line:
-            line = line.replace("<unfinished ...>", "")  # noqa: PLW2901 - the order of beginnings is what counts for sends
-        if re.search(r"fdatasync\(\d+<[^>]*\.part>", line):
-            steps.append("data")
-        elif re.search(r"rename\w*\(.*\.part\".*\.dcm\"", line):
-            steps.append("name")
-        elif re.search(r"fsync\(\d+<[^>]*/associations/[0-9a-f]{32}>", line) and steps and steps[-1] == "name":
-            steps.append("folder")
-        elif re.search(r"sendto\(\d+<[^>]*>, \"\\4\\0", line):
-            steps.append("reply")
-    assert steps == ["data", "name", "folder", "reply"] * 5
 
 
 def test_a_receiver_killed_within_an_association_loses_nothing_it_acknowledged(tmp_path: Path) -> None:

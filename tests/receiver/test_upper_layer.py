@@ -89,10 +89,11 @@ def listening(stand_in: StandIn, limits: Limits = LIMITS, *, connections: int = 
     ae.maximum_associations = 1000
     server = ReceiverServer(
         ae,
-        listen("127.0.0.1", 0),
+        listen(("127.0.0.1",), 0)[0],
         gatekeeper=stand_in,
         limits=limits,
         verification=VerificationSettings(),
+        connections=set(),
         maximum_connections=connections,
         log_commands=False,
     )

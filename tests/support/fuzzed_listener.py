@@ -121,9 +121,10 @@ def listener_under_test(root: Path) -> Iterator[ListenerUnderTest]:
             log_json=True,
             known=KnownCopy.model_validate({"ae_titles": [{"entity": entity, "pinned": pinned}]}),
         )
-        with listen(LOOPBACK, 0) as listening, (root / "listener.log").open("ab") as log:
+        (only,) = listen([LOOPBACK], 0)
+        with only as listening, (root / "listener.log").open("ab") as log:
             port = int(listening.getsockname()[1])
-            descriptors = (listening.fileno(), theirs.fileno(), places.descriptor)
+            descriptors = (theirs.fileno(), places.descriptor, listening.fileno())
             command = [sys.executable, "-m", "clara_dicom_adapter.receiver.listener_process", *map(str, descriptors)]
             process = subprocess.Popen(command, pass_fds=descriptors, stdout=log, stderr=log)
         theirs.close()

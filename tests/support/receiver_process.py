@@ -27,7 +27,7 @@ def main() -> None:
     logging_setup.configure({}, json=True, part="receiver")  # on standard error, so that the port stands alone
     spool = Spool.open(Path(sys.argv[1]), SpoolRole.RECEIVER)
     service = ReceiverService(
-        InThisProcess(ScpSettings(port=0, host=LOOPBACK), Arrivals(spool.root)),
+        InThisProcess(ScpSettings(port=0, host=(LOOPBACK,)), Arrivals(spool.root)),
         StorageSettings(watermark_percent=100, reserve_space_gb=0),
         spool,
         configuration=Configured(),

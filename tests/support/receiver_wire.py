@@ -42,19 +42,26 @@ def established(port: int, calling: bytes = b"CT1", called: bytes = b"CLARA") ->
     """A connection whose association has been accepted."""
     peer = socket.create_connection(("127.0.0.1", port), 10)
     peer.sendall(association_request(calling, called))
-    header = peer.recv(6, socket.MSG_WAITALL)
-    assert header[0] == 2, "the association was not accepted"
-    peer.recv(struct.unpack(">I", header[2:])[0], socket.MSG_WAITALL)
+    kind, _ = read_pdu(peer)
+    if kind == 0:
+        raise ConnectionError("the connection has ended")
+    assert kind == 2, "the association was not accepted"
     return peer
 
 
 def store_message(sop_instance: str, size: int = 2, *, pdu_length: int = 4096, context_id: int = 1) -> bytes:
     """A whole C-STORE-RQ with ``size`` bytes of data set, as its PDUs."""
-    pdus = p_data(pdv(context_id, 3, store_command(sop_instance)))
-    data, piece = bytes(size), pdu_length - 6
-    for at in range(0, size, piece):
-        pdus += p_data(pdv(context_id, 2 if at + piece >= size else 0, data[at : at + piece]))
-    return pdus
+    return message_with(sop_instance, bytes(size), pdu_length=pdu_length, context_id=context_id)
+
+
+def message_with(sop_instance: str, data: bytes, *, pdu_length: int = 4096, context_id: int = 1) -> bytes:
+    """A whole C-STORE-RQ with this data set, as its PDUs."""
+    piece = pdu_length - 6
+    pdus = (
+        p_data(pdv(context_id, 2 if at + piece >= len(data) else 0, data[at : at + piece]))
+        for at in range(0, len(data), piece)
+    )
+    return p_data(pdv(context_id, 3, store_command(sop_instance))) + b"".join(pdus)
 
 
 def store_command(sop_instance: str, *, data_set: bool = True, message_id: int = 1) -> bytes:
@@ -102,6 +109,8 @@ def read_pdu(peer: socket.socket) -> tuple[int, bytes]:
 def store_response(peer: socket.socket) -> tuple[str, int]:
     """SOP instance and status of the C-STORE-RSP that comes next."""
     kind, body = read_pdu(peer)
+    if kind == 0:
+        raise ConnectionError("the connection has ended")
     assert kind == 4, f"PDU {kind}: {body!r}"
     elements: dict[int, bytes] = {}
     at = 6

@@ -145,12 +145,14 @@ def instance(size: int = 64, *, study: str = "1.2.3.4", sop_class: str = CT_IMAG
     return ds
 
 
-def associate(port: int, *, calling: str = "CT1", called: str = "CLARA", pdu_length: int = 16382) -> Association:
+def associate(
+    port: int, *, host: str = LOOPBACK, calling: str = "CT1", called: str = "CLARA", pdu_length: int = 16382
+) -> Association:
     ae = AE(ae_title=calling)
     for sop_class in (CT_IMAGE, MR_IMAGE):
         ae.add_requested_context(sop_class, ExplicitVRLittleEndian)
     ae.add_requested_context(VERIFICATION)
-    return ae.associate(LOOPBACK, port, ae_title=called, max_pdu=pdu_length)
+    return ae.associate(host, port, ae_title=called, max_pdu=pdu_length)
 
 
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
