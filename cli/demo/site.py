@@ -22,6 +22,7 @@ START_SECONDS: Final = 600.0
 """For the adapter to be ready; the first time ever it may have to build a Temporal server."""
 STOP_SECONDS: Final = {"study": 5, "adapter": 60, "pacs": 15}
 LOOK_SECONDS: Final = 0.05
+COMMAND_SECONDS: Final = 120
 INTERRUPTS: Final = (signal.SIGINT, signal.SIGTERM)
 CLI: Final = (sys.executable, "-m", "clara_dicom_adapter.cli", "dicom")
 
@@ -180,9 +181,18 @@ class Site:
     def clara(self, *arguments: str) -> None:
         """Run a command as a user does; raises TransientError with what it said."""
         command = [*CLI, *arguments, "--data-dir", str(self.data.root)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-        if done.returncode:
-            raise TransientError(f"`clara dicom {' '.join(arguments)}` failed: {done.stderr.strip()}")
+        process: subprocess.Popen[str] | None = None
+        try:
+            with interrupts_deferred():  # as in _run; it would make the data folder anew after its end
+                process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            _, said = process.communicate(timeout=COMMAND_SECONDS)
+        except BaseException:
+            if process is not None:
+                process.kill()
+                process.wait()
+            raise
+        if process.returncode:
+            raise TransientError(f"`clara dicom {' '.join(arguments)}` failed: {said.strip()}")
 
 
 def _all_ready(status: AdapterStatus) -> bool:

@@ -88,13 +88,12 @@ def test_a_sender_is_back_and_done_before_its_broken_association_is_held(site: S
     with site.modality("ASSOC", files) as modality:
         assert modality.store(*files[:3])
         (folder,) = site.associations() - before
-        pid = site.status.part("receiver").pid
-        assert pid
-        connection = socket_of(pid, site.dicom_port, modality.port)
-        with killed_at(site, "receiver", "sendto,send,sendmsg,write", path=connection) as point:
+        connection = socket_of(listener(site, modality), site.dicom_port, modality.port)
+        with killed_at(site, modality, "sendto,send,sendmsg,write", path=connection) as point:
             assert not modality.store(files[3])
             point.wait()
             assert len(list(folder.glob("*.dcm"))) == 4
+            site.kill("receiver")
     with held(site, "worker"):  # neither workflow does anything before both know all
         wait_until("the receiver is back", lambda: site.status.part("receiver").restarts > restarts)
         site.send("ASSOC", files[3:])
