@@ -115,17 +115,19 @@ def _meta_elements(stream: BinaryIO) -> Iterator[tuple[int, bytes, int]]:
     """Elements of group 0002 with the offset behind each."""
     at = len(_PREAMBLE)
     announced: int | None = None  # offset behind the group, by its group length
-    deflated = False
+    identified = False
     while True:
+        # the group length is often wrong, so the next group ends the meta information; but a deflated or a broken
+        # dataset can begin like any group, so a length that fits and leaves nothing out counts
+        if identified and announced == at:
+            return
         start = stream.read(_SHORT.size)
         if len(start) < _SHORT.size:
             if len(start) and start[:2] == b"\x02\x00":
                 raise InvalidInstance("the file ends within its meta information")
             return
         group, element, vr, length = _SHORT.unpack(start)
-        # the group length is often wrong, so the next group ends the meta information; but bytes of a deflated
-        # dataset can look like any group, and there the length is all there is to go by
-        if group != 0x0002 or (deflated and announced == at):
+        if group != 0x0002:
             return
         size = _SHORT.size
         if vr in _LONG_VRS:
@@ -144,7 +146,7 @@ def _meta_elements(stream: BinaryIO) -> Iterator[tuple[int, bytes, int]]:
         if element == 0x0000 and length == _UL.size:
             announced = at + _UL.unpack(value)[0]
         elif element == 0x0010:
-            deflated = value.rstrip(b"\0 ") == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN.encode()
+            identified = True  # the last of those that a file must have
         yield element, value, at
 
 

@@ -135,7 +135,10 @@ def test_a_wrong_group_length_does_not_matter() -> None:
     assert part10.read_meta_of(io.BytesIO(bytes(header) + b"\x00\x08\x00\x05CS\x00\x00")).dataset_offset == len(header)
 
 
-def test_deflated_bytes_that_look_like_meta_information_are_not_taken_for_it() -> None:
-    header = part10.header(CT, "1.2.3", DeflatedExplicitVRLittleEndian, "A")
-    deflated = b"\x02\x00\x03\x00UI\x04\x00" + b"\xff" * 20
-    assert part10.read_meta_of(io.BytesIO(header + deflated)).dataset_offset == len(header)
+@pytest.mark.parametrize("syntax", [DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian])
+@pytest.mark.parametrize(
+    "dataset", [b"\x02\x00\x03\x00UI\x04\x00" + b"\xff" * 20, b"\x02\x00\x03\x00" + bytes(20), b"\x02\x00"]
+)
+def test_a_dataset_that_looks_like_meta_information_is_not_taken_for_it(syntax: str, dataset: bytes) -> None:
+    header = part10.header(CT, "1.2.3", syntax, "A")
+    assert part10.read_meta_of(io.BytesIO(header + dataset)).dataset_offset == len(header)

@@ -12,6 +12,7 @@ from pynetdicom import evt
 from support.receiver_wire import (
     CT,
     VERIFICATION,
+    association_request,
     command_set,
     element,
     established,
@@ -23,6 +24,7 @@ from support.receiver_wire import (
     store_response,
 )
 from support.receiving import Receiver, receiving
+from support.site import wait_until
 
 from clara_dicom_adapter.receiver.association import ReceiverAssociation
 from clara_dicom_adapter.spool import AssociationFolder
@@ -219,6 +221,25 @@ def test_a_cancel_has_no_effect(shared: Receiver) -> None:
         assert store_response(victim.peer) == ("1.2.4", 0)
         victim.peer.sendall(store_message("1.2.5"))
         assert store_response(victim.peer) == ("1.2.5", 0)
+
+
+def test_data_that_do_not_wait_for_the_answer_break_the_protocol(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the A-ASSOCIATE-AC nothing may be sent (PS3.8 table 9-10, Sta3); it is the peer's doing, not ours."""
+
+    class Slow(ReceiverAssociation):
+        def _on_requested(self, event: evt.Event) -> None:
+            wait_until("the data has been seen", lambda: self.upper_layer.state_machine.current_state != "Sta3")
+            super()._on_requested(event)
+
+    monkeypatch.setattr("clara_dicom_adapter.receiver.association.ReceiverAssociation", Slow)
+    with receiving(tmp_path) as receiver:
+        with socket.create_connection(("127.0.0.1", receiver.port), 10) as hasty:
+            hasty.sendall(association_request(b"CT1") + store_message("1.2.4"))
+            assert read_pdu(hasty) == (7, b"\0\0\2\0"), "aborted by the provider, which is pynetdicom here"
+        wait_until("it has been accepted and ended", lambda: len(receiver.recorded.lines) == 2)
+        assert receiver.recorded_lines() == ["accepted CT1", "ended aborted 0"]
 
 
 def test_verification_stores_nothing(shared: Receiver) -> None:
