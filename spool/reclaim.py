@@ -13,7 +13,7 @@ from pathlib import Path
 from clara_dicom_adapter.spool.association import FACTS, OUTCOME, remove_parts
 from clara_dicom_adapter.spool.database import Database
 from clara_dicom_adapter.spool.durable import sync_folder
-from clara_dicom_adapter.spool.models import ReclaimTotals, is_association_id
+from clara_dicom_adapter.spool.models import ReclaimTotals, instance_name, is_association_id
 
 _GONE = ".gone"
 _INSTANCES_AT_ONCE = 1000
@@ -79,7 +79,7 @@ class Reclaimer:
 
     def _delete(self, released: list[_Released]) -> None:
         for each in released:
-            path = self._associations / each.association_id / f"{each.sequence:08d}-{each.received_ns}.dcm"
+            path = self._associations / each.association_id / instance_name(each.sequence, each.received_ns)
             path.unlink(missing_ok=True)
         for association_id in {each.association_id for each in released}:
             with suppress(FileNotFoundError):
