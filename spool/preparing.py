@@ -5,6 +5,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -24,10 +25,9 @@ _SHARES: Final = (1 / 16, 1 / 16, 1 / 8, 5 / 8, 1 / 8)
 _ROOM: Final = 4
 """Nothing is prepared unless so many times its space is there: on a nearly full disk it would come and go."""
 _IN_THE_MAKING: Final = ".new"
-_BYTES_AT_ONCE: Final = 4 << 20
+_AT_ONCE: Final = 16
 _FEW: Final = 8
 _BUSY_PER_SECOND: Final = 100
-_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _ZEROS: Final = memoryview(bytes(max(SIZES)))
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 _SUPPORTED: Final = frozenset({"ext4", "xfs"})
@@ -50,6 +50,7 @@ class Preparer:
                 "files_not_prepared", path=str(root), reason=f"the file system is {file_system(root) or 'unknown'}"
             )
             most_bytes = 0
+        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="preparing")
         self._last_count = 0
         self._last_counted = time.monotonic()
         self._complete_at = 0  # when the folder was last changed, if nothing was missing then
@@ -82,15 +83,15 @@ class Preparer:
         there = self._count()
         if self._busy(sum(there.values())):
             return False
-        for size, count in there.items():
-            missing = self._wanted[size] - count
-            if missing > 0:
-                some = min(missing, max(_BYTES_AT_ONCE // size, 1))
-                self._prepare(size, some)
-                self._last_count += some
-                return True
-        self._complete_at = changed_at
-        return False
+        missing = {size: self._wanted[size] - count for size, count in there.items() if self._wanted[size] > count}
+        if not missing:
+            self._complete_at = changed_at
+            return False
+        size = max(missing, key=lambda each: missing[each] / self._wanted[each])
+        some = min(missing[size], _AT_ONCE)
+        self._prepare(size, some)
+        self._last_count += some
+        return True
 
     def _busy(self, count: int) -> bool:
         """Whether a burst is on: what is prepared is there for it, and preparing more would only slow it down."""
@@ -109,17 +110,21 @@ class Preparer:
 
     def _prepare(self, size: int, count: int) -> None:
         paths = [self._path / f"{size}-{secrets.token_hex(8)}" for _ in range(count)]
-        for path in paths:
-            descriptor = os.open(path.with_suffix(_IN_THE_MAKING), _CREATE, 0o640)
-            try:
-                # written and not only reserved: to write into reserved blocks is a change for the journal
-                write_all(descriptor, _ZEROS[:size])
-                os.fdatasync(descriptor)
-            finally:
-                os.close(descriptor)
+        # the journal takes what is flushed at the same time in one commit
+        list(self._threads.map(lambda path: _make(path.with_suffix(_IN_THE_MAKING), size), paths))
         sync_folder(self._path)
         for path in paths:  # a power cut may take this back: a file under its first name may be sealed too
             path.with_suffix(_IN_THE_MAKING).rename(path)
+
+
+def _make(path: Path, size: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+    try:
+        # written and not only reserved: to write into reserved blocks is a change for the journal
+        write_all(descriptor, _ZEROS[:size])
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def place_sealed(root: Path) -> int:
