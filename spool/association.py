@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from clara_dicom_adapter.dicom import part10
 from clara_dicom_adapter.errors import InvalidInstance, SpoolUnusable
-from clara_dicom_adapter.spool.durable import make_folder, write_all, write_file
+from clara_dicom_adapter.spool.durable import sync_folder, write_all, write_file
 from clara_dicom_adapter.spool.in_place import InPlace
 from clara_dicom_adapter.spool.incoming import Arriving, IncomingInstance, NewFile
 from clara_dicom_adapter.spool.models import AssociationFacts, AssociationOutcomeRecord, StoredInstance
@@ -52,7 +52,7 @@ class AssociationFolder:
 
     def create(self) -> None:
         """Make the folder with its facts, locked; whose its instances will be is durable when this returns."""
-        make_folder(self.path, durable=self._durable)
+        self.path.mkdir(mode=0o750)
         self._descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             # locked before it has its name, and until the outcome is written; the kernel lets go of it when this
@@ -61,11 +61,13 @@ class AssociationFolder:
             self._lock_descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
             fcntl.flock(self._lock_descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             write_all(self._lock_descriptor, self.facts.model_dump_json().encode())
-            if self._durable:
-                os.fsync(self._lock_descriptor)
             part.rename(self.path / FACTS)
             if self._durable:
+                # all three at the end: the first commits the journal, and the others find little left to do. Facts that
+                # a power cut has torn before are those of an association without instances
+                os.fsync(self._lock_descriptor)
                 os.fsync(self._descriptor)
+                sync_folder(self.path.parent)
         except BaseException:
             self._close()
             raise

@@ -20,8 +20,10 @@ from clara_dicom_adapter.spool import IncomingInstance, Spool, SpoolRole, prepar
 from clara_dicom_adapter.spool.association import AssociationFolder
 from clara_dicom_adapter.spool.in_place import InPlace
 from clara_dicom_adapter.spool.incoming import NewFile
+from clara_dicom_adapter.spool.inventory import Inventory
 from clara_dicom_adapter.spool.prepared import PREPARED, SIZES, size_of
 from clara_dicom_adapter.spool.seal import seal_of
+from clara_dicom_adapter.spool.verification import verify
 from clara_dicom_adapter.workflows.models import AssociationOutcome
 
 CHILD = Path(__file__).with_name("store_one.py")
@@ -29,9 +31,9 @@ USUAL = 576 << 10
 MEGABYTES = 20_000_000
 
 
-def prepare(spool: Spool) -> None:
-    """All that fit into 20 MB."""
-    preparer = spool.preparer(MEGABYTES, room=lambda: 10 * MEGABYTES)
+def prepare(spool: Spool, space: int = MEGABYTES) -> None:
+    """All that fit into so many bytes."""
+    preparer = spool.preparer(space, room=lambda: 10 * space)
     preparer.start()
     while preparer.step():
         pass
@@ -63,13 +65,13 @@ def names(folder: Path) -> list[str]:
 lengths = st.lists(st.integers(0, 9000) | st.sampled_from([4096, 8192, 130_000]), max_size=6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(writes=st.lists(lengths, max_size=5), repeat=st.sampled_from([1, 1, 600]))
 def test_the_bytes_are_there_however_they_come(
     tmp_path_factory: pytest.TempPathFactory, writes: list[list[int]], repeat: int
 ) -> None:
     with Spool.open(tmp_path_factory.mktemp("spool"), SpoolRole.RECEIVER) as spool:
-        prepare(spool)
+        prepare(spool, 2 * USUAL)
         incoming = begin(spool.begin_association(facts()))
         assert isinstance(incoming, InPlace)
         sent = b""
@@ -253,6 +255,21 @@ def test_a_power_cut_after_the_reply_takes_nothing_back(root: Path) -> None:
         assert list(again.stored()) == stored
         assert all(one.path.read_bytes().endswith(b"y" * 10_000) for one in stored)
         assert {size_of(name) for name in names(root / PREPARED)} == set(SIZES), "and none is left in the making"
+
+
+def test_a_sealed_instance_that_has_changed_is_found_out(spool: Spool, prepared: Path) -> None:
+    folder = spool.begin_association(facts())
+    whole, changed, longer = store(folder, 3, data=b"y" * 10_000)
+    with changed.path.open("rb+") as stream:
+        stream.seek(-5000, os.SEEK_END)
+        stream.write(b"z")
+    with longer.path.open("ab") as stream:
+        stream.write(b"y")
+    with Inventory(spool.root) as inventory:
+        problems = {Path(each.path).name: each.problem for each in verify(inventory).problems}
+    assert problems.keys() == {changed.name, longer.name}
+    assert all("does not agree with its seal" in problem for problem in problems.values())
+    assert whole.path.exists()
 
 
 def test_one_flush_comes_before_the_reply_and_the_name_after_it(root: Path) -> None:
