@@ -129,7 +129,7 @@ class _Association:
 
 
 def _read_through(path: Path) -> tuple[int, bool]:
-    """Read a whole file, so that a fault of the disk shows; its size, and whether it agrees with its seal if it has one."""
+    """Read a whole file, so that a fault of the disk shows; its size, and whether it agrees with its seal."""
     with path.open("rb", buffering=0) as stream:
         preamble = stream.read(PREAMBLE_BYTES)
         seal = Seal.read(preamble)
