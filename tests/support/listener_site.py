@@ -44,7 +44,9 @@ class ListenerSite:
         self, root: Path, storage: Mapping[str, object], sources: Sequence[Source], scp: Mapping[str, object]
     ) -> None:
         settings = ScpSettings.model_validate({"port": 0, "host": LOOPBACK, "receivers": 2, **scp})
-        given = StorageSettings.model_validate({"watermarkPercent": 100, "reserveSpaceGB": 0, **storage})
+        given = StorageSettings.model_validate(
+            {"watermarkPercent": 100, "reserveSpaceGB": 0, "preparedSpaceMB": 20, **storage}
+        )
         self.spool = Spool.open(root, SpoolRole.RECEIVER)
         self.configured = Growing(sources)
         self.recorded = Recorded()

@@ -215,7 +215,7 @@ class Receiver:
         self.listener = InThisProcess(settings, Arrivals(self.spool.root, durable=False), self.can_store)
         self.service = ReceiverService(
             self.listener,
-            StorageSettings(),
+            StorageSettings(prepared_space_mb=0),
             self.spool,
             configuration=configured,
             associations=self.recorded,
