@@ -79,6 +79,10 @@ class ListenerSite:
         process = self.listeners._slots[listener].process
         return process.pid if process is not None and process.returncode is None else None
 
+    def rejected(self) -> list[str]:
+        """Why associations were rejected."""
+        return [detail for _, kind, detail in self.recorded.lines if kind == "rejected"]
+
     def ended(self) -> list[str]:
         """What was recorded of ended associations."""
         return [detail for _, kind, detail in self.recorded.lines if kind == "ended"]

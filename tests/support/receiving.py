@@ -42,7 +42,7 @@ class InThisProcess:
         self._settings = settings
         self._arrivals = arrivals
         self._can_store = can_store
-        self._places = Places.make(1)
+        self._places = Places.make()
         self._known: KnownCopy | None = None
         self._listener: Listener | None = None
 
