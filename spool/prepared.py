@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from clara_dicom_adapter.spool.seal import PREAMBLE_BYTES, Seal
+
 PREPARED: Final = "prepared"
 SIZES: Final[tuple[int, ...]] = (16 << 10, 64 << 10, 192 << 10, 576 << 10, 2304 << 10)
 """Bytes: of a report, something small, and slices of 256, 512 and 1024 pixels square with 16 bits each. What is larger
@@ -72,16 +74,12 @@ class PreparedFiles:
             if folder is None:
                 return None
             try:
-                descriptor = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=folder)
+                descriptor = os.open(name, os.O_RDWR | os.O_CLOEXEC, dir_fd=folder)
             except FileNotFoundError:
                 continue  # another listener was faster
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.stat(name, dir_fd=folder)  # it may have become an instance before it was locked
-            except (BlockingIOError, FileNotFoundError):
-                os.close(descriptor)
-                continue
-            return Taken(descriptor, folder, name, size)
+            if _lock_blank(descriptor, folder, name):
+                return Taken(descriptor, folder, name, size)
+            os.close(descriptor)
         return None
 
     def _next(self, size: int) -> str | None:
@@ -129,6 +127,16 @@ class PreparedFiles:
                 self._folder = None
                 self._free = {size: deque() for size in SIZES}
                 self._looked_at = float("inf")
+
+
+def _lock_blank(descriptor: int, folder: int, name: str) -> bool:
+    """Lock a file, unless it is being written, is an instance by now, or holds one whose listener could not name it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.stat(name, dir_fd=folder)
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    return Seal.read(os.pread(descriptor, PREAMBLE_BYTES, 0)) is None
 
 
 def size_of(name: str) -> int | None:

@@ -135,6 +135,24 @@ def test_two_receivers_never_take_the_same_file(root: Path, spool: Spool, prepar
     assert len(found) == len(several)
 
 
+def test_what_a_dead_listener_has_sealed_is_taken_by_nobody(root: Path, spool: Spool, prepared: Path) -> None:
+    """Before the receiver has named it, another listener looks for files."""
+    folder = spool.begin_association(facts())
+    incoming = begin(folder)
+    incoming.write(b"answered with 0000")
+    stored = incoming.commit()
+    assert isinstance(incoming, InPlace)
+    os.close(incoming._taken.descriptor)  # it is dead
+    there = sum(size_of(name) == USUAL for name in names(prepared))
+    with Spool.open(root, SpoolRole.TOOL) as other:
+        another = other.begin_association(facts())
+        store(another, there + 2, data=bytes(300_000))
+    assert not any(size_of(name) == USUAL for name in names(prepared) if name != incoming._taken.name)
+    assert names(prepared).count(incoming._taken.name) == 1
+    assert preparing.place_sealed(root) == 1
+    assert stored.path.read_bytes().endswith(b"answered with 0000")
+
+
 def test_what_is_discarded_is_there_for_the_next(spool: Spool, prepared: Path) -> None:
     folder = spool.begin_association(facts())
     before = names(prepared)
