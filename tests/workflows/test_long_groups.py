@@ -17,7 +17,7 @@ from clara_dicom_adapter.temporal import server
 from clara_dicom_adapter.workflows.models import AssociationOutcome, HandOver
 from clara_dicom_adapter.workflows.receive import ReceiveWorkflow
 
-BATCHES = 25
+BATCHES = 15
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ async def runs(client: Client, handle: Handle) -> int:
 
 
 async def test_a_window(client: Client, bench: Bench) -> None:
-    async with receiving(client, bench, changed(timeout_seconds=8)) as handle:
+    async with receiving(client, bench, changed(timeout_seconds=6)) as handle:
         folder = bench.association()
         delivered = await deliver(handle, lambda: bench.stored(folder, 1))
         await handle.signal(ReceiveWorkflow.hand_over, delivered[0])  # from an earlier run, once more
