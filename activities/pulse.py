@@ -1,4 +1,4 @@
-"""Tells Temporal of every activity that its worker lives, so that a short one whose worker died is soon given to another.
+"""Tells Temporal of every activity that its worker lives, so that a short one is given to another soon after its death.
 
 Without a sign of life Temporal waits for the whole time that an activity may take; one that is a transaction of
 milliseconds may take minutes on a busy disk.
