@@ -19,6 +19,7 @@ from clara_dicom_adapter.activities.export import ExportActivities
 from clara_dicom_adapter.activities.following import FollowingActivities
 from clara_dicom_adapter.activities.interceptor import ErrorInterceptor
 from clara_dicom_adapter.activities.metrics import WorkerMetrics
+from clara_dicom_adapter.activities.pulse import PulseInterceptor
 from clara_dicom_adapter.activities.reception import ReceptionActivities
 from clara_dicom_adapter.activities.results import ResultsActivities
 from clara_dicom_adapter.activities.starting import SubmissionStarter
@@ -118,7 +119,7 @@ def build(
         activity_executor=threads,
         workflow_runner=sandbox.runner(),
         max_concurrent_workflow_tasks=WORKFLOW_TASKS,
-        interceptors=[ErrorInterceptor()],
+        interceptors=[ErrorInterceptor(), PulseInterceptor()],
     )
     nodes = [
         Worker(
@@ -127,7 +128,7 @@ def build(
             activities=[*on_spool, submission.upload, export.send, export.clean],
             activity_executor=node_threads,
             max_concurrent_activities=NODE_ACTIVITIES,
-            interceptors=[ErrorInterceptor()],
+            interceptors=[ErrorInterceptor(), PulseInterceptor()],
         )
         for node_id in parts.spool.node_ids  # an adopted spool brings its queue along
     ]

@@ -293,7 +293,7 @@ class ExportActivities:
         self._store.note(request.task_id, request.state, request.message)
         return NoteResult()
 
-    @activity.defn(name="clean_export")
+    @activity.defn(name="clean_export", no_thread_cancel_exception=True)
     def clean(self, request: CleanInput) -> CleanResult:
         """Delete a task's objects and journal from this node; safe to repeat."""
         return CleanResult(removed=self._folders.of(request.task_id).remove())

@@ -1,8 +1,8 @@
 """Activities on a group's instances: whose they are in a node's spool, and what the records say of them.
 
 Each is one transaction in the spool followed by one in the records, in this order: the spool decides, the records tell.
-All are safe to repeat. Those that must see a spool decline (``here=False``) when asked as a local activity on a
-worker of another node.
+All are safe to repeat, and a transaction that has begun is never broken off. Those that must see a spool decline
+(``here=False``) when asked as a local activity on a worker of another node.
 """
 
 from collections.abc import Callable, Sequence
@@ -92,7 +92,7 @@ class ReceptionActivities:
         self._held = held
         self._start = start
 
-    @activity.defn
+    @activity.defn(no_thread_cancel_exception=True)
     def claim(self, request: ClaimInput) -> ClaimResult:
         """Make batches the owner's, unless they are someone else's; safe to repeat."""
         if self._declines(request.node_id, here_only=request.here_only):
@@ -103,14 +103,14 @@ class ReceptionActivities:
             self._records.claimed(request.owner, self._spool.node_ids[0], instances)
         return result.model_copy(update={"node_ids": tuple(self._spool.node_ids)})
 
-    @activity.defn
+    @activity.defn(no_thread_cancel_exception=True)
     def outstanding(self, request: OutstandingInput) -> OutstandingResult:
         """How many instances on this node are addressed to a workflow and not claimed; changes nothing."""
         if self._declines(request.node_id, here_only=request.here_only):
             return OutstandingResult(here=False)
         return OutstandingResult(instances=self._spool.outstanding(request.workflow_id))
 
-    @activity.defn
+    @activity.defn(no_thread_cancel_exception=True)
     def merge_held(self, request: MergeHeldInput) -> MergeHeldResult:
         """Take interrupted groups of the same sender and study; the same ones again when repeated."""
         if self._declines(request.node_id, here_only=request.here_only):
@@ -125,7 +125,7 @@ class ReceptionActivities:
         groups = self._held.take(request.owner, request.sender_key, studies)
         return MergeHeldResult(groups=tuple(groups), awaited=len(awaited))
 
-    @activity.defn
+    @activity.defn(no_thread_cancel_exception=True)
     def sender_is_back(self, request: SenderIsBackInput) -> SenderIsBackResult:
         """Whether later associations of the sender will yet look for the owner's held group; changes nothing."""
         if self._declines(request.node_id, here_only=request.here_only):
@@ -137,7 +137,7 @@ class ReceptionActivities:
         ]
         return SenderIsBackResult(associations=len(later))
 
-    @activity.defn
+    @activity.defn(no_thread_cancel_exception=True)
     def take_over(self, request: TakeOverInput) -> TakeOverResult:
         """Give another owner's claims on this node to the new owner; safe to repeat."""
         if self._declines(request.node_id, here_only=request.here_only):
@@ -150,7 +150,7 @@ class ReceptionActivities:
             instances=now.owned_instances, bytes=now.owned_bytes, node_ids=tuple(self._spool.node_ids)
         )
 
-    @activity.defn
+    @activity.defn(no_thread_cancel_exception=True)
     def hold(self, request: HoldInput) -> HoldResult:
         """Register an interrupted group for its sender to come back; safe to repeat."""
         if self._declines(request.node_id, here_only=request.here_only):
@@ -165,7 +165,7 @@ class ReceptionActivities:
         """End a hold, unless somebody has taken the group over; the first answer stands when repeated."""
         return EndHoldResult(merged_into=self._held.expire(request.owner))
 
-    @activity.defn
+    @activity.defn(no_thread_cancel_exception=True)
     def transfer(self, request: TransferInput) -> TransferResult:
         """Make this node's part of a group the submission's, and start that with the last part; safe to repeat.
 
@@ -180,7 +180,7 @@ class ReceptionActivities:
             self._start(submission, request.start_on)
         return TransferResult(instances=totals.instances)
 
-    @activity.defn(name="restore_records")
+    @activity.defn(name="restore_records", no_thread_cancel_exception=True)
     def restore(self, request: RestoreInput) -> RestoreResult:
         """Enter what a submission owns here into records that were lost or are older; safe to repeat."""
         if self._declines(request.node_id, here_only=request.here_only):
@@ -189,7 +189,7 @@ class ReceptionActivities:
         self._records.restored(request.submission, self._spool.node_ids[0], mine)
         return RestoreResult(instances=len(mine), node_ids=tuple(self._spool.node_ids))
 
-    @activity.defn
+    @activity.defn(no_thread_cancel_exception=True)
     def release(self, request: ReleaseInput) -> ReleaseResult:
         """Let the reclaimer delete what the owner has on this node; safe to repeat."""
         if self._declines(request.node_id, here_only=request.here_only):

@@ -144,7 +144,7 @@ class ResultsActivities:
             start_signal_args=[Offered(offer=offer)],
         )
 
-    @activity.defn(name="report_result")
+    @activity.defn(name="report_result", no_thread_cancel_exception=True)
     def report(self, request: ReportInput) -> ReportResult:
         """Tell the Results Service how a task ended; safe to repeat.
 

@@ -164,7 +164,7 @@ class SubmissionActivities:
         self._records.created(job, name)
         return CreateJobResult(job=job, job_name=name)
 
-    @activity.defn
+    @activity.defn(no_thread_cancel_exception=True)
     def add_metadata(self, request: JobOnNodeInput) -> JobOnNodeResult:
         """Add the configured tags of this node's instances; safe to repeat."""
         if self._declines(request):
@@ -235,7 +235,7 @@ class SubmissionActivities:
         self._records.noted(request)
         return NoteResult()
 
-    @activity.defn(name="finish_submission")
+    @activity.defn(name="finish_submission", no_thread_cancel_exception=True)
     def finish(self, request: FinishSubmissionInput) -> FinishSubmissionResult:
         """Let the reclaimer delete what the submission has on this node, then note its end; safe to repeat."""
         if request.here_only and request.node_id not in self._spool.node_ids:

@@ -6,7 +6,7 @@
 #   dicom3tools    dciodvfy, which judges the objects that the example pipelines make
 #   strace         shows that data is flushed before it is acknowledged
 #   postgresql     the other database
-# and names the toolchain that only some machines need. Run it again at any time; it installs what is missing.
+# and names the toolchains that they need besides. Run it again at any time; it installs what is missing.
 set -euo pipefail
 
 declare -A package_of=(
@@ -59,3 +59,6 @@ if ! command -v temporal >/dev/null; then
     echo "note: no 'temporal' on PATH and no Go; the tests depend on the SDK's download of the server" >&2
   fi
 fi
+
+# dicom-rs's programs are built on first use. Debian's cargo is too old for them.
+command -v cargo >/dev/null || echo "note: no cargo; the tests with dicom-rs's sender need it: https://rustup.rs" >&2

@@ -60,9 +60,11 @@ PARKED_GROUP_PAUSE = timedelta(minutes=10)
 ON_NODE = workflow.ActivityConfig(
     schedule_to_start_timeout=timedelta(minutes=1),
     start_to_close_timeout=timedelta(minutes=5),
+    heartbeat_timeout=timedelta(seconds=15),
     retry_policy=_PATIENT,
 )
-"""The same short work, when the worker that runs the workflow does not serve that node."""
+"""The same short work, when the worker that runs the workflow does not serve that node. Whether that one lives is told
+by its heartbeats (``activities/pulse.py``), as for every short activity here."""
 
 NODE_PATIENCE = timedelta(minutes=10)
 """Schedule-to-start limit once a node is known to be away; each round costs a few history events."""
@@ -117,6 +119,7 @@ SEND = workflow.ActivityConfig(
 
 REPORT = workflow.ActivityConfig(
     start_to_close_timeout=timedelta(minutes=5),
+    heartbeat_timeout=timedelta(seconds=15),
     retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=1)),
 )
 """Until the Results Service answers."""
@@ -124,6 +127,7 @@ REPORT = workflow.ActivityConfig(
 CLEAN = workflow.ActivityConfig(
     schedule_to_start_timeout=timedelta(minutes=1),
     start_to_close_timeout=timedelta(minutes=5),
+    heartbeat_timeout=timedelta(seconds=15),
     retry_policy=RetryPolicy(maximum_attempts=3),
 )
 """What a node that is away keeps is swept when its worker starts again."""

@@ -6,19 +6,17 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from clara_dicom_adapter.temporal.finding import cache_folder
+from receivers.dicom_rs import NotBuilt, built
 from receivers.process import LeftOut, Receiver, free_port, start
 
 _HERE: Final = Path(__file__).parent
 _PDU: Final = "131072"
 _DCMTK_ENVIRONMENT: Final = {"TCP_NODELAY": "1"}
 """Without it Debian's dcmtk, which Orthanc uses as well, waits 44 ms between the two segments of each response."""
-DICOM_RS: Final = "0.10.1"
 DCM4CHE: Final = "its distribution is neither in Debian nor in Maven Central; get it from https://www.dcm4che.org"
 
 
@@ -103,21 +101,11 @@ def _orthanc(*, sync: bool) -> Callable[[Path, Path, Load], Receiver]:
 # ---- dicom-rs ----
 
 
-def _cargo_dicom_rs(_cache: Path) -> Path:
-    root = cache_folder().parent / f"dicom-storescp-{DICOM_RS}"
-    program = root / "bin" / "dicom-storescp"
-    if program.exists():
-        return program
-    cargo = shutil.which("cargo")
-    if cargo is None:
-        raise LeftOut("cargo is not there to build dicom-storescp: https://rustup.rs")
-    print(f"building dicom-storescp {DICOM_RS} into {root}, once; it takes some minutes", file=sys.stderr, flush=True)
-    command = [cargo, "install", "dicom-storescp", "--version", DICOM_RS, "--locked", "--root", str(root)]
-    with suppress(OSError, subprocess.CalledProcessError):
-        subprocess.run(command, check=True, stdout=sys.stderr)
-    if not program.exists():
-        raise LeftOut(f"cargo could not build it; by hand: {' '.join(command)}")
-    return program
+def _built_dicom_rs(_cache: Path) -> Path:
+    try:
+        return built("dicom-storescp")
+    except NotBuilt as error:
+        raise LeftOut(str(error)) from error
 
 
 def _dicom_rs(program: Path, folder: Path, load: Load) -> Receiver:
@@ -179,7 +167,7 @@ PEERS: Final[Mapping[str, Peer]] = {
         Peer("dcmtk_bit", _DCMTK, _dcmtk("+B")),
         Peer("orthanc", _ORTHANC, _orthanc(sync=True)),
         Peer("orthanc_nosync", _ORTHANC, _orthanc(sync=False)),
-        Peer("dicom_rs", _cargo_dicom_rs, _dicom_rs),
+        Peer("dicom_rs", _built_dicom_rs, _dicom_rs),
         Peer("pynetdicom", _python, _pynetdicom),
         Peer("raw", _compiled, _raw("flush"), raw=True),
         Peer("raw_os", _compiled, _raw("os"), raw=True),

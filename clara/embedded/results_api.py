@@ -7,6 +7,7 @@ The three routes below ``/api/tasks`` are Clara's. How Clara's register-results 
 from typing import Annotated, Any
 
 from fastapi import Body, FastAPI, HTTPException, Query, Response
+from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
@@ -51,7 +52,7 @@ class Registered(_Body):
 
 def application(tasks: TaskStore) -> FastAPI:
     """The HTTP application."""
-    app = FastAPI(title="Clara Results Service (embedded)", docs_url="/docs", redoc_url=None)
+    app = FastAPIOffline(title="Clara Results Service (embedded)", redoc_url=None)
 
     @app.get("/api/tasks/{agent}/pending", tags=[CLARA])
     def pending(agent: str, size: Annotated[int, Query(ge=1, le=1000)] = 10) -> list[TaskBody]:

@@ -1,7 +1,6 @@
 """Senders of others with PDUs of every size: all that they send is on disk, as it was."""
 
 import os
-import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 import pydicom
 import pytest
+from receivers.dicom_rs import NotBuilt, built
 from support.dcmtk import PROPOSE
 from support.dicom_objects import EXPLICIT, IMPLICIT, JPEG, make_encoded
 from support.dicom_peers import tool
@@ -90,24 +90,27 @@ def test_gdcm(tmp_path: Path, pdu_length: int, syntax: str) -> None:
         assert_all_there(receiver, files, data_set)
 
 
+@pytest.fixture(scope="module")
 def dicom_rs() -> Path:
-    """dicom-rs's sender; to build it takes minutes, so it may be missing everywhere."""
-    found = shutil.which("dicom-storescu")
-    if found is None:
-        pytest.skip("dicom-storescu is missing: cargo install dicom-storescu --locked")
-    return Path(found)
+    """dicom-rs's sender; in CI its absence is a failure."""
+    try:
+        return built("dicom-storescu")
+    except NotBuilt as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
 
 
+@pytest.mark.timeout(1800)  # the first one builds it
 @pytest.mark.parametrize("pdu_length", PDU_LENGTHS)
-def test_dicom_rs(tmp_path: Path, pdu_length: int) -> None:
+def test_dicom_rs(tmp_path: Path, dicom_rs: Path, pdu_length: int) -> None:
     """It writes sequences anew, with lengths of its own."""
-    program = dicom_rs()
     files = make_encoded(tmp_path / "files", syntaxes=SYNTAXES)
     with receiving(tmp_path / "spool", maximum_pdu_length=pdu_length) as receiver:
         titles = ("--calling-ae-title", "CT1", "--called-ae-title", "CLARA")
         options = ("--max-pdu-length", str(pdu_length), "--fail-first")
         sent = subprocess.run(
-            [program, *titles, *options, f"{LOOPBACK}:{receiver.port}", *files],
+            [dicom_rs, *titles, *options, f"{LOOPBACK}:{receiver.port}", *files],
             capture_output=True,
             text=True,
             timeout=60,

@@ -54,14 +54,6 @@ def test_everything_is_killed_at_once(site: Site, tmp_path: Path) -> None:
     site.settle()
 
 
-def test_late_instances_while_their_group_is_being_submitted_open_a_new_window(site: Site, tmp_path: Path) -> None:
-    objects = make_objects(tmp_path / "b", 30)
-    for start in range(0, 30, 6):
-        site.send("WINDOW", objects[start : start + 6])
-        wait_until("a window has closed", lambda: bool(site.jobs()))
-    site.settle()
-
-
 @pytest.mark.timeout(600 + 60 * ROUNDS)
 def test_random_kills(site: Site, tmp_path: Path) -> None:
     """As many as FAULTS says, at random points of a steady stream; the seed is printed, to repeat a run."""

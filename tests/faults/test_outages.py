@@ -1,12 +1,16 @@
 """Long absences: Temporal unreachable, its database gone, the platform down, batches delivered again."""
 
+import asyncio
+import json
 from pathlib import Path
 
 import pytest
 from support.dicom_objects import make_objects
 from support.site import Site, wait_until
 
+from clara_dicom_adapter.configuration.settings import PlatformSettings, TemporalSettings
 from clara_dicom_adapter.spool import Spool, SpoolRole
+from clara_dicom_adapter.temporal import client
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
@@ -41,6 +45,7 @@ def test_temporal_s_database_is_deleted_while_the_spool_holds_work(site: Site, t
 
 
 def test_the_platform_is_down_for_longer_than_all_retries(site: Site, tmp_path: Path) -> None:
+    """As often as it refuses before a person is asked, it may be unreachable, and more often."""
     with site.frozen("platform"):
         site.send("ASSOC", make_objects(tmp_path / "a", 8))
         wait_until(
@@ -48,4 +53,20 @@ def test_the_platform_is_down_for_longer_than_all_retries(site: Site, tmp_path: 
             lambda: "WaitingForPlatform" in site.clara("list", "submissions", "--json"),
             120,
         )
+        wait_until("all retries are used up", lambda: attempts(site) > 1 + PlatformSettings().max_retries, 120)
+        assert json.loads(site.clara("attention", "--json")) == []
     site.settle(180)
+
+
+def attempts(site: Site) -> int:
+    """How often the submission that waits has tried to reach the platform."""
+
+    async def ask() -> int:
+        temporal = await client.connect(TemporalSettings(address=site.status.addresses["temporal"]))
+        found = temporal.list_workflows("ExecutionStatus = 'Running' AND ClaraState = 'WaitingForPlatform'")
+        async for execution in found:
+            described = await temporal.get_workflow_handle(execution.id).describe()
+            return max((each.attempt for each in described.raw_description.pending_activities), default=0)
+        return 0
+
+    return asyncio.run(ask())

@@ -1,5 +1,7 @@
 """SIGKILL at chosen points: where an instance, a job or a result passes from one owner to the next."""
 
+import os
+import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -8,7 +10,7 @@ from typing import Any
 
 import pytest
 from support.dicom_objects import make_objects
-from support.kill_points import held, killed_at, listener, socket_of
+from support.kill_points import held, killed_at, listener, socket_of, stopped_at
 from support.site import Site, result_uid, wait_until
 
 from clara_dicom_adapter.clara.model import JobState
@@ -225,12 +227,46 @@ def test_the_worker_dies_when_the_job_is_created_and_that_is_not_noted(site: Sit
     assert {each.job_id for each in site.jobs()} == known | {job.job_id}
 
 
+def test_the_worker_dies_when_the_job_is_started_and_that_is_not_noted(site: Site, tmp_path: Path) -> None:
+    """The job runs: it is neither started once more nor made once more."""
+    files = make_objects(tmp_path / "a", 3)
+    known = {job.job_id for job in site.jobs()}
+    before = site.associations()
+    worker = site.status.part("worker").pid
+    assert worker
+    # so that the next thing the worker writes is what this test means
+    wait_until("the ends of all jobs are noted", lambda: not noted(site, "submission_job WHERE ended_at IS NULL"))
+    with ExitStack() as platform:
+        platform.enter_context(site.frozen("platform"))
+        site.send("ASSOC", files)
+        last = max(new_folder(site, before).glob("*.dcm"))
+        wait_until("the job is about to be created", lambda: bool(open_jobs(site)))
+        wait_until("the group is closed", lambda: not noted(site, "reception WHERE state = 'receiving'"))
+        with stopped_at(site, "worker", "openat", path=last) as point:
+            platform.close()
+            point.wait()
+            (created,) = open_jobs(site)
+    with killed_at(site, "worker", "pwrite64", path=f"{site.data.database}-wal") as point:
+        os.kill(worker, signal.SIGCONT)
+        point.wait()
+        (job,) = (job for job in site.jobs() if job.job_id not in known)
+        assert job.was_started
+        assert [row["job_id"] for row in open_jobs(site)] == [created["job_id"]] == [job.job_id]
+    site.settle()
+    assert {each.job_id for each in site.jobs()} == known | {job.job_id}
+    assert not open_jobs(site)
+
+
 def open_jobs(site: Site) -> list[dict[str, Any]]:
     """Jobs whose creation is noted to have begun, and that are not started."""
+    return noted(site, "submission_job WHERE creating AND NOT started")
+
+
+def noted(site: Site, rows: str) -> list[dict[str, Any]]:
+    """Some of the records."""
     with closing(sqlite3.connect(f"file:{site.data.database}?mode=ro", uri=True)) as connection:
         connection.row_factory = sqlite3.Row
-        rows = connection.execute("SELECT * FROM submission_job WHERE creating AND NOT started")
-        return [dict(row) for row in rows]
+        return [dict(row) for row in connection.execute(f"SELECT * FROM {rows}")]
 
 
 def test_the_worker_dies_in_the_middle_of_an_export(site: Site, tmp_path: Path) -> None:

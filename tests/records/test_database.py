@@ -10,7 +10,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, create_engine, insert, text
+from sqlalchemy import DateTime, Engine, bindparam, create_engine, insert, text
 
 from clara_dicom_adapter import records
 from clara_dicom_adapter.configuration.settings import DataFolder
@@ -55,7 +55,9 @@ def test_records_of_the_first_version_are_brought_forward(database: str, tmp_pat
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
         names, values = ", ".join(job), ", ".join(f":{name}" for name in job)
-        connection.execute(text(f"INSERT INTO submission_job ({names}) VALUES ({values})"), job)
+        statement = text(f"INSERT INTO submission_job ({names}) VALUES ({values})")
+        # typed: the driver's own way of writing times has been deprecated since Python 3.12
+        connection.execute(statement.bindparams(bindparam("changed_at", type_=DateTime)), job)
     old.dispose()
     engine = open_engine(database, DataFolder(tmp_path))
     try:

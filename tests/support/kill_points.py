@@ -1,7 +1,8 @@
-"""SIGKILL at an exact point of a process's life: strace delivers it as a chosen system call is about to be made.
+"""SIGKILL or SIGSTOP at an exact point of a process's life: strace delivers it with a chosen system call.
 
-The call itself is not made any more, and nothing in the product takes part. While the point is being reached and
-looked at, whoever would start the process again is stopped, so that the state which the kill has left can be examined.
+A call at which a process is killed is not made any more. Nothing in the product takes part. While such a point is
+being reached and looked at, whoever would start the process again is stopped, so that the state which the kill has left
+can be examined.
 """
 
 import os
@@ -18,28 +19,29 @@ from support.far_ends import Modality
 from support.site import Site, descendants, wait_until
 
 
-class KillPoint:
+class Point:
     """A strace that waits for the call."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", pid: int, what: str) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", pid: int, deadly: bool, what: str) -> None:
         self._process = process
         self._pid = pid
+        self._deadly = deadly
         self._what = what
 
-    @property
-    def reached(self) -> bool:
-        return _state(self._pid) in {"", "Z", "X"}
-
     def wait(self, seconds: float = 60) -> None:
-        """Until the process is dead."""
-        wait_until(f"killed at {self._what}", lambda: self.reached, seconds)
-        self._process.wait(10)
+        """Until the process is dead, or all of it has stopped."""
+        wait_until(self._what, self._reached, seconds)
+        if self._deadly:
+            self._process.wait(10)
+
+    def _reached(self) -> bool:
+        if self._deadly:
+            return _state(self._pid) in {"", "Z", "X"}
+        return _states(self._pid) <= {"T", "t"}
 
 
 @contextmanager
-def killed_at(
-    site: Site, part: str | Modality, calls: str, *, path: Path | str = "", when: int = 1
-) -> Iterator[KillPoint]:
+def killed_at(site: Site, part: str | Modality, calls: str, *, path: Path | str = "", when: int = 1) -> Iterator[Point]:
     """Kill a part as it is about to make one of some system calls.
 
     Args:
@@ -56,19 +58,34 @@ def killed_at(
     else:
         pid = (server(site) if part == "temporal" else site.status.part(part).pid) or 0
     assert pid
-    command = [strace(), "-f", "-p", str(pid), "-o", "/dev/null", "-e", f"inject={calls}:signal=SIGKILL:when={when}"]
+    with _stopped(guardian), _signalled_at(pid, signal.SIGKILL, calls, path, when) as point:
+        yield point
+        point.wait()
+
+
+@contextmanager
+def stopped_at(site: Site, part: str, calls: str, *, path: Path | str) -> Iterator[Point]:
+    """Stop a part as it has made one of some system calls; whoever goes on with it sends SIGCONT."""
+    pid = site.status.part(part).pid
+    assert pid
+    with _signalled_at(pid, signal.SIGSTOP, calls, path, 1) as point:
+        yield point
+        point.wait()
+
+
+@contextmanager
+def _signalled_at(pid: int, number: signal.Signals, calls: str, path: Path | str, when: int) -> Iterator[Point]:
+    inject = f"inject={calls}:signal={number.name}:when={when}"
+    command = [strace(), "-f", "-p", str(pid), "-o", "/dev/null", "-e", inject]
     # without a path everything else is still traced, and slowly; with one strace shows and tampers with nothing else
     command += ["-P", str(path)] if path else ["-e", f"trace={calls}"]
-    with _stopped(guardian):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            wait_until("strace has every thread", lambda: _traced(pid, process.pid), 20)
-            point = KillPoint(process, pid, f"{calls} {path}".strip())
-            yield point
-            point.wait()
-        finally:
-            process.terminate()
-            process.wait(10)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_until("strace has every thread", lambda: _traced(pid, process.pid), 20)
+        yield Point(process, pid, number is signal.SIGKILL, f"{number.name} at {calls} {path}".strip())
+    finally:
+        process.terminate()
+        process.wait(10)
 
 
 @contextmanager
@@ -141,6 +158,12 @@ def _state(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
         return ""
+
+
+def _states(pid: int) -> set[str]:
+    """Of each thread: while strace looks at a call of one, the others go on."""
+    tasks = Path(f"/proc/{pid}/task")
+    return {(task / "stat").read_text().rpartition(")")[2].split()[0] for task in tasks.iterdir()}
 
 
 def _traced(pid: int, tracer: int) -> bool:

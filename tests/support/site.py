@@ -78,11 +78,23 @@ class Site:
 
     # ---- the adapter ----
 
-    def configure(self, scp: Mapping[str, Any] | None = None, **platform: Any) -> None:
-        """Write settings that suit a test: any free port, short delays, a disk that may be nearly full."""
+    def configure(
+        self,
+        scp: Mapping[str, Any] | None = None,
+        *,
+        database: str = "",
+        services: Mapping[str, Any] | None = None,
+        **platform: Any,
+    ) -> None:
+        """Write settings that suit a test: any free port, short delays, a disk that may be nearly full.
+
+        Args:
+            services: Those that run elsewhere.
+        """
         self._config.write_text(
             json.dumps(
                 {
+                    "ConnectionStrings": {"DicomAdapterDatabase": database},
                     "DicomAdapter": {
                         "dicom": {
                             "scp": {
@@ -102,6 +114,7 @@ class Site:
                                 **platform,
                             },
                             "temporal": {"embeddedPort": 0, "embeddedUiPort": 0},
+                            **(services or {}),
                         },
                         "storage": {
                             "watermarkPercent": 100,
@@ -110,7 +123,7 @@ class Site:
                             "preparedSpaceMB": 50,
                         },
                         "api": {"port": 0},
-                    }
+                    },
                 }
             )
         )
