@@ -44,7 +44,7 @@ from clara_dicom_adapter.workflows.models import (
     SendResult,
 )
 
-log = structlog.get_logger("clara_dicom_adapter.activities")
+log = structlog.get_logger("clara_dicom_adapter.activities.export")
 
 RECORD_EVERY: Final = 2.0
 """Seconds between two writes of results to the records; the journal has them at once."""

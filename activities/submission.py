@@ -45,7 +45,7 @@ from clara_dicom_adapter.workflows.models import (
     WaitForPlatformInput,
 )
 
-log = structlog.get_logger("clara_dicom_adapter.activities")
+log = structlog.get_logger("clara_dicom_adapter.activities.submission")
 
 SUBMISSION_KEY = "ClaraDicomAdapterSubmission"
 """Metadata key by which a job is found again; its value is ``<submission id>/<job key>``."""

@@ -45,7 +45,7 @@ def common(
     """Prepare what every command needs."""
     from clara_dicom_adapter import log
 
-    log.configure({"Default": "Information" if verbose else "Critical"}, json=False, part="clara")
+    log.configure(log.LogSetup({"Default": "Information" if verbose else "Critical"}), part="clara")
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -140,7 +140,7 @@ def serve(connection: int, places: int, *listening: int) -> None:
     warnings.filterwarnings("ignore", module=r"pydicom\.")
     channel = _Channel(socket.socket(fileno=connection))
     setup = channel.setup()
-    logging_setup.configure(setup.log_levels, json=setup.log_json, part=f"receiver-{setup.number}")
+    logging_setup.configure(setup.log, part=f"receiver-{setup.number}")
     listener = Listener(
         setup.scp,
         Arrivals(setup.spool, durable=setup.storage.durability is Durability.FLUSH),

@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, Field, TypeAdapter
 
 from clara_dicom_adapter.configuration.settings import ScpSettings, StorageSettings
+from clara_dicom_adapter.log import LogSetup
 from clara_dicom_adapter.receiver.acceptance import AssociationRequest
 from clara_dicom_adapter.receiver.known import KnownCopy
 from clara_dicom_adapter.receiver.live import LiveAssociation
@@ -84,8 +85,7 @@ class ListenerSetup(BaseModel):
     spool: Path
     number: int
     listeners: int
-    log_levels: dict[str, str]
-    log_json: bool
+    log: LogSetup
     known: KnownCopy | None
 
 

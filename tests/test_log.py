@@ -24,7 +24,7 @@ def _as_before() -> Iterator[None]:
 
 def test_a_key_that_is_not_on_the_list_is_dropped_and_named(capsys: pytest.CaptureFixture[str]) -> None:
     """So a patient's name cannot be logged, even by mistake."""
-    setup.configure({}, json=True, part="test")
+    setup.configure(setup.LogSetup(json=True), part="test")
     structlog.get_logger("clara_dicom_adapter.test").info("received", instances=2, patient_name="DOE^JANE")
     said = capsys.readouterr().err
     assert "DOE" not in said
@@ -33,7 +33,7 @@ def test_a_key_that_is_not_on_the_list_is_dropped_and_named(capsys: pytest.Captu
 
 
 def test_a_line_has_no_empty_values(capsys: pytest.CaptureFixture[str]) -> None:
-    setup.configure({}, json=False, part="test")
+    setup.configure(setup.LogSetup(), part="test")
     structlog.get_logger("clara_dicom_adapter.test").warning("failed", reason="", exception="", attempt=0)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
@@ -42,7 +42,7 @@ def test_a_line_has_no_empty_values(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_an_exception_of_ours_is_shown_whole(capsys: pytest.CaptureFixture[str]) -> None:
-    setup.configure({}, json=False, part="test")
+    setup.configure(setup.LogSetup(), part="test")
     try:
         raise RuntimeError("the disk is gone")
     except RuntimeError:
@@ -60,7 +60,7 @@ def test_libraries_tell_only_what_goes_wrong(
     for name in (library, library.partition(".")[0]):
         monkeypatch.setattr(logging.getLogger(name), "handlers", [])
         monkeypatch.setattr(logging.getLogger(name), "propagate", True)
-    setup.configure({}, json=False, part="test")
+    setup.configure(setup.LogSetup(), part="test")
     logging.getLogger(library).info("Started server process")
     logging.getLogger(library).warning("Something is wrong")
     said = capsys.readouterr().err
@@ -69,6 +69,6 @@ def test_libraries_tell_only_what_goes_wrong(
 
 
 def test_pydicom_does_not_remark_on_objects(capsys: pytest.CaptureFixture[str]) -> None:
-    setup.configure({}, json=False, part="test")
+    setup.configure(setup.LogSetup(), part="test")
     logging.getLogger("pydicom").warning("Expected explicit VR, but found implicit VR")
     assert capsys.readouterr().err == ""

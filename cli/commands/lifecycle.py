@@ -58,7 +58,7 @@ def start(data_dir: DataDir, config: Config = None) -> None:
         for problem in error.problems:
             to_stderr(f"  {problem}")
         raise typer.Exit(INVALID_CONFIGURATION) from None
-    log.configure(settings.log_levels, json=settings.log_json, part="start")
+    log.configure(settings.log_setup, part="start")
     if not is_locked(place.data):
         place.remember_config()
     place.data.pipelines.mkdir(parents=True, exist_ok=True)

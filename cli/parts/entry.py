@@ -102,7 +102,7 @@ def _main(name: str, serve: Callable[[Part], int | None], arguments: Sequence[st
     data = DataFolder(given.data_dir.absolute())
     try:
         settings = reader.load(given.config, data, os.environ)
-        logging_setup.configure(settings.log_levels, json=settings.log_json, part=name)
+        logging_setup.configure(settings.log_setup, part=name)
         part = Part(name, settings, data, given.status_fd)
         try:
             return serve(part)

@@ -100,8 +100,7 @@ def serve(part: Part) -> int:
                 spool=spool.root,
                 number=number,
                 listeners=settings.dicom.scp.receivers,
-                log_levels=dict(settings.log_levels),
-                log_json=settings.log_json,
+                log=settings.log_setup,
                 known=known,
             )
 
