@@ -59,6 +59,8 @@ def start(data_dir: DataDir, config: Config = None) -> None:
             to_stderr(f"  {problem}")
         raise typer.Exit(INVALID_CONFIGURATION) from None
     log.configure(settings.log_setup, part="start")
+    for warning in place.reading.warnings:
+        to_stderr(f"warning: {warning}")
     if not is_locked(place.data):
         place.remember_config()
     place.data.pipelines.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,8 @@ from clara_dicom_adapter.cli.defaults import CONFIG_VARIABLE, DATA_DIR_VARIABLE,
 from clara_dicom_adapter.cli.part_process import INVALID_CONFIGURATION
 from clara_dicom_adapter.cli.privacy import keep_private
 from clara_dicom_adapter.configuration import reader
-from clara_dicom_adapter.configuration.settings import DataFolder, Settings
+from clara_dicom_adapter.configuration.importing import import_once
+from clara_dicom_adapter.configuration.settings import DataFolder
 from clara_dicom_adapter.errors import AdapterError, ConfigurationInvalid, DatabaseUnavailable
 from clara_dicom_adapter.records.database import open_engine
 from clara_dicom_adapter.temporal.exit import run_and_leave
@@ -36,9 +37,10 @@ _DATABASE_PAUSE_SECONDS: Final = 2.0
 class Part:
     """What a part is given, and how it tells how it is."""
 
-    def __init__(self, name: str, settings: Settings, data: DataFolder, status_fd: int | None = None) -> None:
+    def __init__(self, name: str, reading: reader.Reading, data: DataFolder, status_fd: int | None = None) -> None:
         self.name = name
-        self.settings = settings
+        self.settings = reading.settings
+        self.given = reading.given
         self.data = data
         self._status_fd = status_fd
         self._status: part_status.StatusServer | None = None
@@ -72,10 +74,13 @@ class Part:
         """The configured database, as soon as it answers: without it the part is of no use."""
         while True:
             try:
-                return open_engine(self.settings, self.data)
+                engine = open_engine(self.settings, self.data)
+                import_once(engine, self.given)
             except DatabaseUnavailable as error:
                 log.warning("waiting_for_database", reason=str(error))
                 time.sleep(_DATABASE_PAUSE_SECONDS)
+            else:
+                return engine
 
 
 def run_part(name: str, serve: Callable[[Part], int | None], arguments: Sequence[str] | None = None) -> NoReturn:
@@ -101,9 +106,11 @@ def _main(name: str, serve: Callable[[Part], int | None], arguments: Sequence[st
     keep_private()
     data = DataFolder(given.data_dir.absolute())
     try:
-        settings = reader.load(given.config, data, os.environ)
-        logging_setup.configure(settings.log_setup, part=name)
-        part = Part(name, settings, data, given.status_fd)
+        reading = reader.read(given.config, data, os.environ)
+        logging_setup.configure(reading.settings.log_setup, part=name)
+        for warning in reading.warnings if given.status_fd is None else ():  # else the supervisor has told them
+            log.warning("settings_warning", message=warning)
+        part = Part(name, reading, data, given.status_fd)
         try:
             return serve(part)
         finally:
