@@ -1,6 +1,7 @@
 """Settings from a file of any version (0.8, 0.7, 0.6) and the environment.
 
-What wins: a default gives way to the file, the file to Clara's four variables, those to a key's own variable.
+What wins: a default gives way to the file, the file to Clara's four variables, those to a key's own variable, and a
+log level there to one that was changed while the adapter runs.
 Everything that is wrong is collected and told at once, with the key's path, the value, what is allowed and where it
 came from.
 """
@@ -16,6 +17,8 @@ from clara_dicom_adapter.configuration import environment, files, verdict
 from clara_dicom_adapter.configuration.files import Dialect
 from clara_dicom_adapter.configuration.gathered import DEFAULT, Gathered, KeyPath
 from clara_dicom_adapter.configuration.given import GivenEntities, entities
+from clara_dicom_adapter.configuration.logging_sections import LEVELS_PATH
+from clara_dicom_adapter.configuration.run_time_levels import changed_levels
 from clara_dicom_adapter.configuration.settings import DataFolder, Settings
 from clara_dicom_adapter.errors import ConfigurationInvalid
 from clara_dicom_adapter.log_levels import unknown_categories
@@ -30,6 +33,7 @@ class Reading:
     """What the settings are, and how they came to be.
 
     Attributes:
+        as_written: The same with paths as they were given, not relative to the data folder.
         given: Entities that the file lists.
         file: What was read; None when there is none.
         dialect: The version that it was written for.
@@ -37,6 +41,7 @@ class Reading:
     """
 
     settings: Settings
+    as_written: Settings
     given: GivenEntities
     file: Path | None
     dialect: Dialect | None
@@ -74,6 +79,8 @@ def read(config: Path | None, data: DataFolder, environ: Mapping[str, str]) -> R
         else:
             files.take(found, file)
     environment.take(found, environ)
+    for category, level in changed_levels(data).items():
+        found.set((*LEVELS_PATH, category), level, f"changed while running, {data.log_levels}")
     settings = _settings(found)
     verdict.check(found, data)
     given = GivenEntities()
@@ -82,10 +89,11 @@ def read(config: Path | None, data: DataFolder, environ: Mapping[str, str]) -> R
     if found.problems or settings is None:
         raise ConfigurationInvalid(found.problems)
     for category in unknown_categories(settings.logging.levels):
-        where = found.origin(("logging", "LogLevel", category))
+        where = found.origin((*LEVELS_PATH, category))
         found.warnings.append(f"Logging>LogLevel>{category}: nothing of this category is logged here ({where})")
     return Reading(
         settings=_anchored(settings, data.root),
+        as_written=settings,
         given=given,
         file=path,
         dialect=file.dialect if file else None,

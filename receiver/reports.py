@@ -103,7 +103,14 @@ class Stop(BaseModel):
     grace_seconds: float
 
 
-Order = Know | Stop
+class LogLevels(BaseModel):
+    """Log by these levels from now on."""
+
+    kind: Literal["log_levels"] = "log_levels"
+    levels: dict[str, str]
+
+
+Order = Know | LogLevels | Stop
 
 REPORTS: Final[TypeAdapter[Report]] = TypeAdapter(Annotated[Report, Field(discriminator="kind")])
 ORDERS: Final[TypeAdapter[Order]] = TypeAdapter(Annotated[Order, Field(discriminator="kind")])

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -24,6 +24,7 @@ from clara_dicom_adapter.cli.part_process import INVALID_CONFIGURATION
 from clara_dicom_adapter.cli.privacy import keep_private
 from clara_dicom_adapter.configuration import reader
 from clara_dicom_adapter.configuration.importing import import_once
+from clara_dicom_adapter.configuration.run_time_levels import READS_AGAIN, LevelReload
 from clara_dicom_adapter.configuration.settings import DataFolder
 from clara_dicom_adapter.errors import AdapterError, ConfigurationInvalid, DatabaseUnavailable
 from clara_dicom_adapter.records.database import open_engine
@@ -42,12 +43,18 @@ class Part:
         self.settings = reading.settings
         self.given = reading.given
         self.data = data
+        self.levels_changed: Callable[[Mapping[str, str]], None] = lambda _levels: None
+        """Told new log levels; for a part with processes of its own."""
         self._status_fd = status_fd
         self._status: part_status.StatusServer | None = None
 
     def answers(self, status: part_status.StatusSource, registry: CollectorRegistry | None = None) -> None:
         """Answer from now on, on a loopback port of its own, how the part is; the API asks."""
         self._status = part_status.serve(status, registry)
+
+    def apply_levels(self, levels: Mapping[str, str]) -> None:
+        """Other log levels are in force in this process."""
+        self.levels_changed(levels)
 
     def ready(self, **addresses: str) -> None:
         """Say that the part serves, and where.
@@ -59,7 +66,7 @@ class Part:
         ports = {service: int(address.rpartition(":")[2]) for service, address in addresses.items()}
         if self._status is not None:
             ports[part_status.STATUS_PORT] = self._status.port
-        part_status.write_ready(self.data.run, self.name, ports, facts={"addresses": addresses})
+        part_status.write_ready(self.data.run, self.name, ports, facts={"addresses": addresses, READS_AGAIN: True})
         log.info("part_ready", addresses=addresses)
         if self._status_fd is not None:
             os.write(self._status_fd, json.dumps({"addresses": addresses}).encode() + b"\n")
@@ -111,6 +118,7 @@ def _main(name: str, serve: Callable[[Part], int | None], arguments: Sequence[st
         for warning in reading.warnings if given.status_fd is None else ():  # else the supervisor has told them
             log.warning("settings_warning", message=warning)
         part = Part(name, reading, data, given.status_fd)
+        LevelReload(lambda: reader.load(given.config, data, os.environ).logging.levels, part.apply_levels)
         try:
             return serve(part)
         finally:

@@ -106,8 +106,10 @@ def serve(part: Part) -> int:
                 known=known,
             )
 
+        listeners = ListenerProcesses(settings.dicom.scp, setup)
+        part.levels_changed = listeners.log_levels
         service = ReceiverService(
-            ListenerProcesses(settings.dicom.scp, setup),
+            listeners,
             settings.storage,
             spool,
             configuration=database,

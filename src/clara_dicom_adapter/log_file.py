@@ -59,7 +59,7 @@ class RollingFileHandler(logging.Handler):
         """Write one line; called with the handler's lock held."""
         try:
             line = self.format(record).encode(errors="backslashreplace") + b"\n"
-            self._write(line, datetime.now(UTC))
+            self.write(line, datetime.now(UTC))
         except OSError:
             self._close_file()  # tried again with the next line
         except Exception:
@@ -74,7 +74,8 @@ class RollingFileHandler(logging.Handler):
             self.release()
         super().close()
 
-    def _write(self, line: bytes, now: datetime) -> None:
+    def write(self, line: bytes, now: datetime) -> None:
+        """Append to the file that `now` belongs to."""
         stamp = now.strftime(_STAMPS[self._log.interval])
         if self._file is None or stamp != self._stamp:
             self._stamp, self._number = stamp, max(self._numbers(stamp), default=0)
