@@ -57,7 +57,13 @@ class Receiver:
     def __init__(self, data: DataFolder) -> None:
         self.log = data.root / "heard.log"
         with self.log.open("wb") as log:
-            command = [sys.executable, "-m", "clara_dicom_adapter.cli.parts.receiver_part", "--data-dir", str(data.root)]
+            command = [
+                sys.executable,
+                "-m",
+                "clara_dicom_adapter.cli.parts.receiver_part",
+                "--data-dir",
+                str(data.root),
+            ]
             self.process = subprocess.Popen(command, stderr=log)
         awaited(lambda: self._file(data) is not None)
         part = self._file(data)
