@@ -20,6 +20,7 @@ _UNITS: Final = {
     "Days": "days",
     "Bytes": "bytes",
     "GB": "10^9 bytes",
+    "MB": "10^6 bytes",
     "Percent": "%",
     "PduLength": "bytes",
 }

@@ -58,6 +58,7 @@ class StoreSession:
         self._lock = threading.Lock()
         self._folder: AssociationFolder | None = None
         self._incoming: IncomingInstance | None = None
+        self._unnamed: tuple[IncomingInstance, int] | None = None
         self._answer: tuple[int, str] = (commands.SUCCESS, "")
         self._size = 0
         self._ended = False
@@ -68,6 +69,7 @@ class StoreSession:
         """A C-STORE-RQ has come."""
         with self._lock:
             self._discard()
+            self._name()
             self._size = 0
             self.live.arriving_since = self.live.last_fragment_at = time.monotonic()
             refusal = self._refusal(request, abstract_syntax)
@@ -107,6 +109,11 @@ class StoreSession:
                 self.live.refused_with[status] = self.live.refused_with.get(status, 0) + 1
             return self._answer
 
+    def answered(self) -> None:
+        """The reply has been sent; the instance gets its name, if it has none."""
+        with self._lock:
+            self._name()
+
     def end(self, outcome: AssociationOutcome) -> None:
         """The association is over; only the first call counts. What is incomplete leaves nothing behind."""
         with self._lock:
@@ -115,6 +122,7 @@ class StoreSession:
             self._ended = True
             self.live.arriving_since = None
             self._discard()
+            self._name()
             written = self._folder is None or self._write_outcome(self._folder, outcome)
         self._closed(self.live, outcome, None if written else self._folder)
         log.info(
@@ -174,11 +182,23 @@ class StoreSession:
             self._incoming = incoming
             self._fail(error)
             return
-        self.live.instances += 1
-        self.live.bytes += self._size
+        self._unnamed = incoming, self._size
         if incoming.flush_seconds is not None:
             self.live.flushes += 1
             self.live.flush_seconds += incoming.flush_seconds
+
+    def _name(self) -> None:
+        unnamed, self._unnamed = self._unnamed, None
+        if unnamed is None:
+            return
+        incoming, size = unnamed
+        try:
+            incoming.name()
+        except OSError as error:  # it is safe, and the reconciler names it
+            log.error("instance_not_named", association_id=self.live.association_id, error=str(error))
+        # counted only now: who is told of it looks for its name
+        self.live.instances += 1
+        self.live.bytes += size
 
     def _fail(self, error: Exception) -> None:
         self._discard()

@@ -35,6 +35,10 @@ class StoreSink(Protocol):
         """The data set is complete: keep it and return status and comment of the C-STORE-RSP."""
         ...
 
+    def answered(self) -> None:
+        """The C-STORE-RSP has been sent: what it need not wait for is done now."""
+        ...
+
 
 class AcceptedContext(NamedTuple):
     """A presentation context that was accepted."""
@@ -157,3 +161,4 @@ class StoreMessages:
         status, comment = self._sink.complete()
         response = commands.store_response(request, status, comment)
         self._send(commands.p_data(context_id, response, self._maximum_pdu_length))
+        self._sink.answered()

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from clara_dicom_adapter.configuration.settings import StorageSettings
+from clara_dicom_adapter.configuration.settings import Durability, StorageSettings
 from clara_dicom_adapter.errors import AdapterError
 from clara_dicom_adapter.receiver.acceptance import RejectReason
 from clara_dicom_adapter.receiver.addressing import Addressing
@@ -19,6 +19,7 @@ from clara_dicom_adapter.receiver.live import LiveAssociation, LiveAssociations
 from clara_dicom_adapter.receiver.metrics import ReceiverMetrics
 from clara_dicom_adapter.receiver.pace import OpenAssociation, Pace
 from clara_dicom_adapter.receiver.parked import ParkedAlarm
+from clara_dicom_adapter.receiver.preparing import Preparing
 from clara_dicom_adapter.receiver.recorder import AssociationRecords, Recorder
 from clara_dicom_adapter.receiver.recovery import Recovery
 from clara_dicom_adapter.receiver.reports import Accepted, Ended, Progress, Rejected, Report
@@ -111,6 +112,8 @@ class ReceiverService:
             closed=lambda folder: self._recorder.ended(*_ended_live(folder)),
             looked=self._parked,
         )
+        prepared = storage.prepared_space_mb * 1_000_000 if storage.durability is Durability.FLUSH else 0
+        self._preparing = Preparing(spool.preparer(prepared, room=lambda: rule.measure().room_bytes))
         self._stopped = threading.Event()
         self._watch(spool)
 
@@ -124,6 +127,7 @@ class ReceiverService:
         self._known.start()
         self._spool.remove_unbegun()
         self._recovery.close_abandoned()
+        self._preparing.start()
         self._recorder.start()
         self._hand_over.start()
         self._listeners.start(self, self._known.copy)
@@ -135,6 +139,7 @@ class ReceiverService:
             return
         self._stopped.set()
         self._listeners.stop(grace_seconds)
+        self._preparing.stop()
         self._recovery.stop()
         reachable = self._hand_over.delivery.reachable
         if not self._hand_over.stop(_HAND_OVER_SECONDS if reachable else _HAND_OVER_SECONDS_WITHOUT_TEMPORAL):

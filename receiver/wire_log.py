@@ -131,3 +131,6 @@ class _LoggedSink:
         answer = self._sink.complete()
         self._wire_log.dataset(self._syntax, bytes(self._head), self._size)
         return answer
+
+    def answered(self) -> None:
+        self._sink.answered()

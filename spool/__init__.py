@@ -26,6 +26,7 @@ from clara_dicom_adapter.spool.models import (
     Totals,
     new_association_id,
 )
+from clara_dicom_adapter.spool.preparing import Preparer
 from clara_dicom_adapter.spool.store import Spool
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "OwnerSummary",
     "PendingBatch",
     "PendingEnd",
+    "Preparer",
     "ReclaimTotals",
     "Spool",
     "SpoolRole",

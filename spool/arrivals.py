@@ -5,6 +5,7 @@ from pathlib import Path
 
 from clara_dicom_adapter.spool.association import ASSOCIATIONS, AssociationFolder
 from clara_dicom_adapter.spool.models import AssociationFacts, is_association_id
+from clara_dicom_adapter.spool.prepared import PreparedFiles
 
 
 class Arrivals:
@@ -18,12 +19,15 @@ class Arrivals:
         self._durable = durable
         self._lock = threading.Lock()
         self._open: list[AssociationFolder] = []
+        self._prepared = PreparedFiles(root) if durable else None
 
     def begin_association(self, facts: AssociationFacts) -> AssociationFolder:
         """Make an association's folder; whose its instances will be is durable when this returns."""
         if not is_association_id(facts.association_id):
             raise ValueError("an association id comes from new_association_id()")
-        folder = AssociationFolder(self._associations / facts.association_id, facts, durable=self._durable)
+        folder = AssociationFolder(
+            self._associations / facts.association_id, facts, durable=self._durable, prepared=self._prepared
+        )
         folder.create()
         with self._lock:
             self._open = [each for each in self._open if each.held]
@@ -36,3 +40,5 @@ class Arrivals:
             for folder in self._open:
                 folder.close()
             self._open.clear()
+        if self._prepared is not None:
+            self._prepared.close()

@@ -4,7 +4,7 @@ import fcntl
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,9 +15,11 @@ from pydantic import ValidationError
 
 from clara_dicom_adapter.dicom import part10
 from clara_dicom_adapter.errors import InvalidInstance, SpoolUnusable
-from clara_dicom_adapter.spool.durable import make_folder, write_all, write_file
-from clara_dicom_adapter.spool.incoming import IncomingInstance
+from clara_dicom_adapter.spool.durable import sync_folder, write_all, write_file
+from clara_dicom_adapter.spool.in_place import InPlace
+from clara_dicom_adapter.spool.incoming import Arriving, IncomingInstance, NewFile
 from clara_dicom_adapter.spool.models import AssociationFacts, AssociationOutcomeRecord, StoredInstance
+from clara_dicom_adapter.spool.prepared import PreparedFiles
 from clara_dicom_adapter.workflows.models import AssociationOutcome
 
 log = structlog.get_logger("clara_dicom_adapter.spool")
@@ -31,12 +33,15 @@ _INSTANCE: Final = re.compile(r"(\d{8,})-(\d+)\.dcm")
 class AssociationFolder:
     """An association in the spool; open while it receives, and read again after a restart."""
 
-    def __init__(self, path: Path, facts: AssociationFacts, *, durable: bool) -> None:
+    def __init__(
+        self, path: Path, facts: AssociationFacts, *, durable: bool, prepared: PreparedFiles | None = None
+    ) -> None:
         self.path = path
         self.facts = facts
         self.failed_instances = 0
         """Instances answered A700 so far; the receiver counts."""
         self._durable = durable
+        self._prepared = prepared
         self._lock = threading.Lock()
         self._descriptor: int | None = None
         self._lock_descriptor: int | None = None
@@ -47,7 +52,7 @@ class AssociationFolder:
 
     def create(self) -> None:
         """Make the folder with its facts, locked; whose its instances will be is durable when this returns."""
-        make_folder(self.path, durable=self._durable)
+        self.path.mkdir(mode=0o750)
         self._descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             # locked before it has its name, and until the outcome is written; the kernel lets go of it when this
@@ -56,11 +61,13 @@ class AssociationFolder:
             self._lock_descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
             fcntl.flock(self._lock_descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             write_all(self._lock_descriptor, self.facts.model_dump_json().encode())
-            if self._durable:
-                os.fsync(self._lock_descriptor)
             part.rename(self.path / FACTS)
             if self._durable:
+                # all three at the end: the first commits the journal, and the others find little left to do. Facts that
+                # a power cut has torn before are those of an association without instances
+                os.fsync(self._lock_descriptor)
                 os.fsync(self._descriptor)
+                sync_folder(self.path.parent)
         except BaseException:
             self._close()
             raise
@@ -115,16 +122,20 @@ class AssociationFolder:
             if self._descriptor is None or self._outcome is not None:
                 raise OSError("the association is over")
             self._sequence += 1
-            return _Counted(
-                self._count,
+            arriving = Arriving(
                 association_id=self.association_id,
                 folder=self.path,
                 folder_descriptor=self._descriptor,
                 sequence=self._sequence,
-                header=part10.header(sop_class_uid, sop_instance_uid, transfer_syntax_uid, self.facts.calling_ae_title),
-                uids=(sop_class_uid, sop_instance_uid, transfer_syntax_uid),
-                durable=self._durable,
+                sop_class_uid=sop_class_uid,
+                sop_instance_uid=sop_instance_uid,
+                transfer_syntax_uid=transfer_syntax_uid,
+                calling_ae_title=self.facts.calling_ae_title,
             )
+            taken = self._prepared.take(sop_class_uid) if self._prepared is not None else None
+            if taken is None or self._prepared is None:
+                return NewFile(arriving, durable=self._durable, stored=self._count)
+            return InPlace(arriving, taken, self._prepared, self._count)
 
     def end(self, outcome: AssociationOutcome) -> None:
         """Make the outcome durable; safe to repeat, and the first outcome stands.
@@ -219,19 +230,6 @@ class AssociationFolder:
             sizes = [(self.path / name).stat().st_size for _, name in self.files().values()]
             self._instances, self._bytes = len(sizes), sum(sizes)
         self.end(AssociationOutcome.ADAPTER_STOPPED)
-
-
-class _Counted(IncomingInstance):
-    """Tells its folder when it is stored."""
-
-    def __init__(self, stored: Callable[[StoredInstance], None], **parts: object) -> None:
-        super().__init__(**parts)  # type: ignore[arg-type]
-        self._stored = stored
-
-    def commit(self) -> StoredInstance:
-        instance = super().commit()
-        self._stored(instance)
-        return instance
 
 
 def remove_parts(folder: Path) -> int:

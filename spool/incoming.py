@@ -1,59 +1,117 @@
 """One instance on its way from the wire to the disk: the hot path.
 
-Fragments go straight to the file. :meth:`IncomingInstance.commit` flushes the data, gives the file its final name and
-flushes the folder, in this order; only then may 0000 be answered. Nothing incomplete ever has a final name, and what
-could not be made durable has none either.
+Fragments go straight to the file. :meth:`IncomingInstance.commit` makes it durable; only then may 0000 be answered.
+Nothing incomplete ever has a final name, and what could not be made durable has none either.
 """
 
 import os
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+from clara_dicom_adapter.dicom import part10
 from clara_dicom_adapter.spool.durable import write_all
-from clara_dicom_adapter.spool.models import StoredInstance
+from clara_dicom_adapter.spool.models import StoredInstance, instance_name
 
-_MOST_AT_ONCE = 512
+MOST_AT_ONCE = 512
 """Fragments per system call; Linux takes 1024, and below a few hundred bytes each copying them is cheaper."""
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
-class IncomingInstance:
+@dataclass(frozen=True, slots=True)
+class Arriving:
+    """What is known of an instance when its first fragment comes.
+
+    Attributes:
+        folder_descriptor: Of the open folder of its association.
+    """
+
+    association_id: str
+    folder: Path
+    folder_descriptor: int
+    sequence: int
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    calling_ae_title: str
+
+    def header(self) -> bytes:
+        """What goes in front of the dataset."""
+        return part10.header(self.sop_class_uid, self.sop_instance_uid, self.transfer_syntax_uid, self.calling_ae_title)
+
+    def stored(self, received_ns: int, size: int) -> StoredInstance:
+        """It, as it is on the disk."""
+        return StoredInstance(
+            association_id=self.association_id,
+            sequence=self.sequence,
+            received_ns=received_ns,
+            bytes=size,
+            folder=self.folder,
+            name=instance_name(self.sequence, received_ns),
+            sop_class_uid=self.sop_class_uid,
+            sop_instance_uid=self.sop_instance_uid,
+            transfer_syntax_uid=self.transfer_syntax_uid,
+        )
+
+
+class IncomingInstance(ABC):
     """An instance that is arriving; used by one thread at a time."""
 
-    def __init__(
-        self,
-        *,
-        association_id: str,
-        folder: Path,
-        folder_descriptor: int,
-        sequence: int,
-        header: bytes,
-        uids: tuple[str, str, str],
-        durable: bool,
-    ) -> None:
-        self._association_id = association_id
-        self._folder = folder
-        self._folder_descriptor = folder_descriptor
-        self._sequence = sequence
-        self._uids = uids
-        self._durable = durable
-        self._name = f"{sequence:08d}.part"
-        self._header = header
-        self._size = 0
-        self._descriptor = os.open(self._name, _FLAGS, 0o640, dir_fd=folder_descriptor)
-        self._open = True
-        self._committed = False
-        self.flush_seconds: float | None = None
-        """What the flushes of :meth:`commit` took; None when nothing was flushed."""
+    flush_seconds: float | None = None
+    """What the flushes of :meth:`commit` took; None when nothing was flushed."""
 
+    @abstractmethod
     def write(self, *fragments: bytes | memoryview) -> None:
         """Write some fragments of the dataset, in this order; OSError when the disk does not take them."""
+
+    @abstractmethod
+    def commit(self) -> StoredInstance:
+        """Make the instance durable.
+
+        Raises:
+            OSError: It is not durable. Call :meth:`discard`; the caller may then say that it has not stored it.
+        """
+
+    @abstractmethod
+    def name(self) -> None:
+        """Give what is durable its final name, if it has none; the reply need not wait for this.
+
+        Raises:
+            OSError: It has none. It is safe all the same, and gets it when the receiver looks through its spool.
+        """
+
+    @abstractmethod
+    def discard(self) -> None:
+        """Remove what has been written, under whichever name it has; safe to repeat, and nothing after a commit."""
+
+
+class NewFile(IncomingInstance):
+    """An instance in a file of its own from the beginning: data flushed, named, and the folder flushed."""
+
+    def __init__(self, arriving: Arriving, *, durable: bool, stored: Callable[[StoredInstance], None]) -> None:
+        """Args:
+        durable: False: nothing is flushed.
+        stored: Called when it is.
+        """
+        self._arriving = arriving
+        self._durable = durable
+        self._stored = stored
+        self._folder = arriving.folder_descriptor
+        self._name = f"{arriving.sequence:08d}.part"
+        self._header = arriving.header()
+        self._size = 0
+        self._descriptor = os.open(self._name, _FLAGS, 0o640, dir_fd=self._folder)
+        self._open = True
+        self._committed = False
+
+    def write(self, *fragments: bytes | memoryview) -> None:
         if self._header:
             header, self._header = self._header, b""
             fragments = (header, *fragments)
-        if len(fragments) > _MOST_AT_ONCE:
+        if len(fragments) > MOST_AT_ONCE:
             fragments = (b"".join(fragments),)
         length = sum(map(len, fragments))
         written = os.writev(self._descriptor, fragments)
@@ -64,43 +122,29 @@ class IncomingInstance:
             self._size += len(rest)
 
     def commit(self) -> StoredInstance:
-        """Make the instance durable under its final name.
-
-        Raises:
-            OSError: It is not durable. Call :meth:`discard`; the caller may then say that it has not stored it.
-        """
         if self._header:
             self.write()
         seconds = self._flush(os.fdatasync, self._descriptor)
         self._close()
-        received_ns = time.time_ns()
-        final = f"{self._sequence:08d}-{received_ns}.dcm"
-        os.rename(self._name, final, src_dir_fd=self._folder_descriptor, dst_dir_fd=self._folder_descriptor)
-        self._name = final
-        seconds += self._flush(os.fsync, self._folder_descriptor)
+        instance = self._arriving.stored(time.time_ns(), self._size)
+        os.rename(self._name, instance.name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        self._name = instance.name
+        seconds += self._flush(os.fsync, self._folder)
         self.flush_seconds = seconds if self._durable else None
         self._committed = True
-        sop_class_uid, sop_instance_uid, transfer_syntax_uid = self._uids
-        return StoredInstance(
-            association_id=self._association_id,
-            sequence=self._sequence,
-            received_ns=received_ns,
-            bytes=self._size,
-            folder=self._folder,
-            name=final,
-            sop_class_uid=sop_class_uid,
-            sop_instance_uid=sop_instance_uid,
-            transfer_syntax_uid=transfer_syntax_uid,
-        )
+        self._stored(instance)
+        return instance
+
+    def name(self) -> None:
+        """It has it since it is durable."""
 
     def discard(self) -> None:
-        """Remove what has been written, under whichever name it has; safe to repeat, and nothing after a commit."""
         if self._committed:
             return
         with suppress(OSError):  # an error of close tells of data that is given up anyway
             self._close()
         with suppress(FileNotFoundError):
-            os.unlink(self._name, dir_fd=self._folder_descriptor)
+            os.unlink(self._name, dir_fd=self._folder)
 
     def _flush(self, flush: Callable[[int], None], descriptor: int) -> float:
         """Flush, unless the operating system is trusted; returns the seconds that it took."""

@@ -72,6 +72,11 @@ class InstanceKey(NamedTuple):
     sequence: int
 
 
+def instance_name(sequence: int, received_ns: int) -> str:
+    """The name of an instance's file in the folder of its association."""
+    return f"{sequence:08d}-{received_ns}.dcm"
+
+
 @dataclass(frozen=True, slots=True)
 class StoredInstance:
     """An instance that is durable under its final name.

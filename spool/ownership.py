@@ -22,6 +22,7 @@ from clara_dicom_adapter.spool.models import (
     SpoolUsage,
     Target,
     Totals,
+    instance_name,
 )
 from clara_dicom_adapter.workflows.models import BatchRef, ClaimResult, Owner
 
@@ -364,7 +365,7 @@ class Ownership:
             sequence=sequence,
             received_ns=received_ns,
             bytes=row[3],
-            path=self._associations / association_id / f"{sequence:08d}-{received_ns}.dcm",
+            path=self._associations / association_id / instance_name(sequence, received_ns),
             sop_class_uid=row[4],
             sop_instance_uid=row[5],
             transfer_syntax_uid=row[6],

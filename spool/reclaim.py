@@ -10,10 +10,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from clara_dicom_adapter.spool.association import FACTS, OUTCOME, remove_parts
+from clara_dicom_adapter.errors import SpoolUnusable
+from clara_dicom_adapter.spool.association import FACTS, OUTCOME, AssociationFolder, remove_parts
 from clara_dicom_adapter.spool.database import Database
 from clara_dicom_adapter.spool.durable import sync_folder
-from clara_dicom_adapter.spool.models import ReclaimTotals, is_association_id
+from clara_dicom_adapter.spool.models import ReclaimTotals, instance_name, is_association_id
 
 _GONE = ".gone"
 _INSTANCES_AT_ONCE = 1000
@@ -59,12 +60,26 @@ class Reclaimer:
         return ReclaimTotals(instances, size, parts, folders)
 
     def remove_unbegun(self) -> None:
-        """Remove folders without facts: their receiver died before it took a first instance. Nobody may receive."""
+        """Remove folders whose facts are not there or torn, and that hold nothing else. Nobody may receive.
+
+        Their receiver died before it took a first instance.
+        """
         for path in self._associations.iterdir():
-            if is_association_id(path.name) and not (path / FACTS).exists():
+            if is_association_id(path.name) and not self._is_begun(path):
                 (path / f"{FACTS}.part").unlink(missing_ok=True)
+                (path / FACTS).unlink(missing_ok=True)
                 with suppress(OSError):  # anything else in it is not ours to judge
                     path.rmdir()
+
+    @staticmethod
+    def _is_begun(path: Path) -> bool:
+        try:
+            AssociationFolder.read(path, durable=False)
+        except FileNotFoundError:
+            return False
+        except SpoolUnusable:
+            return any(each.name not in {FACTS, f"{FACTS}.part"} for each in path.iterdir())
+        return True
 
     # ---- instances ----
 
@@ -79,7 +94,7 @@ class Reclaimer:
 
     def _delete(self, released: list[_Released]) -> None:
         for each in released:
-            path = self._associations / each.association_id / f"{each.sequence:08d}-{each.received_ns}.dcm"
+            path = self._associations / each.association_id / instance_name(each.sequence, each.received_ns)
             path.unlink(missing_ok=True)
         for association_id in {each.association_id for each in released}:
             with suppress(FileNotFoundError):

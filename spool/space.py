@@ -19,7 +19,12 @@ class Space:
     @property
     def available(self) -> bool:
         """Whether anything may be written."""
-        return self.free_bytes > self.reserved_bytes
+        return self.room_bytes > 0
+
+    @property
+    def room_bytes(self) -> int:
+        """What may be written until nothing may be written any more."""
+        return self.free_bytes - self.reserved_bytes
 
 
 def reserved_bytes(total_bytes: int, settings: StorageSettings) -> int:

@@ -2,7 +2,7 @@
 
 import hashlib
 import hmac
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -34,6 +34,7 @@ from clara_dicom_adapter.spool.models import (
     is_association_id,
 )
 from clara_dicom_adapter.spool.ownership import Ownership
+from clara_dicom_adapter.spool.preparing import Preparer, place_sealed
 from clara_dicom_adapter.spool.reclaim import Reclaimer
 from clara_dicom_adapter.workflows.models import BatchRef, ClaimResult, Owner
 
@@ -127,16 +128,28 @@ class Spool:
         return AssociationFolder.read(self._associations / association_id, durable=self._durable)
 
     def end_abandoned(self) -> list[AssociationFolder]:
-        """Give an outcome to every association that has none and that nobody receives; for the receiver only."""
+        """Give an outcome to every association that has none and that nobody receives; for the receiver only.
+
+        What was sealed in them and had no name yet has one then.
+        """
         if self.role is not SpoolRole.RECEIVER:
             raise ValueError("only the receiver ends associations")
-        ended = []
-        for folder in self.associations():
-            # looked at again once nobody receives it: its receiver may just have ended it in order
-            if folder.outcome is None and not folder.receiving and folder.outcome is None:
-                folder.end_abandoned()
-                ended.append(folder)
-        return ended
+        # looked at again once nobody receives it: its receiver may just have ended it in order
+        abandoned = [
+            folder
+            for folder in self.associations()
+            if folder.outcome is None and not folder.receiving and folder.outcome is None
+        ]
+        place_sealed(self.root)
+        for folder in abandoned:
+            folder.end_abandoned()
+        return abandoned
+
+    def preparer(self, most_bytes: int, *, room: Callable[[], int]) -> Preparer:
+        """Who keeps files prepared, once the associations of an earlier run are ended; for the receiver only."""
+        if self.role is not SpoolRole.RECEIVER:
+            raise ValueError("only the receiver prepares files")
+        return Preparer(self.root, most_bytes, room=room)
 
     def remove_unbegun(self) -> None:
         """Remove folders of associations that never began; for the receiver, before anything is received."""

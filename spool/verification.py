@@ -11,6 +11,7 @@ from clara_dicom_adapter.errors import InvalidInstance, SpoolUnusable
 from clara_dicom_adapter.spool.association import FACTS, AssociationFolder
 from clara_dicom_adapter.spool.database import DATABASE
 from clara_dicom_adapter.spool.inventory import Entry, Inventory
+from clara_dicom_adapter.spool.seal import PREAMBLE_BYTES, Seal
 
 _ON_ITS_WAY_SECONDS: Final = 60.0
 """The receiver indexes within a second or two; this long, an instance that is not indexed yet is none that is lost."""
@@ -91,7 +92,7 @@ class _Association:
     def _problem_of(self, sequence: int, received_ns: int, name: str, entry: Entry | None) -> str:
         path = self._path / name
         try:
-            size = _read_through(path)
+            size, as_sealed = _read_through(path)
             meta = part10.read_meta(path)
         except FileNotFoundError:
             return "is in the index, and its file is gone" if self._is_lost(sequence) else ""
@@ -101,6 +102,8 @@ class _Association:
             return f"cannot be read: {error.strerror}"
         self._found.instances += 1
         self._found.bytes += size
+        if not as_sealed:
+            return "has changed since it was received: it does not agree with its seal"
         if entry is None:
             return self._unknown(received_ns)
         if entry.bytes != size:
@@ -125,10 +128,14 @@ class _Association:
         return not any(self._path.glob(f"{sequence:08d}-*.dcm"))
 
 
-def _read_through(path: Path) -> int:
-    """Read a whole file, so that a fault of the disk shows; returns its size."""
-    size = 0
+def _read_through(path: Path) -> tuple[int, bool]:
+    """Read a whole file, so that a fault of the disk shows; its size, and whether it agrees with its seal."""
     with path.open("rb", buffering=0) as stream:
+        preamble = stream.read(PREAMBLE_BYTES)
+        seal = Seal.read(preamble)
+        if seal is not None:
+            return path.stat().st_size, seal.agrees_with(stream) and seal.size == path.stat().st_size
+        size = len(preamble)
         while piece := stream.read(_PIECE):
             size += len(piece)
-    return size
+    return size, True

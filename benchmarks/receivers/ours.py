@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Final
 
 from clara_dicom_adapter import part_status
-from clara_dicom_adapter.configuration.settings import DataFolder
+from clara_dicom_adapter.configuration.settings import DataFolder, StorageSettings
 from clara_dicom_adapter.spool import Spool, SpoolRole
+from clara_dicom_adapter.spool.prepared import PREPARED, size_of
 from receivers.peers import Load, Peer
 from receivers.process import Failed, Receiver, launch
 from receivers.sender import CALLED
 
 _START_SECONDS: Final = 60.0
+_PREPARED_BYTES: Final = int(0.99e6 * StorageSettings().prepared_space_mb)
 _NOBODY: Final = "127.0.0.1:1"
 
 
@@ -55,6 +57,8 @@ def _run(durability: str) -> Callable[[Path, Path, Load], Receiver]:
         )
         try:
             receiver.port = _wait_for(receiver, data)
+            if durability == "flush":
+                _wait_until_prepared(receiver, data)
         except Failed:
             receiver.end()
             raise
@@ -83,6 +87,17 @@ def _wait_for(receiver: Receiver, data: DataFolder) -> int:
         if time.monotonic() > deadline:
             raise Failed(f"it is not ready: {receiver.tail()}")
         time.sleep(0.02)
+
+
+def _wait_until_prepared(receiver: Receiver, data: DataFolder) -> None:
+    """A receiver that has run for some seconds has its files prepared, and so must this one."""
+    deadline = time.monotonic() + _START_SECONDS
+    prepared = data.payloads / "spool" / PREPARED
+    while sum(size_of(path.name) or 0 for path in prepared.iterdir()) < _PREPARED_BYTES:
+        receiver.check()
+        if time.monotonic() > deadline:
+            raise Failed(f"its files are not prepared: {receiver.tail()}")
+        time.sleep(0.1)
 
 
 def _received(folder: Path) -> Iterable[Path]:

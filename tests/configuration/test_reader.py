@@ -144,8 +144,8 @@ def test_everything_wrong_is_told_with_its_key_its_value_what_is_allowed_and_whe
         ),
         (
             "DicomAdapter>storage>colour is unknown (variable DicomAdapter__storage__colour); "
-            "known here: durability, quarantineRetentionHours, reconcileIntervalSeconds, reserveSpaceGB, temporary, "
-            "watermarkPercent"
+            "known here: durability, preparedSpaceMB, quarantineRetentionHours, reconcileIntervalSeconds, "
+            "reserveSpaceGB, temporary, watermarkPercent"
         ),
         (
             f"Logging>LogLevel>Default: 'Loud' is not allowed: "

@@ -13,6 +13,11 @@ from support.site import Site, result_uid, wait_until
 
 from clara_dicom_adapter.clara.model import JobState
 from clara_dicom_adapter.dicom.part10 import read_meta
+from clara_dicom_adapter.spool.prepared import PREPARED, SIZES
+from clara_dicom_adapter.spool.seal import seal_of
+
+LARGE = max(SIZES) + 100_000
+"""An instance of so many bytes is received into a new file, once its class is known for them."""
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
@@ -38,16 +43,54 @@ def new_folder(site: Site, before: set[Path]) -> Path:
 # ---- the receiver and its listeners ----
 
 
+def sealed(site: Site, folder: Path) -> list[Path]:
+    """Prepared files that hold an instance of an association under no name yet."""
+    seals = {path: seal_of(path) for path in (site.spool / PREPARED).iterdir()}
+    return [path for path, seal in seals.items() if seal is not None and seal.association_id == folder.name]
+
+
+def named(folder: Path) -> list[Path]:
+    return list(folder.glob("*.dcm"))
+
+
+@pytest.mark.parametrize(
+    ("calls", "answered", "left"),
+    [
+        ("pwritev,pwritev2", False, 0),  # in the middle of a fragment
+        ("fdatasync", False, 1),  # sealed, and not on the device
+        ("ftruncate", True, 1),  # answered, and as long as the prepared file
+        ("renameat,renameat2", True, 1),  # answered, and not named
+    ],
+)
+def test_a_listener_dies_over_a_prepared_file(
+    site: Site, tmp_path: Path, calls: str, answered: bool, left: int
+) -> None:
+    files = make_objects(tmp_path / "a", 6, size=100_000)
+    before = site.associations()
+    wait_until("files are prepared", lambda: len(list((site.spool / PREPARED).iterdir())) >= 100)
+    with site.modality("ASSOC", files) as modality:
+        assert modality.store(*files[:3])
+        folder = new_folder(site, before)
+        with killed_at(site, modality, calls) as point:
+            assert modality.store(files[3]) == answered
+            point.wait()
+            assert len(sealed(site, folder)) == left
+            assert len(named(folder)) == 3
+    assert site.acknowledged["ASSOC"] & uids(files) == uids(files[: 3 + answered])
+    site.send("ASSOC", files[3 + answered :])
+    site.settle()
+
+
 @pytest.mark.parametrize(
     ("calls", "left"),
     [
-        ("write,writev", ["00000004.part"]),  # in the middle of a fragment
-        ("fdatasync", ["00000004.part"]),  # all fragments have come, none is on the device
-        ("fsync", []),  # between rename and reply: the name is there, its folder is not flushed
+        ("write,writev", 1),  # in the middle of a fragment
+        ("fdatasync", 1),  # all fragments have come, none is on the device
+        ("fsync", 0),  # between rename and reply: the name is there, its folder is not flushed
     ],
 )
-def test_a_listener_dies_while_an_instance_arrives(site: Site, tmp_path: Path, calls: str, left: list[str]) -> None:
-    files = make_objects(tmp_path / "a", 6, size=100_000)
+def test_a_listener_dies_over_a_new_file(site: Site, tmp_path: Path, calls: str, left: int) -> None:
+    files = make_objects(tmp_path / "a", 6, size=LARGE)
     before = site.associations()
     with site.modality("ASSOC", files) as modality:
         assert modality.store(*files[:3])
@@ -56,8 +99,8 @@ def test_a_listener_dies_while_an_instance_arrives(site: Site, tmp_path: Path, c
         with killed_at(site, modality, calls, path=path) as point:
             assert not modality.store(files[3])
             point.wait()
-            assert [part.name for part in folder.glob("*.part")] == left
-            assert len(list(folder.glob("*.dcm"))) == 4 - len(left)
+            assert [part.name for part in folder.glob("*.part")] == ["00000004.part"][:left]
+            assert len(named(folder)) == 4 - left
     assert site.acknowledged["ASSOC"] & uids(files) == uids(files[:3])
     site.send("ASSOC", files[3:])
     site.settle()
@@ -73,7 +116,7 @@ def test_a_listener_dies_when_an_instance_is_durable_and_the_reply_is_not_sent(s
         with killed_at(site, modality, "sendto,send,sendmsg,write", path=connection) as point:
             assert not modality.store(files[3])
             point.wait()
-            assert len(list(folder.glob("*.dcm"))) == 4
+            assert len(named(folder)) + len(sealed(site, folder)) == 4
             assert not list(folder.glob("*.part"))
     site.send("ASSOC", files[3:])
     site.settle()
@@ -92,7 +135,7 @@ def test_a_sender_is_back_and_done_before_its_broken_association_is_held(site: S
         with killed_at(site, modality, "sendto,send,sendmsg,write", path=connection) as point:
             assert not modality.store(files[3])
             point.wait()
-            assert len(list(folder.glob("*.dcm"))) == 4
+            assert len(named(folder)) + len(sealed(site, folder)) == 4
             site.kill("receiver")
     with held(site, "worker"):  # neither workflow does anything before both know all
         wait_until("the receiver is back", lambda: site.status.part("receiver").restarts > restarts)

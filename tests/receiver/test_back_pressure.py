@@ -15,7 +15,7 @@ from support.receiver_wire import established, store_message, store_response
 from support.receiving import receiving
 
 from clara_dicom_adapter.receiver.pdata import BUFFER_BYTES
-from clara_dicom_adapter.spool import IncomingInstance
+from clara_dicom_adapter.spool.incoming import NewFile
 
 TOTAL = 32_000_000
 BETWEEN = 1_000_000
@@ -48,13 +48,13 @@ def test_no_more_is_read_than_the_buffer_takes_while_the_disk_stands_still(
 ) -> None:
     """A peer that sends one instance after the other, without waiting for a reply, into a disk that takes nothing."""
     goes_on = threading.Event()
-    real = getattr(IncomingInstance, slow)
+    real = getattr(NewFile, slow)
 
-    def stands_still(self: IncomingInstance, *arguments: Any) -> Any:
+    def stands_still(self: NewFile, *arguments: Any) -> Any:
         assert goes_on.wait(60)
         return real(self, *arguments)
 
-    monkeypatch.setattr(IncomingInstance, slow, stands_still)
+    monkeypatch.setattr(NewFile, slow, stands_still)
     size = TOTAL // instances
     uids = [f"1.2.{number}" for number in range(instances)]
     data = memoryview(b"".join(store_message(uid, size, pdu_length=131072) for uid in uids))
@@ -89,15 +89,15 @@ def test_another_association_is_served_while_one_waits_for_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     goes_on, waits = threading.Event(), threading.Event()
-    real = IncomingInstance.commit
+    real = NewFile.commit
 
-    def stands_still(self: IncomingInstance) -> Any:
+    def stands_still(self: NewFile) -> Any:
         if not waits.is_set():
             waits.set()
             assert goes_on.wait(60)
         return real(self)
 
-    monkeypatch.setattr(IncomingInstance, "commit", stands_still)
+    monkeypatch.setattr(NewFile, "commit", stands_still)
     with receiving(tmp_path) as receiver, established(receiver.port) as first, established(receiver.port) as second:
         first.sendall(store_message("1.2.1", 500))
         assert waits.wait(10)

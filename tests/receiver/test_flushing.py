@@ -15,13 +15,14 @@ from support.started import process_of_its_own, tool
 from clara_dicom_adapter import part_status
 from clara_dicom_adapter.cli.app import run
 from clara_dicom_adapter.configuration.settings import DataFolder
+from clara_dicom_adapter.spool.prepared import PREPARED, SIZES, size_of
 
-_CALLS = "fdatasync,fsync,sync_file_range,syncfs,sync,rename,renameat,renameat2,sendto"
+_CALLS = "fdatasync,fsync,sync_file_range,syncfs,sync,ftruncate,rename,renameat,renameat2,sendto"
 _FLUSH = re.compile(r"\b(?:fdatasync|fsync|sync_file_range|syncfs)\(\d+<([^>]*)>")
 
 
 @contextmanager
-def traced_receiver(root: Path, durability: str, trace: Path) -> Iterator[int]:
+def traced_receiver(root: Path, storage: dict[str, object], trace: Path) -> Iterator[int]:
     """The receiver part under strace, with two listener processes and settings on file; gives its port."""
     data, config = DataFolder(root / "data"), root / "appsettings.json"
     assert (
@@ -32,7 +33,7 @@ def traced_receiver(root: Path, durability: str, trace: Path) -> Iterator[int]:
     settings = {
         "dicom": {"scp": scp},
         "services": {"temporal": {"address": "127.0.0.1:1"}},
-        "storage": {"watermarkPercent": 100, "reserveSpaceGB": 0, "durability": durability},
+        "storage": {"watermarkPercent": 100, "reserveSpaceGB": 0, **storage},
     }
     config.write_text(json.dumps({"DicomAdapter": settings}))
     strace = (tool("strace", "strace"), "-f", "-y", "-qq", "-e", f"trace={_CALLS}", "-o", trace)
@@ -50,6 +51,12 @@ def traced_receiver(root: Path, durability: str, trace: Path) -> Iterator[int]:
         assert status is not None
         port = status.ports["dicom"]
         assert status.addresses == {"dicom": f"127.0.0.1:{port}, [::1]:{port}"}
+        if storage.get("preparedSpaceMB"):
+            prepared = data.payloads / "spool" / PREPARED
+            wait_until(
+                "files of every size are prepared",
+                lambda: {size_of(path.name) for path in prepared.iterdir()} >= {*SIZES},
+            )
         yield port
 
 
@@ -58,12 +65,16 @@ def steps(trace: Path) -> list[str]:
     found: list[str] = []
     for line in trace.read_text().splitlines():
         flushed = _FLUSH.search(line)
-        if flushed and "/associations/" in flushed[1]:
+        if re.search(rf"fdatasync\(\d+<[^>]*/{PREPARED}/\d+-[^.>]*>", line):
+            found.append("sealed data")
+        elif flushed and "/associations/" in flushed[1]:
             if re.search(r"/\d+\.part$", flushed[1]):
                 found.append("data")
             else:  # the folder is flushed for association.json and outcome.json too
-                found.append("folder" if found[-1:] == ["name"] else "facts")
-        elif re.search(r"rename\w*\(.*\.part\".*\.dcm\"", line):
+                found.append("folder" if found[-2:] == ["data", "name"] else "facts")
+        elif re.search(r"ftruncate\(\d+<[^>]*/prepared/", line):
+            found.append("cut")
+        elif re.search(r"rename\w*\(.*\.dcm\"", line):
             found.append("name")
         elif re.search(r"sendto\(\d+<[^>]*>, \"\\4\\0", line):
             found.append("reply")
@@ -77,12 +88,20 @@ def outcomes(root: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize(
-    ("durability", "expected"), [("flush", ["data", "name", "folder", "reply"]), ("os", ["name", "reply"])]
+    ("storage", "expected"),
+    [
+        ({"durability": "flush", "preparedSpaceMB": 20}, ["sealed data", "reply", "cut", "name"]),
+        ({"durability": "flush", "preparedSpaceMB": 0}, ["data", "name", "folder", "reply"]),
+        ({"durability": "os"}, ["name", "reply"]),
+    ],
+    ids=["into prepared files", "into new files", "without a flush"],
 )
-def test_what_0000_promises_is_done_before_it_is_sent(tmp_path: Path, durability: str, expected: list[str]) -> None:
-    """``flush``: fdatasync of the file, rename, fsync of the folder, reply. ``os``: rename, reply, no flush at all."""
+def test_what_0000_promises_is_done_before_it_is_sent(
+    tmp_path: Path, storage: dict[str, object], expected: list[str]
+) -> None:
+    """An instance that is sealed and flushed gets its name after the reply; one in a new file has it before."""
     trace = tmp_path / "trace"
-    with traced_receiver(tmp_path, durability, trace) as port:
+    with traced_receiver(tmp_path, storage, trace) as port:
         for number, host in enumerate(("127.0.0.1", "::1"), start=1):
             assoc = associate(port, host=host)
             for _ in range(3):
@@ -91,4 +110,4 @@ def test_what_0000_promises_is_done_before_it_is_sent(tmp_path: Path, durability
             wait_until("its outcome is written", lambda count=number: len(outcomes(tmp_path)) == count)  # type: ignore[misc]
     found = steps(trace)
     assert [step for step in found if step != "facts"] == expected * 6
-    assert ("facts" in found) == (durability == "flush")
+    assert ("facts" in found) == (storage["durability"] == "flush")

@@ -23,6 +23,7 @@ from support.site import wait_until
 from clara_dicom_adapter.dicom import part10
 from clara_dicom_adapter.receiver import listeners
 from clara_dicom_adapter.spool import Spool, SpooledInstance, SpoolRole
+from clara_dicom_adapter.spool.seal import seal_of
 
 KILLS = int(os.environ.get("FAULTS") or 10)
 PEERS = 4
@@ -105,7 +106,7 @@ def test_what_was_answered_survives_the_death_of_its_listener(tmp_path: Path, mo
     print(f"FAULTS_SEED={seed}")  # noqa: T201 - shown by pytest when the test fails
     chance = random.Random(seed)
     monkeypatch.setattr(listeners, "_LONGEST_PAUSE_SECONDS", 0.1)  # who dies all the time is replaced at once here
-    storage = {"reconcileIntervalSeconds": 1}
+    storage = {"reconcileIntervalSeconds": 1, "preparedSpaceMB": 100}
     with capture_logs() as logs, listening(tmp_path, storage=storage, receivers=3) as site:
         peers = [Peer(number, site.service.port, random.Random(f"{seed}-{number}")) for number in range(PEERS)]
         for peer in peers:
@@ -140,6 +141,9 @@ def test_what_was_answered_survives_the_death_of_its_listener(tmp_path: Path, mo
     times = Counter(one.sop_instance_uid for one in stored)
     assert set(times.values()) == {1}
     assert acknowledged <= set(times) <= acknowledged | unanswered
+    in_place = 0
     for one in stored:
         header = part10.header(CT_IMAGE, one.sop_instance_uid, IMPLICIT_LITTLE_ENDIAN, "CT1")
-        assert one.path.read_bytes() == header + data_set(one.sop_instance_uid)
+        assert one.path.read_bytes()[128:] == header[128:] + data_set(one.sop_instance_uid), "but for its preamble"
+        in_place += seal_of(one.path) is not None
+    assert 0 < in_place < len(stored), "into prepared files and, as they are few, into new ones"

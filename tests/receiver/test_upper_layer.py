@@ -69,6 +69,9 @@ class StandIn:
     def complete(self) -> tuple[int, str]:
         return self.status
 
+    def answered(self) -> None:
+        """Nothing was put off."""
+
     def end(self, outcome: AssociationOutcome) -> None:
         if not self.over.is_set():
             self.outcomes.append(outcome)

@@ -1,8 +1,8 @@
 """Run by tests: stores two instances, and is killed at a chosen point of the second.
 
-    python store_one.py SPOOL written|fdatasync|rename|fsync|committed|never
+    python store_one.py SPOOL written|fdatasync|ftruncate|rename|fsync|committed|never
 
-A named call is killed before it does anything.
+A named call is killed before it does anything. Prepared files are used when the spool has some.
 """
 
 import os
@@ -16,7 +16,7 @@ from support.spooling import CT, EXPLICIT_LITTLE_ENDIAN, STUDY, facts
 
 from clara_dicom_adapter.spool import Spool, SpoolRole
 
-POINTS = {"fdatasync", "rename", "fsync"}
+POINTS = {"fdatasync", "ftruncate", "rename", "fsync"}
 
 
 def kill(*_arguments: object, **_names: object) -> None:
@@ -39,6 +39,7 @@ def main(root: Path, at: str) -> None:
         if number == 2 and at == "committed":
             kill()
         os.write(1, f"reply {number}\n".encode())
+        incoming.name()
 
 
 main(Path(sys.argv[1]), sys.argv[2])

@@ -7,20 +7,20 @@ import pytest
 from support.spooling import facts
 
 from clara_dicom_adapter.spool import Arrivals, AssociationFolder, Spool, SpoolRole
-from clara_dicom_adapter.spool.durable import make_folder
+from clara_dicom_adapter.spool.durable import write_all
 
 
 def test_one_that_begins_is_left_alone_by_others_that_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """To look whether it is received would take the lock that it is about to take, and fail its first instance."""
     made, goes_on = threading.Event(), threading.Event()
 
-    def slow(path: Path, *, durable: bool) -> None:
-        make_folder(path, durable=durable)
+    def slow(descriptor: int, data: bytes) -> None:
+        write_all(descriptor, data)
         if not made.is_set():
             made.set()
             assert goes_on.wait(10)
 
-    monkeypatch.setattr("clara_dicom_adapter.spool.association.make_folder", slow)
+    monkeypatch.setattr("clara_dicom_adapter.spool.association.write_all", slow)
     with Spool.open(tmp_path / "spool", SpoolRole.RECEIVER) as spool:
         arrivals = Arrivals(spool.root, durable=False)
         begun: list[AssociationFolder] = []

@@ -127,10 +127,10 @@ def test_data_flush_rename_and_folder_flush_come_in_this_order_before_the_reply(
     # (what, how its line looks); the folder is flushed through the descriptor it was opened with
     expected = [
         ("the folder of the association is made", r"mkdir\(.*associations/[0-9a-f]{32}"),
-        ("and its name flushed", r"fsync\(\d+<[^>]*/associations>"),
-        ("its facts are flushed", r"fsync\(\d+<[^>]*association\.json\.part>"),
-        ("and named", r"rename.*association\.json"),
-        ("and the name flushed", r"fsync\(\d+<[^>]*/associations/[0-9a-f]{32}>"),
+        ("its facts are named", r"rename.*association\.json"),
+        ("and flushed", r"fsync\(\d+<[^>]*association\.json>"),
+        ("and their name flushed", r"fsync\(\d+<[^>]*/associations/[0-9a-f]{32}>"),
+        ("and the folder's name flushed", r"fsync\(\d+<[^>]*/associations>"),
         ("data of the second instance", r"writev\(\d+<[^>]*00000002\.part>"),
         ("flushed", r"fdatasync\(\d+<[^>]*00000002\.part>"),
         ("named", r"rename.*00000002\.part.*00000002-\d+\.dcm"),

@@ -114,9 +114,13 @@ def test_only_associations_of_the_dead_are_ended(spool: Spool) -> None:
     unbegun = spool.root / "associations" / ("0" * 32)
     unbegun.mkdir()
     (unbegun / "association.json.part").write_text("{")
+    torn = spool.root / "associations" / ("1" * 32)
+    torn.mkdir()
+    (torn / "association.json").write_bytes(b"")
     assert spool.end_abandoned() == []
     spool.remove_unbegun()
     assert not unbegun.exists()
+    assert not torn.exists(), "a power cut came before its first instance"
     assert live.outcome is None
     assert spool.association(live.association_id).receiving
     live.end(AssociationOutcome.RELEASED)

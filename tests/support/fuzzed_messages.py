@@ -85,6 +85,9 @@ class _Sink:
         self._open = None
         return SUCCESS, ""
 
+    def answered(self) -> None:
+        assert self._open is None, "answered before it was completed"
+
 
 def accepted(recording: Recording) -> dict[int, AcceptedContext]:
     """Every context that was proposed, as the receiver accepts them."""

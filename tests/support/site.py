@@ -103,7 +103,12 @@ class Site:
                             },
                             "temporal": {"embeddedPort": 0, "embeddedUiPort": 0},
                         },
-                        "storage": {"watermarkPercent": 100, "reserveSpaceGB": 0.1, "reconcileIntervalSeconds": 3},
+                        "storage": {
+                            "watermarkPercent": 100,
+                            "reserveSpaceGB": 0.1,
+                            "reconcileIntervalSeconds": 3,
+                            "preparedSpaceMB": 50,
+                        },
                         "api": {"port": 0},
                     }
                 }

@@ -44,6 +44,7 @@ def store(
         )
         incoming.write(data)
         stored.append(incoming.commit())
+        incoming.name()
     return stored
 
 

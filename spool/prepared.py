@@ -1,0 +1,137 @@
+"""Prepared files: on the disk already, of a known size, waiting to become instances.
+
+To make a new file durable under its name costs two commits of the file system's journal. To overwrite one that is
+there, blocks and all, costs none: a single flush of the data. So a receiver keeps files ready, and an instance is
+written into one of them, sealed (:mod:`~clara_dicom_adapter.spool.seal`) and flushed; cutting it to its length and
+giving it its name need no flush, because the seal says it all again if a power cut takes them back.
+
+A listener takes a file by locking it, and the kernel lets go of the lock when the listener dies. What is sealed and not
+locked is an instance whose name was never made: :func:`~clara_dicom_adapter.spool.preparing.place_sealed` makes it.
+"""
+
+import fcntl
+import os
+import random
+import re
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+PREPARED: Final = "prepared"
+SIZES: Final[tuple[int, ...]] = (16 << 10, 64 << 10, 192 << 10, 576 << 10, 2304 << 10)
+"""Bytes: of a report, something small, and slices of 256, 512 and 1024 pixels square with 16 bits each. What is larger
+takes so long to write that the journal does not matter."""
+_USUAL: Final = 576 << 10
+"""Size that is reckoned with while nothing is known of a SOP class."""
+_HEADROOM: Final = 2048
+"""Instances of one series differ in length by less."""
+_LOOK_AGAIN_SECONDS: Final = 0.05
+_NAME: Final = re.compile(r"(\d+)-[0-9a-f]{16}")
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A prepared file that is locked by this process.
+
+    Attributes:
+        folder: Descriptor of the folder of prepared files.
+        size: Its bytes.
+    """
+
+    descriptor: int
+    folder: int
+    name: str
+    size: int
+
+
+class PreparedFiles:
+    """Those of a spool, as a process takes them that receives. Every method may be called from any thread."""
+
+    def __init__(self, root: Path) -> None:
+        self._path = root / PREPARED
+        self._lock = threading.Lock()
+        self._folder: int | None = None
+        self._free: dict[int, deque[str]] = {size: deque() for size in SIZES}
+        self._looked_at = float("-inf")
+        self._last_sizes: dict[str, int] = {}
+
+    def take(self, sop_class_uid: str) -> Taken | None:
+        """A file for an instance of a class, by the length of the last one; None when there is none that fits."""
+        wanted = self._last_sizes.get(sop_class_uid, _USUAL - _HEADROOM) + _HEADROOM
+        for size in SIZES:
+            if size >= wanted:
+                return self._take(size)
+        return None
+
+    def _take(self, size: int) -> Taken | None:
+        while (name := self._next(size)) is not None:
+            folder = self._folder
+            if folder is None:
+                return None
+            try:
+                descriptor = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=folder)
+            except FileNotFoundError:
+                continue  # another listener was faster
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.stat(name, dir_fd=folder)  # it may have become an instance before it was locked
+            except (BlockingIOError, FileNotFoundError):
+                os.close(descriptor)
+                continue
+            return Taken(descriptor, folder, name, size)
+        return None
+
+    def _next(self, size: int) -> str | None:
+        with self._lock:
+            if not self._free[size]:
+                self._look()
+            return self._free[size].popleft() if self._free[size] else None
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        if now - self._looked_at < _LOOK_AGAIN_SECONDS:
+            return
+        self._looked_at = now
+        if self._folder is None:
+            try:
+                self._folder = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return
+        found: dict[int, list[str]] = {each: [] for each in SIZES}
+        for name in os.listdir(self._folder):  # noqa: PTH208 - by descriptor
+            size = size_of(name)
+            if size is not None:
+                found[size].append(name)
+        for size, names in found.items():
+            random.shuffle(names)  # listeners that look at the same time seldom try the same
+            self._free[size] = deque(names)
+
+    def give_back(self, taken: Taken) -> None:
+        """It was not sealed: whoever is next may have it."""
+        os.close(taken.descriptor)
+        with self._lock:
+            self._free[taken.size].append(taken.name)
+
+    def learn(self, sop_class_uid: str, size: int) -> None:
+        """An instance of a class had so many bytes."""
+        if len(self._last_sizes) > 1000:  # classes are a peer's to name
+            self._last_sizes.clear()
+        self._last_sizes[sop_class_uid] = size
+
+    def close(self) -> None:
+        """Take no more."""
+        with self._lock:
+            if self._folder is not None:
+                os.close(self._folder)
+                self._folder = None
+                self._free = {size: deque() for size in SIZES}
+                self._looked_at = float("inf")
+
+
+def size_of(name: str) -> int | None:
+    """Of a prepared file, by its name; None when it is none, or not ready."""
+    match = _NAME.fullmatch(name)
+    return int(match[1]) if match and int(match[1]) in SIZES else None

@@ -1,0 +1,209 @@
+"""Makes prepared files, and makes an instance of each that is sealed and has not got its name; for the receiver."""
+
+import fcntl
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from clara_dicom_adapter.spool.association import ASSOCIATIONS
+from clara_dicom_adapter.spool.durable import make_folder, sync_folder, write_all
+from clara_dicom_adapter.spool.models import instance_name
+from clara_dicom_adapter.spool.prepared import PREPARED, SIZES, size_of
+from clara_dicom_adapter.spool.seal import PREAMBLE_BYTES, Seal
+
+log = structlog.get_logger("clara_dicom_adapter.spool")
+
+_SHARES: Final = (1 / 16, 1 / 16, 1 / 8, 5 / 8, 1 / 8)
+"""Of the space, by size."""
+_ROOM: Final = 4
+"""Nothing is prepared unless so many times its space is there: on a nearly full disk it would come and go."""
+_IN_THE_MAKING: Final = ".new"
+_AT_ONCE: Final = 16
+_FEW: Final = 8
+_BUSY_PER_SECOND: Final = 100
+_ZEROS: Final = memoryview(bytes(max(SIZES)))
+_MOUNTS: Final = Path("/proc/self/mountinfo")
+_SUPPORTED: Final = frozenset({"ext4", "xfs"})
+"""File systems that overwrite in place, and whose journal keeps renames and truncations in their order."""
+
+
+class Preparer:
+    """Keeps files prepared in a spool."""
+
+    def __init__(self, root: Path, most_bytes: int, *, room: Callable[[], int]) -> None:
+        """Args:
+        most_bytes: That prepared files may take of the disk; 0: none are prepared.
+        room: Bytes that the storage rule leaves. When it leaves none, what is prepared makes room.
+        """
+        self._path = root / PREPARED
+        self._room = room
+        self._needed = most_bytes * _ROOM
+        if most_bytes and file_system(root) not in _SUPPORTED:
+            log.info(
+                "files_not_prepared", path=str(root), reason=f"the file system is {file_system(root) or 'unknown'}"
+            )
+            most_bytes = 0
+        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="preparing")
+        self._last_count = 0
+        self._last_counted = time.monotonic()
+        self._complete_at = 0  # when the folder was last changed, if nothing was missing then
+        self._wanted = {size: int(most_bytes * share) // size for size, share in zip(SIZES, _SHARES, strict=True)}
+
+    def start(self) -> None:
+        """Remove what an earlier run was making, and what is not wanted any more; nobody may receive yet."""
+        make_folder(self._path, durable=True)
+        too_many = self._count()
+        for path in _blank(self._path):
+            size = size_of(path.name)
+            if size is None or too_many[size] > self._wanted[size] or path.stat().st_size != size:
+                path.unlink()
+            if size is not None:
+                too_many[size] -= 1
+
+    def step(self) -> bool:
+        """Prepare a few of what is missing, unless listeners take many just now; whether there is more to do at once.
+
+        Raises:
+            OSError: The disk does not take them.
+        """
+        room = self._room()
+        if room <= 0:
+            for path in _blank(self._path):
+                path.unlink()
+        if room < self._needed or self._path.stat().st_mtime_ns == self._complete_at:
+            return False
+        changed_at = self._path.stat().st_mtime_ns
+        there = self._count()
+        if self._busy(sum(there.values())):
+            return False
+        missing = {size: self._wanted[size] - count for size, count in there.items() if self._wanted[size] > count}
+        if not missing:
+            self._complete_at = changed_at
+            return False
+        size = max(missing, key=lambda each: missing[each] / self._wanted[each])
+        some = min(missing[size], _AT_ONCE)
+        self._prepare(size, some)
+        self._last_count += some
+        return True
+
+    def _busy(self, count: int) -> bool:
+        """Whether a burst is on: what is prepared is there for it, and preparing more would only slow it down."""
+        now = time.monotonic()
+        taken, seconds = self._last_count - count, now - self._last_counted
+        self._last_count, self._last_counted = count, now
+        return taken > max(_BUSY_PER_SECOND * seconds, _FEW)
+
+    def _count(self) -> dict[int, int]:
+        there = dict.fromkeys(SIZES, 0)
+        for name in os.listdir(self._path):  # noqa: PTH208 - thousands of names
+            size = size_of(name)
+            if size is not None:
+                there[size] += 1
+        return there
+
+    def _prepare(self, size: int, count: int) -> None:
+        paths = [self._path / f"{size}-{secrets.token_hex(8)}" for _ in range(count)]
+        # the journal takes what is flushed at the same time in one commit
+        list(self._threads.map(lambda path: _make(path.with_suffix(_IN_THE_MAKING), size), paths))
+        sync_folder(self._path)
+        for path in paths:  # a power cut may take this back: a file under its first name may be sealed too
+            path.with_suffix(_IN_THE_MAKING).rename(path)
+
+
+def _make(path: Path, size: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+    try:
+        # written and not only reserved: to write into reserved blocks is a change for the journal
+        write_all(descriptor, _ZEROS[:size])
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def place_sealed(root: Path) -> int:
+    """Give each sealed file that no process writes its name in its association; returns how many.
+
+    What is sealed and does not agree with its seal was never answered, for a power cut came before its flush had ended:
+    it is deleted.
+
+    Raises:
+        OSError: The disk refuses.
+    """
+    placed: list[Path] = []
+    for path, seal in _sealed(root / PREPARED):
+        with path.open("rb+", buffering=0) as stream:
+            if not seal.agrees_with(stream):
+                log.info("sealed_file_incomplete", path=str(path), association_id=seal.association_id)
+                path.unlink()
+                continue
+            folder = root / ASSOCIATIONS / seal.association_id
+            if not folder.is_dir():
+                log.error("sealed_file_without_association", path=str(path), association_id=seal.association_id)
+                continue
+            os.ftruncate(stream.fileno(), seal.size)
+        path.rename(folder / instance_name(seal.sequence, seal.received_ns))
+        placed.append(folder)
+    for folder in set(placed):
+        sync_folder(folder)
+    return len(placed)
+
+
+def file_system(path: Path) -> str:
+    """The type of the file system that a path is on; empty when it is not known."""
+    device = path.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    with suppress(OSError):
+        for line in _MOUNTS.read_text().splitlines():
+            mount, _, source = line.partition(" - ")
+            if mount.split()[2] == number:
+                return source.split()[0]
+    return ""
+
+
+def _sealed(folder: Path) -> Iterator[tuple[Path, Seal]]:
+    for path, preamble in _unlocked(folder):
+        seal = Seal.read(preamble)
+        if seal is not None:
+            yield path, seal
+
+
+def _blank(folder: Path) -> Iterator[Path]:
+    for path, preamble in _unlocked(folder):
+        if Seal.read(preamble) is None:
+            yield path
+
+
+def _unlocked(folder: Path) -> Iterator[tuple[Path, bytes]]:
+    """Files that no listener has taken, each with its preamble, and locked until the next is asked for."""
+    if not folder.exists():
+        return
+    for path in sorted(folder.iterdir()):
+        with _locked(path) as descriptor:
+            if descriptor is not None:
+                yield path, os.pread(descriptor, PREAMBLE_BYTES, 0)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[int | None]:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield None
+        return
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.stat()  # it may have become an instance before it was locked
+        except (BlockingIOError, FileNotFoundError):
+            yield None
+            return
+        yield descriptor
+    finally:
+        os.close(descriptor)

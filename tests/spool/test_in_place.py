@@ -1,0 +1,341 @@
+"""Instances in prepared files: durable with one flush, whole or not there whatever happens, and named afterwards."""
+
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.spooling import CT, EXPLICIT_LITTLE_ENDIAN, STUDY, facts, store
+
+from clara_dicom_adapter.dicom import part10
+from clara_dicom_adapter.spool import IncomingInstance, Spool, SpoolRole, preparing
+from clara_dicom_adapter.spool.association import AssociationFolder
+from clara_dicom_adapter.spool.in_place import InPlace
+from clara_dicom_adapter.spool.incoming import NewFile
+from clara_dicom_adapter.spool.inventory import Inventory
+from clara_dicom_adapter.spool.prepared import PREPARED, SIZES, size_of
+from clara_dicom_adapter.spool.seal import seal_of
+from clara_dicom_adapter.spool.verification import verify
+from clara_dicom_adapter.workflows.models import AssociationOutcome
+
+CHILD = Path(__file__).with_name("store_one.py")
+USUAL = 576 << 10
+MEGABYTES = 20_000_000
+
+
+def prepare(spool: Spool, space: int = MEGABYTES) -> None:
+    """All that fit into so many bytes."""
+    preparer = spool.preparer(space, room=lambda: 10 * space)
+    preparer.start()
+    while preparer.step():
+        pass
+
+
+@pytest.fixture(autouse=True)
+def any_file_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tested here holds on all of them, but for a power cut."""
+    monkeypatch.setattr(preparing, "file_system", lambda _: "ext4")
+
+
+@pytest.fixture
+def prepared(spool: Spool) -> Path:
+    """Files are prepared; gives their folder."""
+    prepare(spool)
+    return spool.root / PREPARED
+
+
+def begin(folder: AssociationFolder, sop_class_uid: str = CT) -> IncomingInstance:
+    return folder.begin_instance(
+        sop_class_uid=sop_class_uid, sop_instance_uid=f"{STUDY}.1.1", transfer_syntax_uid=EXPLICIT_LITTLE_ENDIAN
+    )
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+lengths = st.lists(st.integers(0, 9000) | st.sampled_from([4096, 8192, 130_000]), max_size=6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(writes=st.lists(lengths, max_size=5), repeat=st.sampled_from([1, 1, 600]))
+def test_the_bytes_are_there_however_they_come(
+    tmp_path_factory: pytest.TempPathFactory, writes: list[list[int]], repeat: int
+) -> None:
+    with Spool.open(tmp_path_factory.mktemp("spool"), SpoolRole.RECEIVER) as spool:
+        prepare(spool, 2 * USUAL)
+        incoming = begin(spool.begin_association(facts()))
+        assert isinstance(incoming, InPlace)
+        sent = b""
+        for number, several in enumerate(writes):
+            some = [Random(number).randbytes(length) for length in several]
+            sent += b"".join(some) * repeat
+            buffer = bytearray(b"".join(some))  # as the receiver's, which the next bytes are received into
+            views, at = [], 0
+            for fragment in some:
+                views.append(memoryview(buffer)[at : at + len(fragment)])
+                at += len(fragment)
+            incoming.write(*views * repeat)
+            buffer[:] = b"\xee" * len(buffer)
+        stored = incoming.commit()
+        incoming.name()
+        seal = seal_of(stored.path)
+        content = stored.path.read_bytes()
+        outgrown = len(content) > USUAL
+        assert content[part10.read_meta(stored.path).dataset_offset :] == sent
+        assert stored.bytes == len(content)
+        assert (seal is None) == outgrown
+        if seal is not None:
+            with stored.path.open("rb") as stream:
+                assert seal.agrees_with(stream)
+
+
+def test_a_file_is_taken_by_the_length_of_the_last_of_its_class(spool: Spool, prepared: Path) -> None:
+    folder = spool.begin_association(facts())
+    before = {size: sum(size_of(name) == size for name in names(prepared)) for size in SIZES}
+    for length in (10_000, 10_000, 150_000, 150_000, 3_000_000, 1000):
+        incoming = begin(folder)
+        incoming.write(bytes(length))
+        assert incoming.commit().bytes > length
+        incoming.name()
+    after = {size: sum(size_of(name) == size for name in names(prepared)) for size in SIZES}
+    taken = {size: before[size] - after[size] for size in SIZES}
+    # nothing known: the usual; 10 kB; 10 kB, outgrown; 150 kB; 150 kB, outgrown; 3 MB: no file is as large
+    assert taken == {SIZES[0]: 2, SIZES[1]: 0, SIZES[2]: 2, SIZES[3]: 1, SIZES[4]: 0}
+    assert len(folder.files()) == 6
+    (last, *_) = reversed(list(folder.stored()))
+    assert seal_of(last.path) is None, "in a file of its own"
+
+
+def test_two_receivers_never_take_the_same_file(root: Path, spool: Spool, prepared: Path) -> None:
+    first, second = spool.begin_association(facts()), spool.begin_association(facts())
+    with Spool.open(root, SpoolRole.TOOL) as other:  # a list of its own, as another listener has
+        third = other.begin_association(facts())
+        there = sum(size_of(name) == USUAL for name in names(prepared))
+        several = [begin(folder) for _ in range(there) for folder in (first, third, second)]
+        in_place = [each for each in several if isinstance(each, InPlace)]
+        assert len(in_place) == there, "each file once"
+        assert len({each._taken.name for each in in_place}) == there
+        for number, incoming in enumerate(several):
+            incoming.write(b"%d" % number)
+        for incoming in several:
+            incoming.commit()
+            incoming.name()
+    found = sorted(
+        one.path.read_bytes()[-3:].lstrip(b"\0 ") for each in (first, second, third) for one in each.stored()
+    )
+    assert len(found) == len(several)
+
+
+def test_what_is_discarded_is_there_for_the_next(spool: Spool, prepared: Path) -> None:
+    folder = spool.begin_association(facts())
+    before = names(prepared)
+    incoming = begin(folder)
+    incoming.write(b"x" * 100_000)
+    incoming.discard()
+    incoming.discard()
+    assert names(prepared) == before
+    (stored,) = store(folder)
+    assert stored.path.stat().st_size == stored.bytes, "nothing of what was discarded is left in it"
+    assert names(folder.path) == [f"00000002-{stored.received_ns}.dcm", "association.json"]
+
+
+@pytest.mark.parametrize("call", ["pwritev", "fdatasync"])
+def test_a_disk_that_fails_surfaces_and_leaves_no_instance(
+    spool: Spool, prepared: Path, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = spool.begin_association(facts())
+    incoming = begin(folder)
+    incoming.write(b"abc")
+
+    def fail(*_arguments: object, **_names: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fail)
+        with pytest.raises(OSError, match="Input/output"):
+            incoming.commit()
+        incoming.discard()
+    assert names(folder.path) == ["association.json"]
+    assert preparing.place_sealed(spool.root) == 0
+    assert store(folder)[0].sequence == 2, "the next instance is stored as if nothing had happened"
+
+
+@pytest.mark.parametrize("call", ["ftruncate", "rename"])
+def test_what_cannot_be_named_is_safe_and_is_named_later(
+    spool: Spool, prepared: Path, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = spool.begin_association(facts())
+    incoming = begin(folder)
+    incoming.write(b"abc")
+    stored = incoming.commit()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, lambda *_arguments, **_names: Path("/nowhere").stat())
+        with pytest.raises(OSError, match="nowhere"):
+            incoming.name()
+    incoming.discard()
+    assert folder.files() == {}
+    assert preparing.place_sealed(spool.root) == 1
+    assert list(folder.stored()) == [stored]
+    assert stored.path.read_bytes().endswith(b"abc")
+
+
+def test_an_instance_that_outgrows_its_file_on_a_full_disk_surfaces(spool: Spool, prepared: Path) -> None:
+    folder = spool.begin_association(facts())
+    incoming = begin(folder)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (USUAL + 1000, before[1]))
+        with pytest.raises(OSError, match="File too large"):
+            incoming.write(b"x" * (USUAL + 5000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    incoming.discard()
+    assert names(folder.path) == ["association.json"]
+
+
+@pytest.mark.parametrize("at", ["written", "fdatasync", "committed", "ftruncate", "rename"])
+def test_kill_at_any_point_leaves_a_whole_instance_or_none(root: Path, at: str) -> None:
+    with Spool.open(root, SpoolRole.RECEIVER) as spool:
+        prepare(spool)
+    child = subprocess.run([sys.executable, CHILD, root, at], capture_output=True, text=True, timeout=60, check=False)
+    assert child.returncode == -signal.SIGKILL, child.stderr
+    with Spool.open(root, SpoolRole.RECEIVER) as spool:
+        (folder,) = spool.end_abandoned()
+        assert folder.outcome is not None
+        assert folder.outcome.outcome is AssociationOutcome.ADAPTER_STOPPED
+        found = spool.unindexed(folder)
+        # sealed before its flush: it is in the page cache, which this kill leaves alone
+        assert [one.sequence for one in found] == ([1] if at == "written" else [1, 2])
+        assert folder.outcome.instances == len(found)
+        assert {one.bytes for one in found} == {one.path.stat().st_size for one in found}
+        for one in found:
+            assert one.path.read_bytes().endswith(b"<" + b"x" * 100_000 + b">")
+
+
+@pytest.mark.parametrize("torn_at", [200, 4096, 50_000, -1])
+def test_a_power_cut_within_the_flush_leaves_no_instance(spool: Spool, prepared: Path, torn_at: int) -> None:
+    """The seal is on the disk, and one page of the data is not: then 0000 cannot have been sent."""
+    folder = spool.begin_association(facts())
+    incoming = begin(folder)
+    incoming.write(b"x" * 100_000)
+    stored = incoming.commit()
+    assert isinstance(incoming, InPlace)
+    with (prepared / incoming._taken.name).open("rb+") as torn:
+        torn.seek(torn_at % stored.bytes)
+        torn.write(b"\0")
+    os.close(incoming._taken.descriptor)  # the process is gone
+    assert preparing.place_sealed(spool.root) == 0
+    assert folder.files() == {}
+    assert incoming._taken.name not in names(prepared)
+
+
+def test_a_power_cut_after_the_reply_takes_nothing_back(root: Path) -> None:
+    """The names are gone again, even the first ones of the prepared files, and a file is as long as it was."""
+    with Spool.open(root, SpoolRole.RECEIVER) as spool:
+        prepare(spool)
+        folder = spool.begin_association(facts())
+        stored = store(folder, 3, data=b"y" * 10_000)
+        for number, one in enumerate(stored):
+            os.truncate(one.path, USUAL)
+            one.path.rename(root / PREPARED / (f"{USUAL}-{number:016x}" + (".new" if number == 1 else "")))
+    with Spool.open(root, SpoolRole.RECEIVER) as spool:
+        (again,) = spool.end_abandoned()
+        prepare(spool)
+        assert list(again.stored()) == stored
+        assert all(one.path.read_bytes().endswith(b"y" * 10_000) for one in stored)
+        assert {size_of(name) for name in names(root / PREPARED)} == set(SIZES), "and none is left in the making"
+
+
+def test_a_sealed_instance_that_has_changed_is_found_out(spool: Spool, prepared: Path) -> None:
+    folder = spool.begin_association(facts())
+    whole, changed, longer = store(folder, 3, data=b"y" * 10_000)
+    with changed.path.open("rb+") as stream:
+        stream.seek(-5000, os.SEEK_END)
+        stream.write(b"z")
+    with longer.path.open("ab") as stream:
+        stream.write(b"y")
+    with Inventory(spool.root) as inventory:
+        problems = {Path(each.path).name: each.problem for each in verify(inventory).problems}
+    assert problems.keys() == {changed.name, longer.name}
+    assert all("does not agree with its seal" in problem for problem in problems.values())
+    assert whole.path.exists()
+
+
+def test_one_flush_comes_before_the_reply_and_the_name_after_it(root: Path) -> None:
+    if shutil.which("strace") is None:
+        message = "strace is not installed: apt-get install strace"
+        pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
+    with Spool.open(root, SpoolRole.RECEIVER) as spool:
+        prepare(spool)
+    calls = "trace=pwritev,pwritev2,pwrite64,fdatasync,fsync,ftruncate,rename,renameat,renameat2,write"
+    trace = root.with_name("trace")
+    subprocess.run(
+        ["strace", "-f", "-y", "-o", trace, "-e", calls, sys.executable, CHILD, root, "never"],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    lines = trace.read_text(errors="replace").splitlines()
+    (first,) = (number for number, line in enumerate(lines) if "reply 1" in line)
+    what = [re.sub(r"^\d+ +|2?\(.*", "", line) for line in lines[first + 1 :] if PREPARED in line or "reply 2" in line]
+    # name of the first; the second: data, its last page, the seal, the flush, the reply, the name
+    assert what == [
+        *("ftruncate", "renameat"),
+        *("pwritev", "pwritev", "pwritev", "pwrite64", "fdatasync", "write", "ftruncate", "renameat"),
+    ]
+
+
+def test_files_are_kept_prepared_and_make_room_when_the_disk_is_full(spool: Spool) -> None:
+    room = 10 * MEGABYTES
+    preparer = spool.preparer(MEGABYTES, room=lambda: room)
+    preparer.start()
+    while preparer.step():
+        pass
+    folder = spool.root / PREPARED
+    all_of_them = names(folder)
+    total = sum(size_of(name) or 0 for name in all_of_them)
+    assert 0.8 * MEGABYTES < total <= MEGABYTES
+    assert all((folder / name).stat().st_size == size_of(name) for name in all_of_them)
+    (folder / all_of_them[0]).unlink()
+    assert preparer.step()
+    assert len(names(folder)) == len(all_of_them)
+    incoming = begin(spool.begin_association(facts()))
+    room = 2 * MEGABYTES
+    (folder / all_of_them[-1]).unlink()
+    assert not preparer.step()
+    assert len(names(folder)) == len(all_of_them) - 1, "on a nearly full disk none is made"
+    room = 0
+    assert not preparer.step()
+    assert len(names(folder)) == 1, "only the one that an instance is written to is left"
+    incoming.write(b"abc")
+    assert incoming.commit().bytes > 0
+
+
+def test_a_smaller_space_is_kept_to_at_the_next_start(spool: Spool, prepared: Path) -> None:
+    preparer = spool.preparer(MEGABYTES // 4, room=lambda: 10 * MEGABYTES)
+    preparer.start()
+    assert sum(size_of(name) or 0 for name in names(prepared)) <= MEGABYTES // 4
+    nothing = spool.preparer(0, room=lambda: 10 * MEGABYTES)
+    nothing.start()
+    assert names(prepared) == []
+    assert not nothing.step()
+    assert isinstance(begin(spool.begin_association(facts())), NewFile)
+
+
+def test_files_are_prepared_only_where_overwriting_keeps_its_promise(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparing, "file_system", lambda _: "btrfs")
+    prepare(spool)
+    assert names(spool.root / PREPARED) == []
