@@ -117,6 +117,33 @@ def _text(value: object) -> str:
 
 
 @config_group.command()
+def levels(
+    data_dir: DataDir,
+    changes: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="CATEGORY=LEVEL...", help="Levels to change; CATEGORY= takes a change back."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Change log levels in every part that runs on the data folder, until the adapter is started again.
+
+    Levels are Trace, Debug, Information, Warning, Error, Critical and None. Without arguments: show what is changed.
+    """
+    from clara_dicom_adapter.configuration import run_time_levels
+
+    pairs = [change.partition("=") for change in changes or []]
+    if not all(category and equals for category, equals, _ in pairs):
+        raise typer.BadParameter("a change is CATEGORY=LEVEL")
+    data = Place(data_dir).data
+    wanted = {category.strip(): level.strip() or None for category, _, level in pairs}
+    changed = run_time_levels.change(data, wanted) if wanted else run_time_levels.changed_levels(data)
+    if as_json:
+        print_json(changed)
+    else:
+        print_table(("category", "level"), changed.items(), empty="no level is changed")
+
+
+@config_group.command()
 def convert(
     data_dir: DataDir,
     old: Annotated[Path, _file("A settings file of 0.6 or 0.7.")],

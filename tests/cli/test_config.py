@@ -113,3 +113,13 @@ def test_commands_see_what_a_0_6_file_lists(clara: Clara, monkeypatch: pytest.Mo
     assert clara("create", "src", "-a", "X", "-i", "h").status == 0
     done = clara("list", "aetitle", "--json")
     assert [ae["aeTitle"] for ae in json.loads(done.out)] == ["NVIDIADGX100", "NVIDIADGX101"]
+
+
+def test_levels_are_changed_shown_and_taken_back(clara: Clara) -> None:
+    assert clara("config", "levels", "Default=debug", "Nvidia=None").status == 0
+    assert json.loads(clara("config", "levels", "--json").out) == {"Default": "Debug", "Nvidia": "None"}
+    assert json.loads(clara("config", "levels", "Nvidia=", "--json").out) == {"Default": "Debug"}
+    done = clara("config", "levels", "Default=Loud")
+    assert done.status == 1
+    assert "one of Trace, Debug" in done.err
+    assert clara("config", "levels", "Default").status == 2
