@@ -55,7 +55,7 @@ def _kind(info: FieldInfo) -> str:
     if origin is tuple:
         return "list of text"
     if origin is dict:
-        return _one_of(typing.get_args(annotation)[1])
+        return _one_of(typing.get_args(annotation)[1]) or "text by name"
     if origin is typing.Literal or isinstance(annotation, EnumType):
         return _one_of(annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pydantic import BaseModel
 
 from clara_dicom_adapter.configuration import known_keys
+from clara_dicom_adapter.configuration.files import OTHER_NAMES
 from clara_dicom_adapter.configuration.gathered import Gathered, KeyPath
-from clara_dicom_adapter.configuration.logging_sections import LEVELS_PATH, level_name
+from clara_dicom_adapter.configuration.logging_sections import LEVELS_PATH, level_name, same_case
 from clara_dicom_adapter.configuration.settings import Settings
 
 
@@ -32,17 +33,11 @@ def _take_variable(found: Gathered, variable: str, value: str) -> None:
         case ["connectionstrings", "dicomadapterdatabase"]:
             found.set(("database",), value, origin)
         case ["logging", "loglevel", _]:
-            found.set((*LEVELS_PATH, _same_case(found, keys[1])), level_name(value), origin)
+            found.set((*LEVELS_PATH, same_case(found, keys[1])), level_name(value), origin)
         case ["logging", "console" | "file", _]:
             _take_key(found, ("logging", *keys), value, origin)
         case ["dicomadapter", first, *_] if first not in known_keys.BESIDE:
             _take_key(found, keys, value, origin)
-
-
-def _same_case(found: Gathered, category: str) -> str:
-    """The category as the file has it, so that there are not two of them."""
-    known = found.value(LEVELS_PATH)
-    return next((name for name in known or () if name.lower() == category.lower()), category)
 
 
 def _take_key(found: Gathered, keys: Sequence[str], value: str, origin: str) -> None:
@@ -55,6 +50,9 @@ def _take_key(found: Gathered, keys: Sequence[str], value: str, origin: str) -> 
 
 def _resolve(keys: Sequence[str]) -> tuple[KeyPath, type[BaseModel] | None, int | None]:
     """Canonical path of a variable's keys, the section it lies in, and the place in a list, .NET's ``KEY__0``."""
+    other = OTHER_NAMES.get(tuple(key.replace("-", "").replace("_", "").lower() for key in keys))
+    if other is not None:
+        return other, known_keys.at(other[:-1]), None
     path: list[str] = []
     model: type[BaseModel] | None = Settings
     holder: type[BaseModel] | None = Settings

@@ -25,8 +25,10 @@ class Gathered:
     def set(self, path: KeyPath, value: object, origin: str, written: str = "") -> None:
         """Take a value; one that is there already is replaced."""
         here = self.values
-        for key in path[:-1]:
+        for depth, key in enumerate(path[:-1], start=1):
             below = here.get(key)
+            if below is not None and not isinstance(below, dict):
+                self.refuse(path[:depth], "a value of another kind", "object")
             if not isinstance(below, dict):
                 below = here[key] = {}
             here = below

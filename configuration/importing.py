@@ -92,10 +92,10 @@ def _add(connection: Connection, entity: Entity, revision: int) -> bool:
             ).all()
             if entity.host_ip.casefold() in map(str.casefold, hosts):
                 return False
-            connection.execute(insert(SourceRow).values(entity.model_dump()))
+            connection.execute(insert(SourceRow).values(entity.model_dump(mode="json")))
         case Destination():
             key = entity.name.casefold()
             if connection.scalar(select(DestinationRow.name).where(DestinationRow.name_key == key)) is not None:
                 return False
-            connection.execute(insert(DestinationRow).values(entity.model_dump() | {"name_key": key}))
+            connection.execute(insert(DestinationRow).values(entity.model_dump(mode="json") | {"name_key": key}))
     return True

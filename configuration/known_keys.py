@@ -50,11 +50,6 @@ def is_optional(model: type[BaseModel], name: str) -> bool:
     return isinstance(annotation, types.UnionType) and type(None) in annotation.__args__
 
 
-def is_mapping(model: type[BaseModel], name: str) -> bool:
-    """Whether the keys below it are anybody's, as categories are."""
-    return typing.get_origin(_annotation(model, name)) is dict
-
-
 def field(model: type[BaseModel], name: str) -> FieldInfo | None:
     """What the model says of a key."""
     return next((info for key, info in model.model_fields.items() if name in {info.alias, key}), None)

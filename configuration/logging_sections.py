@@ -28,6 +28,12 @@ def take(found: Gathered, logging: Node | None, serilog: Node | None, origin: Or
         _take_logging(found, logging, origin)
 
 
+def same_case(found: Gathered, category: str) -> str:
+    """The category in the case that it has been set in already: .NET does not look at it."""
+    known = found.value(LEVELS_PATH)
+    return next((name for name in known or () if name.lower() == category.lower()), category)
+
+
 def level_name(text: object) -> object:
     """A level in its own spelling, whatever its case; what is none is given back for the model to refuse."""
     if not isinstance(text, str):
@@ -47,7 +53,7 @@ def _take_logging(found: Gathered, logging: Node, origin: Origin) -> None:
             found.problems.append(f"Logging>{key} must be an object ({origin(node)})")
         elif path == LEVELS_PATH:
             for category, level in node.members.items():
-                found.set((*path, category), level_name(level.plain()), origin(level))
+                found.set((*path, same_case(found, category)), level_name(level.plain()), origin(level))
         else:
             _take_section(found, path, node, origin)
 

@@ -17,7 +17,7 @@ from clara_dicom_adapter.configuration import environment, files, verdict
 from clara_dicom_adapter.configuration.files import Dialect
 from clara_dicom_adapter.configuration.gathered import DEFAULT, Gathered, KeyPath
 from clara_dicom_adapter.configuration.given import GivenEntities, entities
-from clara_dicom_adapter.configuration.logging_sections import LEVELS_PATH
+from clara_dicom_adapter.configuration.logging_sections import LEVELS_PATH, same_case
 from clara_dicom_adapter.configuration.run_time_levels import changed_levels
 from clara_dicom_adapter.configuration.settings import DataFolder, Settings
 from clara_dicom_adapter.errors import ConfigurationInvalid
@@ -80,12 +80,14 @@ def read(config: Path | None, data: DataFolder, environ: Mapping[str, str]) -> R
             files.take(found, file)
     environment.take(found, environ)
     for category, level in changed_levels(data).items():
-        found.set((*LEVELS_PATH, category), level, f"changed while running, {data.log_levels}")
+        found.set((*LEVELS_PATH, same_case(found, category)), level, f"changed while running, {data.log_levels}")
     settings = _settings(found)
     verdict.check(found, data)
     given = GivenEntities()
     if file is not None:
         given = entities(found, file, (settings or Settings()).dicom)
+    if settings is not None:
+        _warn_of_patients(found, settings)
     if found.problems or settings is None:
         raise ConfigurationInvalid(found.problems)
     for category in unknown_categories(settings.logging.levels):
@@ -100,6 +102,14 @@ def read(config: Path | None, data: DataFolder, environ: Mapping[str, str]) -> R
         warnings=tuple(found.warnings),
         origins=found.origins,
     )
+
+
+def _warn_of_patients(found: Gathered, settings: Settings) -> None:
+    """Whoever reads the log reads patients' names: that is told at each start."""
+    for name, part in (("scp", settings.dicom.scp), ("scu", settings.dicom.scu)):
+        if part.log_dimse_datasets and part.log_patient_attributes:
+            path = ("dicom", name, "logPatientAttributes")
+            found.warnings.append(f"{found.name(path)}: patients are named in the log ({found.origin(path)})")
 
 
 def _settings(found: Gathered) -> Settings | None:

@@ -58,6 +58,8 @@ def _refuse(found: Gathered, error: ErrorDetails) -> None:
         return
     value = error["input"]
     shown = "a value of another kind" if isinstance(value, dict | list) else repr(value)[:100]
+    if isinstance(value, dict) and error["type"] == "value_error":
+        shown = "what stands there"
     if known_keys.is_secret(path):
         shown = "its value"
     found.refuse(path, shown, _expected(path, error))
@@ -74,13 +76,14 @@ def _on_file(path: KeyPath) -> KeyPath:
 
 def _expected(path: KeyPath, error: ErrorDetails) -> str:
     """What is allowed, in the words of the reference; of what has a check of its own, what that says."""
-    if error["type"] in {"value_error", "assertion_error"}:
+    if error["type"] == "value_error":
         return error["msg"].removeprefix("Value error, ")
     for length in range(len(path), 0, -1):
         model = known_keys.at(path[: length - 1])
         info = known_keys.field(model, path[length - 1]) if model else None
         if info is not None:
-            return allowed(info).replace("`", "")
+            words = allowed(info).replace("`", "")
+            return error["msg"] if words == "text" and error["type"] != "string_type" else words
     return error["msg"]
 
 

@@ -3,12 +3,15 @@
 import json
 import logging
 import sys
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
 
 from clara_dicom_adapter import log as setup
+from clara_dicom_adapter.log_file import FileLog
 
 
 @pytest.fixture(autouse=True)
@@ -16,6 +19,9 @@ def _as_before() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
+    for handler in root.handlers:
+        if handler not in handlers:
+            handler.close()
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.reset_defaults()
@@ -72,3 +78,32 @@ def test_pydicom_does_not_remark_on_objects(capsys: pytest.CaptureFixture[str]) 
     setup.configure(setup.LogSetup(), part="test")
     logging.getLogger("pydicom").warning("Expected explicit VR, but found implicit VR")
     assert capsys.readouterr().err == ""
+
+
+def test_lines_go_to_the_file_as_well_without_colours_and_with_the_part(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    file = FileLog(tmp_path / "logs" / "clara.log", interval="Infinite")
+    for colors in (True, False):
+        setup.configure(setup.LogSetup(colors=colors, file=file), part="test")
+        structlog.get_logger("clara_dicom_adapter.test").info("received", instances=2)
+        assert ("\x1b[" in capsys.readouterr().err) is colors
+    setup.configure(setup.LogSetup(json=True, file=file), part="test")
+    structlog.get_logger("clara_dicom_adapter.test").info("received", instances=3)
+    *readable, last = (tmp_path / "logs" / "clara.log").read_text().splitlines()
+    assert len(readable) == 2
+    for line in readable:
+        assert "\x1b[" not in line
+        assert "part=test" in line
+        assert "instances=2" in line
+    assert (json.loads(last)["part"], json.loads(last)["instances"]) == ("test", 3)
+    assert json.loads(capsys.readouterr().err)["instances"] == 3
+
+
+def test_threads_name_their_part_too(capsys: pytest.CaptureFixture[str]) -> None:
+    setup.configure(setup.LogSetup(json=True), part="test")
+    thread = threading.Thread(target=lambda: structlog.get_logger("clara_dicom_adapter.test").info("received"))
+    thread.start()
+    thread.join()
+    assert json.loads(capsys.readouterr().err)["part"] == "test"

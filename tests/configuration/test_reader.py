@@ -142,6 +142,7 @@ def test_everything_wrong_is_told_with_its_key_its_value_what_is_allowed_and_whe
             f"DicomAdapter>services>temporal: one of two files is not allowed: "
             f"tlsCertificateFile and tlsKeyFile are given together {line(7)}"
         ),
+        f"DicomAdapter>storage: a value of another kind is not allowed: object {line(8)}",
         (
             "DicomAdapter>storage>colour is unknown (variable DicomAdapter__storage__colour); "
             "known here: durability, preparedSpaceMB, quarantineRetentionHours, reconcileIntervalSeconds, "
