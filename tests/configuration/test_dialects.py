@@ -256,6 +256,12 @@ def test_what_is_of_no_version_is_told(data: DataFolder) -> None:
     assert reading_of(data, "{}").dialect is Dialect.V0_8
 
 
+def test_a_0_6_file_may_be_written_as_json(data: DataFolder) -> None:
+    reading = reading_of(data, '{"dicom": {"scp": {"port": 1, "ae-titles": [{"ae-title": "A"}]}}} // by a program')
+    assert (reading.dialect, reading.settings.dicom.scp.port) == (Dialect.V0_6, 1)
+    assert [ae.ae_title for ae in reading.given.ae_titles] == ["A"]
+
+
 def test_a_key_in_two_spellings_is_told(data: DataFolder) -> None:
     text = '{"DicomAdapter": {"dicom": {"scu": {"aeTitle": "A",\n "ae-title": "B"}}}}'
     assert problems(data, text) == [

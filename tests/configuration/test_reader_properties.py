@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from clara_dicom_adapter.configuration import json_text, known_keys, yaml_text
@@ -16,6 +16,8 @@ from clara_dicom_adapter.configuration.reader import load, read
 from clara_dicom_adapter.configuration.settings import DataFolder, Settings
 from clara_dicom_adapter.errors import ConfigurationInvalid
 
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=200)
+"""The machine may be busy with other things."""
 SAMPLES = sorted((Path(__file__).parent / "samples").glob("*-0.*"))
 NOWHERE = DataFolder(Path("/nowhere"))
 
@@ -76,6 +78,7 @@ def _text(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
 texts = st.composite(_text)()
 
 
+@PATIENT
 @given(texts)
 def test_json_with_comments_is_what_it_is_without_them(written: tuple[str, dict[str, Any]]) -> None:
     text, value = written
@@ -84,6 +87,7 @@ def test_json_with_comments_is_what_it_is_without_them(written: tuple[str, dict[
     assert slips == []
 
 
+@PATIENT
 @given(texts)
 def test_every_key_is_where_its_node_says(written: tuple[str, dict[str, Any]]) -> None:
     text, _ = written
@@ -99,6 +103,7 @@ def test_every_key_is_where_its_node_says(written: tuple[str, dict[str, Any]]) -
     look(json_text.parse(text)[0])
 
 
+@PATIENT
 @given(documents.filter(bool), st.randoms())
 def test_a_comma_that_is_missing_is_read_and_told(value: dict[str, Any], random: Any) -> None:
     text = json.dumps(value, indent=1)
@@ -112,8 +117,8 @@ def test_a_comma_that_is_missing_is_read_and_told(value: dict[str, Any], random:
         assert (slip.line, slip.column) == (text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at))
 
 
+@PATIENT
 @given(st.data())
-@settings(max_examples=300)
 def test_whatever_is_changed_in_a_file_it_is_read_or_refused_with_a_place(file: Path, data: st.DataObject) -> None:
     """Never an exception of another kind, and a syntax error is always within the text."""
     text = data.draw(st.sampled_from(SAMPLES)).read_text(encoding="utf-8")
@@ -127,6 +132,7 @@ def test_whatever_is_changed_in_a_file_it_is_read_or_refused_with_a_place(file: 
         assert place is None or 1 <= int(place[1]) <= text.count("\n") + 2
 
 
+@PATIENT
 @given(st.binary(max_size=200))
 @example(b"\xff\xfe")
 @example(b"{" + b"[" * 100_000)
@@ -161,6 +167,7 @@ def cased(draw: st.DrawFn, key: str) -> str:
     return draw(st.sampled_from([key, key.upper(), key.lower(), kebab]))
 
 
+@PATIENT
 @given(st.data(), st.sampled_from(sorted(numbers)), st.integers(-10, 70000))
 def test_a_number_counts_exactly_when_it_is_in_range_however_its_key_is_spelt_and_wherever_it_stands(
     file: Path, data: st.DataObject, path: tuple[str, ...], number: int
@@ -185,6 +192,7 @@ def test_a_number_counts_exactly_when_it_is_in_range_however_its_key_is_spelt_an
         assert ("variable DicomAdapter__" if environ else f"file {file}, line 1") in problem
 
 
+@PATIENT
 @given(
     st.dictionaries(
         st.sampled_from(["Default", "Nvidia", "Microsoft.X", "own.name"]), st.sampled_from(["Debug", "None"])
@@ -198,6 +206,7 @@ def test_what_the_settings_are_read_from_what_they_write(file: Path, levels: dic
     assert load(file, NOWHERE, {}) == before
 
 
+@PATIENT
 @given(st.text(alphabet=st.characters(codec="utf-8", categories=["L", "N"]), min_size=1))
 def test_yaml_takes_every_word_as_text(word: str) -> None:
     text = yaml.safe_dump({"key": word}, allow_unicode=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pydicom.config
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
@@ -20,6 +20,8 @@ from pydicom.uid import (
 from clara_dicom_adapter.dicom import dataset_words
 from clara_dicom_adapter.dicom.dataset_words import MASKED, describe
 
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""The machine may be busy with other things."""
 SECRET = "SECRET"
 
 
@@ -103,11 +105,13 @@ def test_a_head_that_breaks_off_is_described_as_far_as_it_goes() -> None:
     assert lines[-1] == f"... the first 60 of {len(data)} bytes"
 
 
+@PATIENT
 @given(st.binary(max_size=400), st.sampled_from([ExplicitVRLittleEndian, ImplicitVRLittleEndian, "1.2.3", ""]))
 def test_no_bytes_make_it_fail(data: bytes, syntax: str) -> None:
     assert all(isinstance(line, str) for line in describe(data, syntax, size=len(data)))
 
 
+@PATIENT
 @given(st.integers(0, 1_000_000))
 def test_nothing_of_a_damaged_dataset_is_shown_that_is_masked_in_a_whole_one(seed: int) -> None:
     """Damage must not turn a name into a number that is shown whole."""
