@@ -48,6 +48,8 @@ class ScpSettings(Section):
     """Processes that receive; they share the port, and one that dies costs only its own associations."""
     maximum_number_of_associations: int = Field(default=25, ge=1, le=1000)
     """Associations open at once over all AE titles and processes; one more is rejected as transient (2/3/2)."""
+    maximum_number_of_associations_per_source: int = Field(default=0, ge=0, le=1000)
+    """How many of them one calling AE title may have, so that it leaves room for others; 0: all."""
     verification: VerificationSettings = VerificationSettings()
     reject_unknown_sources: bool = True
     """Whether only configured sources (calling AE title and host) may associate."""

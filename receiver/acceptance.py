@@ -25,6 +25,7 @@ class RejectReason(Enum):
     VERIFICATION_DISABLED = ("verification-disabled", (1, 1, 2))
     STORAGE_SHORT = ("storage-short", (2, 3, 1))
     TOO_MANY_ASSOCIATIONS = ("too-many-associations", (2, 3, 2))
+    TOO_MANY_OF_SOURCE = ("too-many-associations-of-source", (2, 3, 2))
     NOT_READY = ("not-ready", (2, 3, 1))
     """No configuration has been read yet, or the adapter is stopping or at fault: a state that passes."""
 
@@ -73,6 +74,7 @@ class Policy:
     reject_unknown_sources: bool = True
     verification_enabled: bool = True
     maximum_associations: int = 25
+    maximum_of_caller: int = 25
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,8 @@ class Load:
 
     open_associations: int = 0
     can_store: bool = True
+    of_caller: int = 0
+    """Open associations of the calling AE title."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,8 @@ def verdict(
         return Reject(RejectReason.STORAGE_SHORT)
     if load.open_associations >= policy.maximum_associations:
         return Reject(RejectReason.TOO_MANY_ASSOCIATIONS)
+    if load.of_caller >= policy.maximum_of_caller:
+        return Reject(RejectReason.TOO_MANY_OF_SOURCE)
     return Accept(ae)
 
 

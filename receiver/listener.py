@@ -157,7 +157,7 @@ def serve(connection: int, places: int, *listening: int) -> None:
     listener = Listener(
         setup.scp,
         Arrivals(setup.spool, durable=setup.storage.durability is Durability.FLUSH),
-        places=Places(places, setup.listeners),
+        places=Places(places),
         number=setup.number,
         can_store=SpaceGate(StorageSpace(setup.spool, setup.storage).check),
         tell=channel.tell,

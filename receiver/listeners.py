@@ -154,7 +154,7 @@ class ListenerProcesses:
         """Bind the port and start every listener; raises OSError when it cannot be had on one of the addresses."""
         self._known = known
         self._sockets = listen(self._scp.host, self._scp.port)
-        self._places = Places.make(len(self._slots))
+        self._places = Places.make()
         for slot in self._slots:
             thread = threading.Thread(
                 target=self._keep, args=(slot, keeper), name=f"listener-{slot.number}", daemon=True

@@ -1,69 +1,88 @@
-"""How many associations are open over all listener processes; nobody can have the last place twice.
+"""The associations that are open over all listener processes; nobody can have the last place twice.
 
-How it works: a piece of memory without a name, shared by the receiver and its listeners, holds one number for each
-listener. Whoever takes a place locks that memory for a moment; the kernel takes the lock from a process that dies.
-Each listener writes its own number alone, and the receiver sets it back to 0 when that listener has died.
+How it works: a piece of memory without a name, shared by the receiver and its listeners, holds for each place which
+listener has it, and a digest of who calls. Whoever takes a place locks that memory for a moment; the kernel takes the
+lock from a process that dies. The receiver frees the places of a listener that has died.
 """
 
 import fcntl
+import hashlib
 import mmap
 import os
 import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
-_NUMBER: Final = struct.Struct("=I")
+MOST: Final = 1000
+"""Places that there can be."""
+_PLACE: Final = struct.Struct("=I8s")  # number of the listener plus 1, or 0 when it is free; digest of the caller
+_FREE: Final = bytes(_PLACE.size)
+
+
+class Taken(NamedTuple):
+    """How many places are taken."""
+
+    altogether: int
+    by_caller: int
 
 
 class Places:
     """The places of one receiver."""
 
-    def __init__(self, descriptor: int, listeners: int) -> None:
+    def __init__(self, descriptor: int) -> None:
         """Args:
         descriptor: Of the shared memory, which this object owns from now on.
-        listeners: How many listeners share it.
         """
         self.descriptor = descriptor
-        self._listeners = listeners
-        self._memory = mmap.mmap(descriptor, listeners * _NUMBER.size)
+        self._memory = mmap.mmap(descriptor, MOST * _PLACE.size)
         self._lock = threading.Lock()
 
     @classmethod
-    def make(cls, listeners: int) -> Self:
+    def make(cls) -> Self:
         """All places free."""
         descriptor = os.memfd_create("places")
-        os.ftruncate(descriptor, listeners * _NUMBER.size)
-        return cls(descriptor, listeners)
+        os.ftruncate(descriptor, MOST * _PLACE.size)
+        return cls(descriptor)
 
-    def take(self, listener: int, maximum: int) -> bool:
-        """Take a place for a listener; False when all are taken."""
+    def taken(self, caller: str = "") -> Taken:
+        """Places that are taken over all listeners, and those of them that a calling AE title has."""
+        digest = _digest(caller)
+        held = [who for listener, who in self._all() if listener]
+        return Taken(len(held), held.count(digest))
+
+    def take(self, listener: int, caller: str, most: int, most_by_caller: int) -> bool:
+        """Take a place for a caller of a listener; False when all are taken, or all that this caller may have."""
+        digest = _digest(caller)
         with self._locked():
-            if self.taken >= maximum:
+            taken = self.taken(caller)
+            if taken.altogether >= most or taken.by_caller >= most_by_caller:
                 return False
-            self._write(listener, self._read(listener) + 1)
+            number = next(number for number, (holder, _) in enumerate(self._all()) if not holder)
+            _PLACE.pack_into(self._memory, number * _PLACE.size, listener + 1, digest)
             return True
 
-    def give_back(self, listener: int) -> None:
+    def give_back(self, listener: int, caller: str) -> None:
         """Free a place that was taken."""
-        with self._locked():
-            self._write(listener, max(self._read(listener) - 1, 0))
+        self._free((listener + 1, _digest(caller)), only_one=True)
 
     def clear(self, listener: int) -> None:
         """Free all places of a listener, which has died."""
-        with self._locked():
-            self._write(listener, 0)
-
-    @property
-    def taken(self) -> int:
-        """Places that are taken over all listeners."""
-        return sum(self._read(listener) for listener in range(self._listeners))
+        self._free((listener + 1, None), only_one=False)
 
     def close(self) -> None:
         """Let go of the memory."""
         self._memory.close()
         os.close(self.descriptor)
+
+    def _free(self, wanted: tuple[int, bytes | None], *, only_one: bool) -> None:
+        with self._locked():
+            for number, (holder, who) in enumerate(self._all()):
+                if holder == wanted[0] and wanted[1] in (who, None):
+                    self._memory[number * _PLACE.size : (number + 1) * _PLACE.size] = _FREE
+                    if only_one:
+                        return
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -75,9 +94,9 @@ class Places:
             finally:
                 fcntl.lockf(self.descriptor, fcntl.LOCK_UN)
 
-    def _read(self, listener: int) -> int:
-        (number,) = _NUMBER.unpack_from(self._memory, listener * _NUMBER.size)
-        return int(number)
+    def _all(self) -> list[tuple[int, bytes]]:
+        return list(_PLACE.iter_unpack(self._memory[:]))
 
-    def _write(self, listener: int, number: int) -> None:
-        _NUMBER.pack_into(self._memory, listener * _NUMBER.size, number)
+
+def _digest(caller: str) -> bytes:
+    return hashlib.blake2b(caller.encode(), digest_size=8).digest()

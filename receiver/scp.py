@@ -70,6 +70,9 @@ class StorageScp:
             reject_unknown_sources=settings.reject_unknown_sources,
             verification_enabled=settings.verification.enabled,
             maximum_associations=settings.maximum_number_of_associations,
+            maximum_of_caller=(
+                settings.maximum_number_of_associations_per_source or settings.maximum_number_of_associations
+            ),
         )
         self.live = LiveAssociations()
         self._owed: list[tuple[AssociationFolder, AssociationOutcome]] = []
@@ -159,11 +162,13 @@ class StorageScp:
         known = self._parts.known()
         if known is None or self._stopping:
             return Reject(RejectReason.NOT_READY)
-        load = Load(open_associations=self._parts.places.taken, can_store=self._parts.can_store())
+        taken = self._parts.places.taken(request.calling_ae_title)
+        load = Load(taken.altogether, self._parts.can_store(), of_caller=taken.by_caller)
         decision = verdict(request, known, self._policy, load)
         if isinstance(decision, Reject):
             return decision
-        if not self._parts.places.take(self._parts.number, self._policy.maximum_associations):
+        most = self._policy.maximum_associations, self._policy.maximum_of_caller
+        if not self._parts.places.take(self._parts.number, request.calling_ae_title, *most):
             return Reject(RejectReason.TOO_MANY_ASSOCIATIONS)  # another process was faster
         return decision.ae
 
@@ -219,7 +224,7 @@ class StorageScp:
         if owed is not None:
             self._owed.append((owed, outcome))
         self.live.remove(live.association_id)
-        self._parts.places.give_back(self._parts.number)
+        self._parts.places.give_back(self._parts.number, live.calling_ae_title)
         self._parts.tell(Ended(live.copy(), outcome, datetime.now(UTC)))
 
     def write_owed_outcomes(self) -> None:

@@ -37,7 +37,12 @@ SETTINGS: Final[dict[str, Any]] = {
             "temporal": {"embeddedPort": 0, "embeddedUiPort": 0},
         },
         # a laptop's disk is often nearly full, and the demo needs half a gigabyte
-        "storage": {"watermarkPercent": 99, "reserveSpaceGB": 0.5, "reconcileIntervalSeconds": 5},
+        "storage": {
+            "watermarkPercent": 99,
+            "reserveSpaceGB": 0.5,
+            "preparedSpaceMB": 64,
+            "reconcileIntervalSeconds": 5,
+        },
         "api": {"port": 0},
         "logJson": False,
     }

@@ -21,16 +21,17 @@ from clara_dicom_adapter.log_file import FileLog, RollingFileHandler
 KEYS: Final = frozenset(
     {
         "address", "addresses", "agent", "association_id", "associations", "attempt", "batch", "batches",
-        "bytes", "called_ae_title", "calling_ae_title", "command", "context_id", "count", "destination",
-        "destinations", "direction", "elements", "endpoint", "error", "event", "exc_info", "exception",
-        "exit_code", "failed", "failed_instances", "found", "group", "host", "instances", "job_id", "job_name",
-        "jobs", "key", "kind", "level", "logger", "message", "method", "name", "namespace", "node_id", "number",
-        "operator", "outcome", "owner", "part", "path", "payload_id", "peer", "pid", "pipeline", "pipeline_id",
-        "port", "process", "processor", "reason", "reject_reason", "reject_result", "reject_source", "remedy",
-        "retry_later", "revision", "role", "route", "run_id", "seconds", "sent", "service", "setting", "signal",
-        "size", "sop_class_uid", "source", "stack_info", "state", "status", "submission_id", "task_id",
-        "timestamp", "transfer_syntax_uid", "transfer_syntaxes", "uid_problem", "url", "value", "version",
-        "waiting", "workflow_id",
+        "bytes", "called_ae_title", "calling_ae_title", "command", "count", "destination", "destinations",
+        "endpoint", "error", "event", "exc_info", "exception", "exit_code", "failed", "failed_instances",
+        "found", "group", "host", "instances", "job_id", "job_name", "jobs", "key", "kind", "level", "logger",
+        "message", "method", "name", "namespace", "node_id", "number", "operator", "outcome", "owner", "part",
+        "path", "payload_id", "peer", "pid", "pipeline", "pipeline_id", "port", "process", "processor",
+        "reason", "reject_reason", "reject_result", "reject_source", "remedy", "retry_later", "revision",
+        "role", "route", "run_id", "seconds", "sent", "service", "setting", "signal", "size", "sop_class_uid",
+        "source", "stack_info", "state", "status", "submission_id", "task_id", "timestamp",
+        "transfer_syntax_uid", "transfer_syntaxes", "uid_problem", "url", "value", "version", "waiting",
+        "workflow_id",
+        "context_id", "direction", "elements",
     }
 )
 # fmt: on

@@ -36,7 +36,7 @@ sys.exit(Supervisor(data, wanted).run())
 ANY_PORTS = """{ "DicomAdapter": {
     "dicom": { "scp": { "port": 0 } },
     "api": { "port": 0 },
-    "storage": { "watermarkPercent": 100, "reserveSpaceGB": 0 },
+    "storage": { "watermarkPercent": 100, "reserveSpaceGB": 0, "preparedSpaceMB": 20 },
     "services": {
         "temporal": { "embeddedPort": 0, "embeddedUiPort": 0 },
         "platform": { "embeddedPort": 0, "embeddedResultsPort": 0 },

@@ -35,7 +35,7 @@ def receiver(clara: Clara, tmp_path: Path) -> Iterator[int]:
     """A receiver as a part alone; its port."""
     settings = {
         "dicom": {"scp": {"port": 0, "host": "127.0.0.1"}},
-        "storage": {"watermarkPercent": 100, "reserveSpaceGB": 0},
+        "storage": {"watermarkPercent": 100, "reserveSpaceGB": 0, "preparedSpaceMB": 20},
     }
     (tmp_path / "settings.json").write_text(json.dumps({"DicomAdapter": settings}))
     assert clara("create", "aetitle", "-a", "CLARA", "pipeline-x=p").status == 0

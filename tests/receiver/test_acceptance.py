@@ -82,6 +82,8 @@ def request(
         (request(services=ECHO), Policy(), SHORT, None),  # C-ECHO needs no space
         (request(services=ECHO), NO_ECHO, SHORT, RejectReason.VERIFICATION_DISABLED),
         (request(), Policy(), FULL, RejectReason.TOO_MANY_ASSOCIATIONS),
+        (request(), Policy(maximum_of_caller=2), Load(20, of_caller=2), RejectReason.TOO_MANY_OF_SOURCE),
+        (request(), Policy(maximum_of_caller=2), Load(20, of_caller=1), None),
         (request(), Policy(maximum_associations=26), FULL, None),
         (request(called="NOBODY"), Policy(), FULL, RejectReason.CALLED_AE_TITLE_UNKNOWN),
     ],
@@ -101,6 +103,7 @@ def test_codes_are_those_of_the_standard() -> None:
         "verification-disabled": (1, 1, 2),
         "storage-short": (2, 3, 1),
         "too-many-associations": (2, 3, 2),
+        "too-many-associations-of-source": (2, 3, 2),
         "not-ready": (2, 3, 1),
     }
 

@@ -76,7 +76,9 @@ class Site:
         self.spool = Spool.open(self.root, SpoolRole.RECEIVER, durable=False)
         self.service = ReceiverService(
             InThisProcess(ScpSettings(port=0, host=(LOOPBACK,)), Arrivals(self.root, durable=False)),
-            StorageSettings(watermark_percent=100, reserve_space_gb=0, reconcile_interval_seconds=0.5),
+            StorageSettings(
+                watermark_percent=100, reserve_space_gb=0, reconcile_interval_seconds=0.5, prepared_space_mb=0
+            ),
             self.spool,
             configuration=self.configured,
             associations=Recorded(),

@@ -146,22 +146,39 @@ def test_what_is_exported_is_listed_as_what_it_is_and_counters_have_no_second_se
     assert len(families) > 15
 
 
+def test_one_source_leaves_room_for_others(tmp_path: Path) -> None:
+    with listening(
+        tmp_path,
+        maximum_number_of_associations=3,
+        maximum_number_of_associations_per_source=2,
+        reject_unknown_sources=False,
+    ) as site:
+        taken = [associate(site.service.port, calling="CT1") for _ in range(2)]
+        assert all(assoc.is_established for assoc in taken)
+        assert associate(site.service.port, calling="CT1").is_rejected
+        wait_until("the reason is recorded", lambda: "too-many-associations-of-source" in site.rejected(), 10)
+        taken.append(associate(site.service.port, calling="MR1"))
+        assert taken[-1].is_established
+        assert associate(site.service.port, calling="MR1").is_rejected, "all are taken"
+        taken.pop(0).release()
+        wait_until("its place is free", lambda: len(site.service.associations()) == 2, 10)
+        taken.append(associate(site.service.port, calling="CT1"))
+        assert taken[-1].is_established
+        for assoc in taken:
+            assoc.abort()
+
+
 def test_places_are_shared_and_bounded(tmp_path: Path) -> None:
-    places = Places.make(2)
-    assert [places.take(0, 2), places.take(1, 2), places.take(0, 2)] == [True, True, False]
-    places.give_back(1)
-    assert places.take(0, 2)
-    assert places.taken == 2
+    places = Places.make()
+    assert [places.take(0, "A", 2, 2), places.take(1, "A", 2, 2), places.take(0, "A", 2, 2)] == [True, True, False]
+    places.give_back(1, "A")
+    assert places.take(0, "B", 2, 2)
+    assert places.taken("B") == (2, 1)
     places.clear(0)
-    assert places.taken == 0
-    places.give_back(0)
-    assert places.taken == 0
+    assert places.taken("A") == (0, 0)
+    places.give_back(0, "A")
+    assert places.taken() == (0, 0)
+    assert [places.take(number % 2, "A", 3, 2) for number in range(3)] == [True, True, False]
+    assert places.take(1, "B", 3, 2)
+    assert not places.take(1, "C", 3, 2)
     places.close()
-
-
-@pytest.mark.parametrize("receivers", [1, 3])
-def test_a_stop_ends_every_process(tmp_path: Path, receivers: int) -> None:
-    with listening(tmp_path, receivers=receivers) as site:
-        pids = site.listeners.pids
-        assert len(pids) == receivers
-    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)

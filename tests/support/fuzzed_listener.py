@@ -109,7 +109,7 @@ def listener_under_test(root: Path) -> Iterator[ListenerUnderTest]:
     given = {"host": LOOPBACK, "port": 0, "receivers": 1, "reject_unknown_sources": False}
     settings = ScpSettings.model_validate(given)
     entity, pinned = Configured().ae_titles()[0]
-    places = Places.make(1)
+    places = Places.make()
     ours, theirs = socket.socketpair()
     with Spool.open(root / "spool", SpoolRole.RECEIVER, durable=False) as spool, ours, theirs:
         setup = ListenerSetup(

@@ -45,7 +45,9 @@ class ListenerSite:
         self, root: Path, storage: Mapping[str, object], sources: Sequence[Source], scp: Mapping[str, object]
     ) -> None:
         settings = ScpSettings.model_validate({"port": 0, "host": LOOPBACK, "receivers": 2, **scp})
-        given = StorageSettings.model_validate({"watermarkPercent": 100, "reserveSpaceGB": 0, **storage})
+        given = StorageSettings.model_validate(
+            {"watermarkPercent": 100, "reserveSpaceGB": 0, "preparedSpaceMB": 20, **storage}
+        )
         self.spool = Spool.open(root, SpoolRole.RECEIVER)
         self.configured = Growing(sources)
         self.recorded = Recorded()
@@ -76,6 +78,10 @@ class ListenerSite:
         """The process that is this listener at the moment; None while it is being replaced."""
         process = self.listeners._slots[listener].process
         return process.pid if process is not None and process.returncode is None else None
+
+    def rejected(self) -> list[str]:
+        """Why associations were rejected."""
+        return [detail for _, kind, detail in self.recorded.lines if kind == "rejected"]
 
     def ended(self) -> list[str]:
         """What was recorded of ended associations."""

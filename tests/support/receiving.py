@@ -42,7 +42,7 @@ class InThisProcess:
         self._settings = settings
         self._arrivals = arrivals
         self._can_store = can_store
-        self._places = Places.make(1)
+        self._places = Places.make()
         self._known: KnownCopy | None = None
         self._listener: Listener | None = None
 
@@ -215,7 +215,7 @@ class Receiver:
         self.listener = InThisProcess(settings, Arrivals(self.spool.root, durable=False), self.can_store)
         self.service = ReceiverService(
             self.listener,
-            StorageSettings(),
+            StorageSettings(prepared_space_mb=0),
             self.spool,
             configuration=configured,
             associations=self.recorded,
