@@ -28,7 +28,7 @@ SCP = "Nvidia.Clara.DicomAdapter.Server.Services.Scp"
 VERIFICATION = "1.2.840.10008.1.1"
 
 
-def awaited(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+def awaited(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -65,6 +65,9 @@ class Receiver:
                 str(data.root),
             ]
             self.process = subprocess.Popen(command, stderr=log)
+        self.port = 0
+
+    def wait_until_ready(self, data: DataFolder) -> None:
         awaited(lambda: self._file(data) is not None)
         part = self._file(data)
         assert part is not None
@@ -94,9 +97,12 @@ class Receiver:
 def receiver(data: DataFolder) -> Iterator[Receiver]:
     (data.root / "appsettings.json").write_text(configured({"Default": "Warning", SCP: "None"}))
     receiver = Receiver(data)
-    yield receiver
-    receiver.process.kill()
-    receiver.process.wait()
+    try:
+        receiver.wait_until_ready(data)
+        yield receiver
+    finally:
+        receiver.process.kill()
+        receiver.process.wait()
 
 
 def test_a_sighup_after_an_edit_changes_the_levels_of_the_receiver_and_its_listeners(
