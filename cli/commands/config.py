@@ -84,9 +84,10 @@ def show(
         return
     for warning in reading.warnings:
         to_stderr(f"warning: {warning}")
+    to_stderr(f"settings file: {reading.file or 'none'}{f', of {reading.dialect}' if reading.dialect else ''}")
     print_table(
         ("setting", "value", "from"),
-        [(row["setting"], _text(row["value"]), row["origin"]) for row in rows],
+        [(row["setting"], _text(row["value"]), row["origin"].removeprefix(f"file {reading.file}, ")) for row in rows],
         empty="every setting is the default",
     )
 
