@@ -80,7 +80,11 @@ def build(
         parts.spool, ReceptionRecords(parts.engine), HeldGroups(parts.engine), SubmissionStarter(parts.client)
     )
     submission = SubmissionActivities(
-        parts.spool, SubmissionRecords(parts.engine), parts.platform, parts.settings.services.platform
+        parts.spool,
+        SubmissionRecords(parts.engine),
+        parts.platform,
+        parts.settings.services.platform,
+        ConfigurationStore(parts.engine).clara_ae_titles,
     )
     results = ResultsActivities(
         parts.client, parts.results, ExportRecords(parts.engine), parts.settings.dicom.scu.export.poll_frequency_ms

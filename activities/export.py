@@ -24,6 +24,7 @@ from clara_dicom_adapter.activities.heartbeat import heartbeats
 from clara_dicom_adapter.configuration.entities import Destination
 from clara_dicom_adapter.configuration.settings import ScuSettings
 from clara_dicom_adapter.dicom import uids
+from clara_dicom_adapter.dicom.dataset_log import DatasetLog
 from clara_dicom_adapter.dicom.head import read_head
 from clara_dicom_adapter.dicom.part10 import read_meta
 from clara_dicom_adapter.dicom.sender import ObjectResult, Peer, SendSettings, SendTotals, TimeLimits, send
@@ -44,7 +45,7 @@ from clara_dicom_adapter.workflows.models import (
     SendResult,
 )
 
-log = structlog.get_logger("clara_dicom_adapter.activities")
+log = structlog.get_logger("clara_dicom_adapter.activities.export")
 
 RECORD_EVERY: Final = 2.0
 """Seconds between two writes of results to the records; the journal has them at once."""
@@ -116,6 +117,7 @@ def send_settings(scu: ScuSettings) -> SendSettings:
         ),
         retries=scu.export.connect_retries,
         retry_delay=scu.export.connect_retry_delay_seconds,
+        dataset_log=DatasetLog(scu.log_patient_attributes) if scu.log_dimse_datasets else None,
     )
 
 

@@ -26,7 +26,7 @@ from clara_dicom_adapter.temporal import queues
 from clara_dicom_adapter.workflows import names
 from clara_dicom_adapter.workflows.models import FollowInput, FollowResult
 
-log = structlog.get_logger("clara_dicom_adapter.activities")
+log = structlog.get_logger("clara_dicom_adapter.activities.following")
 
 SPELL_SECONDS: Final = 3600.0
 """The activity ends after this long and the workflow starts the next, so that a new version gets its turn."""

@@ -32,7 +32,7 @@ from clara_dicom_adapter.workflows.models import (
     ReportResult,
 )
 
-log = structlog.get_logger("clara_dicom_adapter.activities")
+log = structlog.get_logger("clara_dicom_adapter.activities.results")
 
 MORE_THAN_IN_FLIGHT: Final = 10
 """Tasks asked for beyond those being worked on, which the service may list first."""

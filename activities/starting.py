@@ -13,7 +13,7 @@ from clara_dicom_adapter.temporal import attributes
 from clara_dicom_adapter.temporal.attributes import State
 from clara_dicom_adapter.workflows.models import SubmissionInput
 
-log = structlog.get_logger("clara_dicom_adapter.activities")
+log = structlog.get_logger("clara_dicom_adapter.activities.starting")
 
 _CALL: Final = timedelta(seconds=10)
 

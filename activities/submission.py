@@ -6,7 +6,7 @@ is ``InstancesMissing``: the workflow reacts to each of them. All are safe to re
 is looked for, first in the records and then on the platform.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -18,10 +18,12 @@ from clara_dicom_adapter.activities.uploading import Transfer, upload_all
 from clara_dicom_adapter.clara import metadata
 from clara_dicom_adapter.clara.model import JobPriority, JobState
 from clara_dicom_adapter.clara.platform import PlatformClient
-from clara_dicom_adapter.configuration.processors import GroupedInstance, InstanceGroup, find
+from clara_dicom_adapter.configuration import checks
+from clara_dicom_adapter.configuration.entities import ClaraAeTitle
+from clara_dicom_adapter.configuration.processors import GroupedInstance, InstanceGroup, JobProcessor, find
 from clara_dicom_adapter.configuration.settings import PlatformSettings
 from clara_dicom_adapter.dicom.head import read_head
-from clara_dicom_adapter.errors import InstancesMissing, JobForgotten, PlatformRefused, TransientError
+from clara_dicom_adapter.errors import InstancesMissing, JobForgotten, PipelineMissing, PlatformRefused, TransientError
 from clara_dicom_adapter.spool import OwnerSummary, SpooledInstance
 from clara_dicom_adapter.workflows.models import (
     CreateJobInput,
@@ -45,7 +47,7 @@ from clara_dicom_adapter.workflows.models import (
     WaitForPlatformInput,
 )
 
-log = structlog.get_logger("clara_dicom_adapter.activities")
+log = structlog.get_logger("clara_dicom_adapter.activities.submission")
 
 SUBMISSION_KEY = "ClaraDicomAdapterSubmission"
 """Metadata key by which a job is found again; its value is ``<submission id>/<job key>``."""
@@ -105,16 +107,29 @@ class SubmissionSpool(Protocol):
     def release(self, owner: Owner) -> int: ...
 
 
+def _lacks_pipeline(processor: JobProcessor, ae_title: str) -> bool:
+    return any(line.startswith(checks.NO_PIPELINE) for line in processor.own_problems(ae_title))
+
+
 class SubmissionActivities:
     """Plan, create, fill and start jobs."""
 
     def __init__(
-        self, spool: SubmissionSpool, records: SubmissionRecords, platform: PlatformClient, settings: PlatformSettings
+        self,
+        spool: SubmissionSpool,
+        records: SubmissionRecords,
+        platform: PlatformClient,
+        settings: PlatformSettings,
+        ae_titles: Callable[[], Iterable[ClaraAeTitle]] | None = None,
     ) -> None:
+        """Args:
+        ae_titles: The Clara AE titles as they are now, for groups of one that had no pipeline.
+        """
         self._spool = spool
         self._records = records
         self._platform = platform
         self._settings = settings
+        self._ae_titles = ae_titles
 
     @activity.defn(name="plan_submission")
     def plan(self, request: PlanInput) -> PlanResult:
@@ -123,7 +138,7 @@ class SubmissionActivities:
         instances = self._records.group(submission.owner)
         if len(instances) < submission.instances:
             raise GroupNotComplete(f"{len(instances)} of {submission.instances} instances are transferred")
-        processor = find(submission.ae.processor)(submission.ae.processor_settings)
+        processor = self._processor(submission)
         group = InstanceGroup(submission.ae.ae_title, submission.calling_ae_title, submission.incomplete, instances)
         planned = plan(processor, group, overwrite_same_instance=submission.ae.overwrite_same_instance)
         self._records.planned(submission, planned.jobs, planned.selections)
@@ -138,6 +153,21 @@ class SubmissionActivities:
             round_delay_seconds=processor.round_delay_seconds,
             unreachable_delay_seconds=self._settings.retry_delay_seconds,
         )
+
+    def _processor(self, submission: SubmissionInput) -> JobProcessor:
+        """As it was pinned; but an AE title that had no pipeline then takes what it has now."""
+        pinned = submission.ae
+        kind = find(pinned.processor)
+        processor = kind(pinned.processor_settings)
+        if not _lacks_pipeline(processor, pinned.ae_title):
+            return processor
+        now = self._ae_titles() if self._ae_titles else ()
+        for ae in now:
+            if ae.name == pinned.name:
+                processor = kind({**pinned.processor_settings, **ae.processor_settings})
+        if _lacks_pipeline(processor, pinned.ae_title):
+            raise PipelineMissing(pinned.ae_title)
+        return processor
 
     @activity.defn
     def create_job(self, request: CreateJobInput) -> CreateJobResult:

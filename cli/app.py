@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from clara_dicom_adapter.cli.commands import attention, demo, entities, lifecycle, lists, sending, spool, trace
+from clara_dicom_adapter.cli.commands import attention, config, demo, entities, lifecycle, lists, sending, spool, trace
 from clara_dicom_adapter.cli.output import to_stderr
 from clara_dicom_adapter.errors import AdapterError, ConfigurationInvalid
 
@@ -30,6 +30,7 @@ dicom = typer.Typer(no_args_is_help=True, context_settings=_SHORT_HELP)
 app.add_typer(dicom, name="dicom", help="Run the adapter, configure it, and see what it does.")
 lifecycle.add_to(dicom)
 entities.add_to(dicom)
+config.add_to(dicom)
 lists.add_to(dicom)
 sending.add_to(dicom)
 trace.add_to(dicom)
@@ -45,7 +46,7 @@ def common(
     """Prepare what every command needs."""
     from clara_dicom_adapter import log
 
-    log.configure({"Default": "Information" if verbose else "Critical"}, json=False, part="clara")
+    log.configure(log.LogSetup({"Default": "Information" if verbose else "Critical"}), part="clara")
 
 
 def run(arguments: Sequence[str]) -> int:

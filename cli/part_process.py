@@ -230,6 +230,12 @@ class PartProcess:
         with suppress(ProcessLookupError):
             os.kill(self._process.pid, signal.SIGTERM)
 
+    def hang_up(self) -> None:
+        """Have it read its log levels again; one that does not serve yet reads them anyway."""
+        if self._process is not None and self.status.state is PartState.READY:
+            with suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGHUP)
+
     def kill(self) -> None:
         """End it now."""
         self.restart_at = None

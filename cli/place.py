@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # these take long to import, and not every command needs them
     from sqlalchemy import Engine
 
     from clara_dicom_adapter.cli.running import AdapterStatus
+    from clara_dicom_adapter.configuration.reader import Reading
 
 
 class Place:
@@ -47,11 +48,16 @@ class Place:
             self._note.write_text(f"{self.config}\n", encoding="utf-8")
 
     @cached_property
-    def settings(self) -> Settings:
-        """Raises ConfigurationInvalid."""
+    def reading(self) -> "Reading":
+        """The settings and how they came to be; raises ConfigurationInvalid."""
         from clara_dicom_adapter.configuration import reader
 
-        return reader.load(self.config, self.data, os.environ)
+        return reader.read(self.config, self.data, os.environ)
+
+    @property
+    def settings(self) -> Settings:
+        """Raises ConfigurationInvalid."""
+        return self.reading.settings
 
     @cached_property
     def status(self) -> "AdapterStatus | None":
@@ -78,6 +84,7 @@ class Place:
             create: Make a data folder that is not there; a command that only looks says instead that it looked in
                 vain, because most likely the folder is another one.
         """
+        from clara_dicom_adapter.configuration.importing import import_once
         from clara_dicom_adapter.records.database import open_engine
 
         if not create and not self.data.root.is_dir():
@@ -86,6 +93,7 @@ class Place:
             )
         engine = open_engine(self.settings, self.data)
         try:
+            import_once(engine, self.reading.given)
             yield engine
         finally:
             engine.dispose()

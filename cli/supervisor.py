@@ -28,7 +28,8 @@ from clara_dicom_adapter.configuration.settings import DataFolder
 
 log = structlog.get_logger("clara_dicom_adapter.cli")
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (*STOP_SIGNALS, signal.SIGHUP)
 
 
 class Console:
@@ -59,6 +60,15 @@ class Console:
                 os.write(self._descriptor, text[start : start + select.PIPE_BUF])
 
 
+def _has_terminal() -> bool:
+    """Whether this process has a controlling terminal; it has none any more when that was closed."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
 class Supervisor:
     """The parts of one data folder."""
 
@@ -70,6 +80,7 @@ class Supervisor:
         ready: Callable[[AdapterStatus], None] | None = None,
         heard: Callable[[str, bytes], None] | None = None,
         patience: Patience | None = None,
+        reload: Callable[[], None] | None = None,
     ) -> None:
         """Prepare; :meth:`run` takes the lock and starts.
 
@@ -77,9 +88,12 @@ class Supervisor:
             parts: In the order to start them.
             ready: Told once, when every part is ready.
             heard: Told each line of every part; none: a :class:`Console`.
+        reload: Reads the log levels again, for this process; on SIGHUP, which every part gets as well.
         """
         self._data = data
         self._ready = ready
+        self._reload = reload
+        self._had_terminal = _has_terminal()
         self._selector = selectors.DefaultSelector()
         heard = heard or Console()
         self._parts = [
@@ -137,7 +151,7 @@ class Supervisor:
         for end in (receiving, sending):
             os.set_blocking(end, False)
         # a signal that is ignored on purpose (nohup, a background job of a shell) stays ignored
-        wanted = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        wanted = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
         before = {number: signal.signal(number, noted) for number in wanted}
         before_wakeup = signal.set_wakeup_fd(sending)
         self._selector.register(receiving, selectors.EVENT_READ, lambda: self._signalled(os.read(receiving, 64)))
@@ -152,16 +166,25 @@ class Supervisor:
 
     def _signalled(self, numbers: bytes) -> None:
         for number in numbers:
-            if number not in STOP_SIGNALS:
+            if number not in SIGNALS:
+                continue
+            if number == signal.SIGHUP and not (self._had_terminal and not _has_terminal()):
+                self._read_levels_again()
                 continue
             if self._state in {AdapterState.STARTING, AdapterState.RUNNING}:
                 log.info("stopping", signal=signal.Signals(number).name)
                 self._state = AdapterState.STOPPING
-            else:
+            elif number != signal.SIGHUP:  # of which a terminal that is closed may send several
                 log.warning("stopping_hard", signal=signal.Signals(number).name)
                 self._exit_status = self._exit_status or 1
                 for part in self._parts:
                     part.kill()
+
+    def _read_levels_again(self) -> None:
+        if self._reload is not None:
+            self._reload()
+        for part in self._parts:
+            part.hang_up()
 
     def _loop(self) -> None:
         while self._step():

@@ -16,6 +16,8 @@ from clara_dicom_adapter.configuration.entities import ClaraAeTitle, Destination
 from clara_dicom_adapter.errors import ConfigurationInvalid
 
 MAXIMUM_WINDOW: Final = "maximumWindow"
+NO_PIPELINE: Final = "[ERROR] No pipeline defined"
+"""How the line begins that says so (original-behaviour 1.6)."""
 
 _TYPE_NAMES: Final[Mapping[type[Entity], str]] = {
     ClaraAeTitle: "ClaraApplicationEntity",
@@ -25,8 +27,11 @@ _TYPE_NAMES: Final[Mapping[type[Entity], str]] = {
 EntityT = TypeVar("EntityT", bound=Entity)
 
 
-def clara_ae_title(raw: object) -> ClaraAeTitle:
+def clara_ae_title(raw: object, *, without_pipeline: bool = False) -> ClaraAeTitle:
     """A Clara AE title of a JSON object; the name is the AE title when none is given, the processor the default one.
+
+    Args:
+        without_pipeline: Whether one without a pipeline is accepted; its groups wait until it gets one.
 
     Raises:
         ConfigurationInvalid: With one line for everything that is wrong.
@@ -40,7 +45,11 @@ def clara_ae_title(raw: object) -> ClaraAeTitle:
         if optional in values and values[optional] in (None, ""):
             del values[optional]
     found = _problems(ClaraAeTitle, values)
-    found += _processor_problems(ae_title, values)
+    found += [
+        problem
+        for problem in _processor_problems(ae_title, values)
+        if not (without_pipeline and problem.startswith(NO_PIPELINE))
+    ]
     if found:
         raise ConfigurationInvalid(found)
     return ClaraAeTitle.model_validate(values)

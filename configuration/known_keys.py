@@ -7,20 +7,23 @@ from collections.abc import Collection, Iterable
 from typing import Any, Final
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from clara_dicom_adapter.configuration.settings import Settings
 
 _SECRETS: Final = frozenset({"apiKey", "database"})
+BESIDE: Final = frozenset({"database", "logging"})
+"""Of the settings, those that stand on file beside ``DicomAdapter``, in sections of their own."""
 
 
 def names(model: type[BaseModel]) -> list[str]:
     """A section's keys, as they stand on file."""
-    return [field.alias or name for name, field in model.model_fields.items()]
+    return [info.alias or name for name, info in model.model_fields.items()]
 
 
 def canonical(model: type[BaseModel], key: str) -> str | None:
-    """The key meant, in its own spelling; None when the section has none like it."""
-    wanted = key.replace("_", "").lower()
+    """The key meant, in its own spelling, also of the kebab-case of 0.6 and 0.7; None when there is none like it."""
+    wanted = key.replace("_", "").replace("-", "").lower()
     return next((name for name in names(model) if name.lower() == wanted), None)
 
 
@@ -31,7 +34,7 @@ def section(model: type[BaseModel], name: str) -> type[BaseModel] | None:
 
 
 def at(path: Iterable[str]) -> type[BaseModel] | None:
-    """The section at a path below ``DicomAdapter``."""
+    """The section at a path of the settings; None when a value stands there, or nothing."""
     model: type[BaseModel] | None = Settings
     for name in path:
         model = section(model, name) if model else None
@@ -45,6 +48,11 @@ def is_list(model: type[BaseModel], name: str) -> bool:
 def is_optional(model: type[BaseModel], name: str) -> bool:
     annotation = _annotation(model, name)
     return isinstance(annotation, types.UnionType) and type(None) in annotation.__args__
+
+
+def field(model: type[BaseModel], name: str) -> FieldInfo | None:
+    """What the model says of a key."""
+    return next((info for key, info in model.model_fields.items() if name in {info.alias, key}), None)
 
 
 def is_secret(path: Iterable[str]) -> bool:
@@ -65,7 +73,5 @@ def nearly(keys: Iterable[str], known: Collection[str]) -> list[str]:
 
 
 def _annotation(model: type[BaseModel], name: str) -> Any:
-    return next(
-        (field.annotation for key, field in model.model_fields.items() if name in {field.alias, key}),
-        None,
-    )
+    found = field(model, name)
+    return found.annotation if found else None

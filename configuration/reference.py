@@ -8,20 +8,18 @@ import ast
 import inspect
 import json
 import sys
-import typing
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from clara_dicom_adapter.configuration import known_keys, settings
-from clara_dicom_adapter.configuration.reader import SECTION
+from clara_dicom_adapter.configuration.allowed import allowed, unit
+from clara_dicom_adapter.configuration.gathered import SECTION, canonical_name
 
-_BESIDE: Final = frozenset({"database", "logLevels"})
-"""Read from sections of their own."""
 _BEGIN: Final = "<!-- settings: written by `make docs` from configuration/settings.py -->"
 _END: Final = "<!-- end of settings -->"
 
@@ -30,7 +28,9 @@ def refreshed(page: str) -> str:
     """The page with its tables as the model has them now."""
     before, _, rest = page.partition(_BEGIN)
     _, _, after = rest.partition(_END)
-    tables = "\n".join(_section(settings.Settings, (SECTION,)))
+    tables = "\n".join(
+        [*_section(settings.Settings, ()), *_section(settings.LoggingSettings, ("logging",))],
+    )
     return f"{before}{_BEGIN}\n\n{tables}\n{_END}{after}"
 
 
@@ -40,15 +40,18 @@ def _section(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[str]:
     for attribute, info in model.model_fields.items():
         name = info.alias or attribute
         section = known_keys.section(model, name)
+        if not path and name in known_keys.BESIDE:
+            continue  # in sections of their own
         if section is not None:
             below.append((section, (*path, name)))
-        elif not (len(path) == 1 and name in _BESIDE):
-            rows.append(f"| `{name}` | {_default(info)} | {_allowed(info)} | {told.get(attribute, '')} |")
+        else:
+            about = (_default(info), unit(name), allowed(info), told.get(attribute, ""))
+            rows.append(f"| `{name}` | {' | '.join(about)} |".replace("|  |", "| |"))
     if rows:
-        yield f"## {'>'.join(path)}\n"
-        if model is not settings.Settings and model.__doc__:
+        yield f"## {canonical_name(path) if path else SECTION}\n"
+        if path and model.__doc__:
             yield f"{_one_line(model.__doc__ or '')}\n"
-        yield "| key | default | allowed | meaning |\n| --- | --- | --- | --- |"
+        yield "| key | default | unit | allowed | meaning |\n| --- | --- | --- | --- | --- |"
         yield from rows
         yield ""
     for section, where in below:
@@ -77,37 +80,13 @@ def _one_line(text: str) -> str:
 
 def _default(info: FieldInfo) -> str:
     value = info.get_default(call_default_factory=True, validated_data={})
+    if isinstance(value, Enum):
+        value = value.value
     if value is None or value == "":
         return "none"
     if isinstance(value, tuple | dict):
         return "<br>".join(f"`{each}`" for each in value) or "none"
     return f"`{json.dumps(value) if isinstance(value, bool) else value}`"
-
-
-def _allowed(info: FieldInfo) -> str:
-    bounds = {"ge": "at least {}", "gt": "more than {}", "le": "at most {}", "lt": "less than {}"}
-    limits = [
-        text.format(getattr(each, name))
-        for each in _constraints(info)
-        for name, text in bounds.items()
-        if getattr(each, name, None) is not None
-    ]
-    return ", ".join([_kind(info.annotation), *limits])
-
-
-def _constraints(info: FieldInfo) -> Iterator[Any]:
-    for each in info.metadata:
-        yield from getattr(each, "metadata", None) or [each]
-
-
-def _kind(annotation: Any) -> str:
-    words = {"bool": "true or false", "int": "whole number", "float": "number", "Path": "path"}
-    if typing.get_origin(annotation) is tuple:
-        return "list of text"
-    if isinstance(annotation, type) and issubclass(annotation, Enum):
-        return " or ".join(f"`{each.value}`" for each in annotation)
-    kinds = [annotation, *typing.get_args(annotation)]
-    return next((words[kind.__name__] for kind in kinds if getattr(kind, "__name__", "") in words), "text")
 
 
 if __name__ == "__main__":

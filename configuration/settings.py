@@ -6,13 +6,17 @@ Names on file are the camelCase of seed 002 (0.8); those that this product adds 
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.alias_generators import to_camel
 
+from clara_dicom_adapter.log import LogSetup
+from clara_dicom_adapter.log_file import FileLog
 from clara_dicom_adapter.workflows.models import AeTitle
 
+LogLevel = Literal["Trace", "Debug", "Information", "Warning", "Error", "Critical", "None"]
+"""The words of seed 002, from everything to nothing."""
 Port = Annotated[int, Field(ge=0, le=65535)]
 """TCP port; 0 is any free one."""
 
@@ -49,8 +53,16 @@ class ScpSettings(Section):
     verification: VerificationSettings = VerificationSettings()
     reject_unknown_sources: bool = True
     """Whether only configured sources (calling AE title and host) may associate."""
+    read_ae_titles_from_crd: bool = False
+    """Whether Clara AE titles are read from Kubernetes resources; else from the SQL store."""
+    read_sources_from_crd: bool = False
+    """Whether sources are read from Kubernetes resources; else from the SQL store."""
     log_dimse_datasets: bool = False
-    """Whether DIMSE commands are logged; patient attributes never are."""
+    """Whether DIMSE commands and the elements of each dataset are logged, see also `logPatientAttributes`."""
+    log_data_pdus: Annotated[bool, Field(alias="logDataPDUs")] = False
+    """Whether each P-DATA-TF PDU received or sent is logged, without its contents."""
+    log_patient_attributes: bool = False
+    """Whether logged datasets show values that may tell who the patient is; otherwise these are masked."""
     maximum_pdu_length: int = Field(default=131072, ge=4096, le=1048576)
     """Largest PDU offered to senders, bytes; measured as the best between 16 KiB and unlimited."""
     association_request_timeout_seconds: float = Field(default=30, gt=0)
@@ -96,10 +108,14 @@ class ScuSettings(Section):
     """Our AE title when exporting, and our agent name at the Results Service."""
     maximum_number_of_associations: int = Field(default=8, ge=1, le=100)
     """Outbound associations at once."""
+    read_destinations_from_crd: bool = False
+    """Whether destinations are read from Kubernetes resources; else from the SQL store."""
     log_dimse_datasets: bool = False
-    """Whether DIMSE commands are logged; patient attributes never are."""
+    """Whether DIMSE commands and the elements of each dataset are logged, see also `logPatientAttributes`."""
     log_data_pdus: Annotated[bool, Field(alias="logDataPDUs")] = False
-    """Whether each P-DATA-TF PDU is logged, without its contents."""
+    """Whether each P-DATA-TF PDU sent or received is logged, without its contents."""
+    log_patient_attributes: bool = False
+    """Whether logged datasets show values that may tell who the patient is; otherwise these are masked."""
     export: ExportSettings = ExportSettings()
     connect_timeout_seconds: float = Field(default=10, gt=0)
     """How long a TCP connection may take."""
@@ -225,6 +241,52 @@ class ApiSettings(Section):
     """TCP port of the REST interface."""
 
 
+class ConsoleLogSettings(Section):
+    """Log lines on standard error."""
+
+    disable_colors: bool = False
+    """Whether readable lines have no colours; they never have any where standard error is no terminal."""
+
+
+class RollingInterval(StrEnum):
+    """When a new log file is begun, in the words of the 0.7 file."""
+
+    INFINITE = "Infinite"
+    YEAR = "Year"
+    MONTH = "Month"
+    DAY = "Day"
+    HOUR = "Hour"
+    MINUTE = "Minute"
+
+
+class FileLogSettings(Section):
+    """The same lines in a rolling file."""
+
+    path: Path | None = None
+    """Where; the time that a file begins with is put before the suffix: `logs/clara-dicom20240501.log`. None: there is
+    no file. A relative one is in the data folder."""
+    rolling_interval: RollingInterval = RollingInterval.DAY
+    """How often a new file is begun, by UTC."""
+    file_size_limit_bytes: int = Field(default=100_000_000, ge=10_000)
+    """At this size a file is full."""
+    roll_on_file_size_limit: bool = True
+    """Whether another file, `_001` and so on, follows a full one; otherwise nothing more is written until the next
+    interval."""
+    retained_file_count_limit: int = Field(default=31, ge=1)
+    """So many of the newest files are kept."""
+
+
+class LoggingSettings(BaseModel):
+    """What is logged, and where to; the section ``Logging`` of the file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    levels: dict[str, LogLevel] = Field(default={}, alias="LogLevel")
+    """Least level that is logged, by category; the longest category that fits a line counts, `Default` is for all."""
+    console: ConsoleLogSettings = Field(default=ConsoleLogSettings(), alias="Console")
+    file: FileLogSettings = Field(default=FileLogSettings(), alias="File")
+
+
 class Settings(Section):
     """Everything under ``DicomAdapter``, with the two sections beside it."""
 
@@ -234,10 +296,29 @@ class Settings(Section):
     api: ApiSettings = ApiSettings()
     database: str = ""
     """SQLAlchemy URL or ``Data Source=FILE`` (``ConnectionStrings>DicomAdapterDatabase``); empty: data folder."""
-    log_levels: dict[str, str] = {}
-    """``Logging>LogLevel``: category prefix to level."""
+    logging: LoggingSettings = LoggingSettings()
+    """``Logging``."""
     log_json: bool = False
     """Log lines as JSON instead of readable text."""
+
+    @property
+    def log_setup(self) -> LogSetup:
+        """How every process of the adapter logs."""
+        file = self.logging.file
+        return LogSetup(
+            levels=dict(self.logging.levels),
+            json=self.log_json,
+            colors=not self.logging.console.disable_colors,
+            file=FileLog(
+                path=file.path,
+                interval=file.rolling_interval.value,
+                size_limit=file.file_size_limit_bytes,
+                roll_on_size=file.roll_on_file_size_limit,
+                retained=file.retained_file_count_limit,
+            )
+            if file.path
+            else None,
+        )
 
 
 class DataFolder:
@@ -254,3 +335,4 @@ class DataFolder:
         self.run = root / "run"
         self.lock = root / "adapter.lock"
         self.status = root / "status.json"
+        self.log_levels = root / "log-levels.json"

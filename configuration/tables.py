@@ -81,6 +81,17 @@ class DestinationRow(Base):
     port: Mapped[int]
 
 
+class ImportedRow(Base):
+    """An entity that a settings file has brought once: it does not come back when an operator deletes it."""
+
+    __tablename__ = "imported"
+
+    kind: Mapped[str] = mapped_column(String(16), primary_key=True)
+    key: Mapped[str] = mapped_column(String(300), primary_key=True)
+    """What makes it unique among its kind."""
+    imported_at: Mapped[datetime]
+
+
 class CounterRow(Base):
     """Numbers that only grow: the configuration's revision, the exports' report mark."""
 

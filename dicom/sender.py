@@ -15,6 +15,7 @@ from typing import Final
 import structlog
 
 from clara_dicom_adapter.dicom import dimse
+from clara_dicom_adapter.dicom.dataset_log import DatasetLog
 from clara_dicom_adapter.dicom.part10 import read_meta
 from clara_dicom_adapter.dicom.requestor import (
     MAXIMUM_CONTEXTS,
@@ -91,6 +92,8 @@ class SendSettings:
     limits: TimeLimits = field(default_factory=TimeLimits)
     retries: int = 2
     retry_delay: float = 5
+    dataset_log: DatasetLog | None = None
+    """Logs each dataset before it is sent."""
 
 
 @dataclass(slots=True)
@@ -235,6 +238,8 @@ class _Delivery:
                 )
                 self._object(objects.popleft(), Verdict.CONTEXT_REFUSED, str(refused))
                 continue
+            if self._settings.dataset_log is not None:
+                self._settings.dataset_log.sending(self._peer.ae_title, stored)
             response = association.store(stored)
             objects.popleft()
             self._failures = 0

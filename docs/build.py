@@ -123,9 +123,10 @@ def _unknown_commands(text: str) -> Iterator[str]:
 
 def _unknown_settings(text: str) -> Iterator[str]:
     """``a>b>c``: names of sections and settings."""
-    known = {"DicomAdapter", "ConnectionStrings", "DicomAdapterDatabase", *_settings(Settings)}
+    known = {"DicomAdapter", "ConnectionStrings", "DicomAdapterDatabase", "sources", "destinations"}
+    known |= set(_settings(Settings))
     for code in sorted(set(_CODE.findall(_FENCE.sub("", text)))):
-        if re.fullmatch(r"\w+(>\w+)+", code) and not code.startswith("Logging>"):
+        if re.fullmatch(r"\w+(>\w+)+", code) and not code.startswith(("Logging>", "Serilog>")):
             yield from (f"{name} in `{code}` is no setting" for name in code.split(">") if name not in known)
 
 

@@ -1,6 +1,7 @@
 """An accepted connection: pynetdicom's association with our verdict, our contexts, our store session and our limits."""
 
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol, cast
 
@@ -16,6 +17,7 @@ from clara_dicom_adapter.receiver.acceptance import AssociationRequest, Reject, 
 from clara_dicom_adapter.receiver.connection import expect_data, prepare
 from clara_dicom_adapter.receiver.dimse import StoreSink
 from clara_dicom_adapter.receiver.upper_layer import END_SECONDS, Limits, QuietAssociation
+from clara_dicom_adapter.receiver.wire_log import WireLog
 from clara_dicom_adapter.workflows.models import AssociationOutcome
 
 log = structlog.get_logger("clara_dicom_adapter.receiver")
@@ -119,7 +121,7 @@ class ReceiverAssociation(QuietAssociation):
 
     def _on_established(self, _event: evt.Event) -> None:
         if self._session is not None:
-            self.upper_layer.store_to(self._session, log_commands=self._receiver.log_commands)
+            self.upper_layer.store_to(self._session, self._receiver.wire_log(self.requestor.address))
 
     def _on_released(self, _event: evt.Event) -> None:
         # all that was sent before A-RELEASE-RQ is stored and answered; waiting for the close would only delay hand-over
@@ -152,11 +154,12 @@ class ReceiverServer(AssociationServer):
         verification: VerificationSettings,
         connections: set[ReceiverAssociation],
         maximum_connections: int,
-        log_commands: bool,
+        wire_log: Callable[[str], WireLog | None] = lambda _peer: None,
     ) -> None:
         """Args:
         connections: Those of all addresses, which this server adds to.
         maximum_connections: How many there may be of them.
+        wire_log: What is logged of an association with a peer.
         """
         self.gatekeeper = gatekeeper
         self.limits = limits
@@ -165,7 +168,7 @@ class ReceiverServer(AssociationServer):
             "verification_syntaxes": frozenset(verification.transfer_syntaxes),
         }
         self.maximum_connections = maximum_connections
-        self.log_commands = log_commands
+        self.wire_log = wire_log
         self.connections = connections
         self._listening = listening
         super().__init__(ae, listening.getsockname()[:2], ae.ae_title, [build_context(contexts.VERIFICATION)])

@@ -15,13 +15,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-import structlog
-
 from clara_dicom_adapter.receiver import commands
 from clara_dicom_adapter.receiver.contexts import VERIFICATION
 from clara_dicom_adapter.receiver.pdata import AbortReason, Broken, CommandSet, Event, Fragment, OtherPdu
-
-log = structlog.get_logger("clara_dicom_adapter.receiver")
 
 
 class StoreSink(Protocol):
@@ -79,17 +75,18 @@ class StoreMessages:
         send: Callable[[bytes], None],
         *,
         maximum_pdu_length: int,
-        log_commands: bool = False,
+        told: Callable[[int, bytes], None] | None = None,
     ) -> None:
         """Args:
         send: Sends whole PDUs; OSError when the peer does not take them.
         maximum_pdu_length: What the peer takes; 0 is no limit.
+        told: Told the context and the bytes of each command set.
         """
         self._contexts = contexts
         self._sink = sink
         self._send = send
         self._maximum_pdu_length = maximum_pdu_length
-        self._log_commands = log_commands
+        self._told = told
         self._store: tuple[int, commands.StoreRequest] | None = None
         self._fragments: list[memoryview] = []
 
@@ -134,10 +131,10 @@ class StoreMessages:
         context = self._contexts.get(event.context_id)
         if context is None:
             return Broken(AbortReason.INVALID_PDU_PARAMETER_VALUE, "a presentation context that was not accepted")
+        if self._told is not None:
+            self._told(event.context_id, event.encoded)
         try:
             command = commands.read(event.encoded)
-            if self._log_commands:
-                log.info("dimse_command", command=f"{command.field:04X}", size=len(event.encoded))
             if command.field == commands.C_STORE_RQ:
                 self._begin(event.context_id, commands.store_request(command), context)
                 return None

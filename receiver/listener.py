@@ -16,12 +16,22 @@ from typing import Final
 import structlog
 
 from clara_dicom_adapter import log as logging_setup
+from clara_dicom_adapter import log_levels
 from clara_dicom_adapter.configuration.settings import Durability, ScpSettings
 from clara_dicom_adapter.receiver.acceptance import KnownApplicationEntities
 from clara_dicom_adapter.receiver.known import KnownCopy, snapshot
 from clara_dicom_adapter.receiver.live import LiveAssociation
 from clara_dicom_adapter.receiver.places import Places
-from clara_dicom_adapter.receiver.reports import ORDERS, REPORTS, ListenerSetup, Listening, Progress, Report, Stop
+from clara_dicom_adapter.receiver.reports import (
+    ORDERS,
+    REPORTS,
+    ListenerSetup,
+    Listening,
+    LogLevels,
+    Progress,
+    Report,
+    Stop,
+)
 from clara_dicom_adapter.receiver.scp import ScpParts, StorageScp
 from clara_dicom_adapter.receiver.space import SpaceGate
 from clara_dicom_adapter.spool import Arrivals
@@ -122,7 +132,10 @@ class _Channel:
             order = ORDERS.validate_json(line)
             if isinstance(order, Stop):
                 return order.grace_seconds
-            listener.know(order.known)
+            if isinstance(order, LogLevels):
+                log_levels.apply(order.levels)
+            else:
+                listener.know(order.known)
         return 0
 
     def _send(self) -> None:
@@ -140,7 +153,7 @@ def serve(connection: int, places: int, *listening: int) -> None:
     warnings.filterwarnings("ignore", module=r"pydicom\.")
     channel = _Channel(socket.socket(fileno=connection))
     setup = channel.setup()
-    logging_setup.configure(setup.log_levels, json=setup.log_json, part=f"receiver-{setup.number}")
+    logging_setup.configure(setup.log, part=f"receiver-{setup.number}")
     listener = Listener(
         setup.scp,
         Arrivals(setup.spool, durable=setup.storage.durability is Durability.FLUSH),

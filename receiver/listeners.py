@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -20,7 +20,16 @@ import structlog
 from clara_dicom_adapter.configuration.settings import ScpSettings
 from clara_dicom_adapter.receiver.known import KnownCopy
 from clara_dicom_adapter.receiver.places import Places
-from clara_dicom_adapter.receiver.reports import REPORTS, Know, ListenerSetup, Listening, Report, Stop
+from clara_dicom_adapter.receiver.reports import (
+    REPORTS,
+    Know,
+    ListenerSetup,
+    Listening,
+    LogLevels,
+    Order,
+    Report,
+    Stop,
+)
 from clara_dicom_adapter.temporal.children import kill_group, spawn
 from clara_dicom_adapter.temporal.ports import about_address, bind
 
@@ -113,6 +122,7 @@ class ListenerProcesses:
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._known: KnownCopy | None = None
+        self._levels: dict[str, str] | None = None
         self._stopping = threading.Event()
         self._places: Places | None = None
         self._sockets: list[socket.socket] = []
@@ -162,6 +172,13 @@ class ListenerProcesses:
             self._known = known
             for slot in self._slots:
                 self._send(slot, Know(known=known))
+
+    def log_levels(self, levels: Mapping[str, str]) -> None:
+        """Have every listener log by these levels, those too that are begun later."""
+        with self._lock:
+            self._levels = dict(levels)
+            for slot in self._slots:
+                self._send(slot, LogLevels(levels=self._levels))
 
     def stop(self, grace_seconds: float) -> None:
         """Listen no more, let associations finish for a time, and return when all have ended."""
@@ -226,6 +243,8 @@ class ListenerProcesses:
                 slot.process = spawn(command, pass_fds=descriptors)
             slot.channel = ours
             ours.sendall(self._setup(slot.number, self._known).model_dump_json(by_alias=True).encode() + b"\n")
+            if self._levels is not None:
+                self._send(slot, LogLevels(levels=self._levels))
             return slot.process
 
     def _listen_to(self, slot: _Slot, keeper: Keeper) -> None:
@@ -246,7 +265,7 @@ class ListenerProcesses:
             channel.close()
             slot.channel = None
 
-    def _send(self, slot: _Slot, order: Know | Stop) -> None:
+    def _send(self, slot: _Slot, order: Order) -> None:
         if slot.channel is not None:
             with suppress(OSError):  # it has died; the next one is begun with what is known
                 slot.channel.sendall(order.model_dump_json(by_alias=True).encode() + b"\n")

@@ -10,7 +10,7 @@ nothing to this module.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import IntEnum
 from typing import Final, NamedTuple
 
@@ -20,7 +20,7 @@ P_DATA_TF: Final = 0x04
 # PS3.8 section 9.3.1: A-ASSOCIATE-RQ to A-ABORT
 PDU_TYPES: Final = range(0x01, 0x08)
 PDU_HEADER: Final = struct.Struct(">BxI")
-_PDV_HEADER: Final = struct.Struct(">IBB")  # length, presentation context, message control header
+PDV_HEADER: Final = struct.Struct(">IBB")  # length, presentation context, message control header
 _CONTEXT_AND_CONTROL: Final = 2  # they count as a part of the PDV's length, PS3.8 table 9-23
 
 BUFFER_BYTES: Final = 256 * 1024
@@ -87,6 +87,8 @@ class PDataParser:
         self._command = bytearray()
         self._commanding: int | None = None  # context of a command set that is not complete
         self._broken = False
+        self.told: Callable[[int], None] | None = None
+        """Told the length of each P-DATA-TF PDU that begins, behind its header."""
         self.pdus = 0
         """PDUs begun so far: when it does not change for long, a PDU does not end."""
 
@@ -121,7 +123,7 @@ class PDataParser:
                     return
                 event = self._some_of_fragment()
             elif self._pdu_left:
-                if self._end - self._at < _PDV_HEADER.size and self._pdu_left >= _PDV_HEADER.size:
+                if self._end - self._at < PDV_HEADER.size and self._pdu_left >= PDV_HEADER.size:
                     return
                 event = self._pdv()
             else:
@@ -142,19 +144,21 @@ class PDataParser:
             return OtherPdu(kind)
         if length > self._maximum_pdu_length:
             return self._break(AbortReason.INVALID_PDU_PARAMETER_VALUE, "PDU longer than was agreed")
-        if length < _PDV_HEADER.size:  # PS3.8 table 9-22: one PDV at least
+        if length < PDV_HEADER.size:  # PS3.8 table 9-22: one PDV at least
             return self._break(AbortReason.INVALID_PDU_PARAMETER_VALUE, "PDU without a PDV")
         self._at += PDU_HEADER.size
         self._pdu_left = length
         self.pdus += 1
+        if self.told is not None:
+            self.told(length)
         return None
 
     def _pdv(self) -> Event | None:
-        if self._pdu_left < _PDV_HEADER.size:
+        if self._pdu_left < PDV_HEADER.size:
             return self._break(AbortReason.INVALID_PDU_PARAMETER_VALUE, "bytes behind the last PDV")
-        length, context_id, control = _PDV_HEADER.unpack_from(self._buffer, self._at)
+        length, context_id, control = PDV_HEADER.unpack_from(self._buffer, self._at)
         fragment = length - _CONTEXT_AND_CONTROL
-        left = self._pdu_left - _PDV_HEADER.size
+        left = self._pdu_left - PDV_HEADER.size
         if not 0 <= fragment <= left:
             return self._break(AbortReason.INVALID_PDU_PARAMETER_VALUE, "PDV length beyond its PDU or too short")
         is_command = bool(control & commands.COMMAND)  # bits 2 to 7 are never checked, PS3.8 annex E.2
@@ -164,7 +168,7 @@ class PDataParser:
             self._commanding = context_id
             if len(self._command) + fragment > commands.MAXIMUM_COMMAND_LENGTH:
                 return self._break(AbortReason.INVALID_PDU_PARAMETER_VALUE, "a command set without end")
-        self._at += _PDV_HEADER.size
+        self._at += PDV_HEADER.size
         self._pdu_left = left - fragment
         self._fragment_left = fragment
         self._context_id, self._control = context_id, control

@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, Field, TypeAdapter
 
 from clara_dicom_adapter.configuration.settings import ScpSettings, StorageSettings
+from clara_dicom_adapter.log import LogSetup
 from clara_dicom_adapter.receiver.acceptance import AssociationRequest
 from clara_dicom_adapter.receiver.known import KnownCopy
 from clara_dicom_adapter.receiver.live import LiveAssociation
@@ -84,8 +85,7 @@ class ListenerSetup(BaseModel):
     spool: Path
     number: int
     listeners: int
-    log_levels: dict[str, str]
-    log_json: bool
+    log: LogSetup
     known: KnownCopy | None
 
 
@@ -103,7 +103,14 @@ class Stop(BaseModel):
     grace_seconds: float
 
 
-Order = Know | Stop
+class LogLevels(BaseModel):
+    """Log by these levels from now on."""
+
+    kind: Literal["log_levels"] = "log_levels"
+    levels: dict[str, str]
+
+
+Order = Know | LogLevels | Stop
 
 REPORTS: Final[TypeAdapter[Report]] = TypeAdapter(Annotated[Report, Field(discriminator="kind")])
 ORDERS: Final[TypeAdapter[Order]] = TypeAdapter(Annotated[Order, Field(discriminator="kind")])

@@ -30,6 +30,7 @@ from clara_dicom_adapter.receiver.live import LiveAssociation, LiveAssociations
 from clara_dicom_adapter.receiver.places import Places
 from clara_dicom_adapter.receiver.reports import Accepted, Ended, Rejected, Report
 from clara_dicom_adapter.receiver.upper_layer import Limits
+from clara_dicom_adapter.receiver.wire_log import WireLog
 from clara_dicom_adapter.spool import Arrivals, AssociationFacts, AssociationFolder, new_association_id
 from clara_dicom_adapter.workflows.models import AssociationOutcome
 
@@ -103,7 +104,7 @@ class StorageScp:
                 verification=settings.verification,
                 connections=self._connections,
                 maximum_connections=settings.maximum_number_of_associations + _CONNECTIONS_BEYOND,
-                log_commands=settings.log_dimse_datasets,
+                wire_log=lambda peer: WireLog.wanted(settings, peer=peer),
             )
             thread = threading.Thread(
                 target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="scp-accept", daemon=True

@@ -35,6 +35,7 @@ from clara_dicom_adapter.receiver import commands, pdata
 from clara_dicom_adapter.receiver.dimse import AcceptedContext, Echo, Foreign, Senseless, StoreMessages, StoreSink
 from clara_dicom_adapter.receiver.pdata import AbortReason, Broken, OtherPdu, PDataParser
 from clara_dicom_adapter.receiver.waking import AnnouncedQueue, Bell
+from clara_dicom_adapter.receiver.wire_log import WireLog
 from clara_dicom_adapter.workflows.models import AssociationOutcome
 
 log = structlog.get_logger("clara_dicom_adapter.receiver")
@@ -99,7 +100,7 @@ class LimitedSocket(AssociationSocket):
     def send(self, bytestream: bytes) -> None:
         """Send a PDU; the state machine hears of a failure as a closed connection."""
         try:
-            cast(socket.socket, self.socket).sendall(bytestream)
+            cast(LimitedUpperLayer, self.assoc.dul).send_bytes(bytestream)
         except OSError:
             cast(LimitedUpperLayer, self.assoc.dul).lost()
 
@@ -130,6 +131,7 @@ class LimitedUpperLayer(DULServiceProvider):
         self._for_both.register(connection.fileno(), select.POLLIN)
         self._parser = PDataParser(limits.pdu_length)
         self._messages: StoreMessages | None = None
+        self._wire_log: WireLog | None = None
         self._echoing = False
         self._pdu = 0  # the one that was being received when it was last looked at
         self._pdu_since = 0.0
@@ -146,7 +148,7 @@ class LimitedUpperLayer(DULServiceProvider):
 
     # ---- called by the serving thread, and from outside ----
 
-    def store_to(self, sink: StoreSink, *, log_commands: bool) -> None:
+    def store_to(self, sink: StoreSink, wire_log: WireLog | None = None) -> None:
         """The association counts as established: from now on its P-DATA is read."""
         contexts = {
             cast(int, context.context_id): AcceptedContext(
@@ -154,14 +156,23 @@ class LimitedUpperLayer(DULServiceProvider):
             )
             for context in self.assoc.accepted_contexts
         }
+        self._wire_log = wire_log
+        if wire_log is not None:
+            self._parser.told = wire_log.received_pdu
         self._messages = StoreMessages(
             contexts,
-            sink,
-            self._connection.sendall,
+            sink if wire_log is None else wire_log.of_sink(sink),
+            self._connection.sendall if wire_log is None else self.send_bytes,
             maximum_pdu_length=cast(int, self.assoc.requestor.maximum_length),
-            log_commands=log_commands,
+            told=None if wire_log is None else wire_log.received_command,
         )
         self._bell.ring()
+
+    def send_bytes(self, data: bytes) -> None:
+        """Send whole PDUs; raises OSError when the peer does not take them."""
+        self._connection.sendall(data)
+        if self._wire_log is not None:
+            self._wire_log.sent(data)
 
     def send_pdu(self, primitive: Any) -> None:
         """Have the reading thread send something."""

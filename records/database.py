@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
-from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, OperationalError
+from sqlalchemy.exc import DatabaseError, InterfaceError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from clara_dicom_adapter.configuration.connection import database_url
 from clara_dicom_adapter.configuration.settings import DataFolder, Settings
 from clara_dicom_adapter.configuration.tables import READ_ONLY, reading
 from clara_dicom_adapter.errors import ConfigurationInvalid, DatabaseUnavailable
@@ -42,26 +43,6 @@ def open_engine(database: str | Settings, data: DataFolder) -> Engine:
     engine = _engine(url)
     upgrade(engine)
     return engine
-
-
-def database_url(database: str, data: DataFolder) -> URL:
-    """The URL of a connection string in any of its forms; files are relative to the data folder."""
-    name, separator, value = database.strip().partition("=")
-    if not database.strip():
-        return URL.create("sqlite", database=str(data.database))
-    if separator and name.strip().lower() in {"data source", "datasource", "filename"}:
-        return URL.create("sqlite", database=str(data.root / value.strip().rstrip(";").strip()))
-    problem = "ConnectionStrings>DicomAdapterDatabase must be 'Data Source=FILE' or a sqlite or postgresql URL."
-    try:
-        url = make_url(database.strip())
-    except ArgumentError as error:
-        raise ConfigurationInvalid([problem]) from error
-    match url.drivername.partition("+")[0]:
-        case "sqlite" if url.database and url.database != ":memory:":
-            return url.set(database=str(data.root / url.database))
-        case "postgresql" | "postgres":
-            return url.set(drivername="postgresql+psycopg")
-    raise ConfigurationInvalid([problem])
 
 
 def _engine(url: URL) -> Engine:

@@ -55,5 +55,6 @@ class StopSignal:
         signal.set_wakeup_fd(sending, warn_on_full_buffer=False)
 
     def wait(self) -> None:
-        """Wait for the first of them; at once when it has come already."""
-        os.read(self._receiving, 1)
+        """Wait for the first of them; at once when it has come already. Other signals have handlers of their own."""
+        while os.read(self._receiving, 1)[0] not in (signal.SIGTERM, signal.SIGINT):
+            pass

@@ -55,6 +55,9 @@ GROUP_LOOKS = 2
 PARKED_GROUP_PAUSE = timedelta(minutes=10)
 """Before it is looked at again although nobody has decided."""
 
+PIPELINE_LOOKS = 1000
+"""So often, for a week, a group whose AE title has no pipeline is looked at; afterwards only a person's retry does."""
+
 # ---- work that must see one node's spool ----
 
 ON_NODE = workflow.ActivityConfig(

@@ -99,7 +99,7 @@ class SubmissionWorkflow:
 
     async def _make_plan(self) -> None:
         """Ask the processor; one that cannot answer waits for a person, who may give the group up."""
-        looks = found = 0
+        looks = found = waits = 0
         while True:
             try:
                 self._plan = await workflow.execute_local_activity_method(
@@ -118,8 +118,12 @@ class SubmissionWorkflow:
                     message += "; retry submits what is there"
                 self._jobs = {PLAN: JobStatus(key=PLAN, pipeline="", state=JobOutcome.REFUSED, message=message)}
                 self._parked = {PLAN}
+                waits += 1
+                by_itself = kind == "GroupNotComplete" or (
+                    kind == "PipelineMissing" and waits <= policies.PIPELINE_LOOKS
+                )
                 decided = await self._wait_for_person(
-                    policies.PARKED_GROUP_PAUSE.total_seconds() if kind == "GroupNotComplete" else None
+                    policies.PARKED_GROUP_PAUSE.total_seconds() if by_itself else None
                 )
                 self._parked.clear()
                 if self._jobs[PLAN].state is JobOutcome.DISCARDED:

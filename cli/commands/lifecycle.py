@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,11 +47,14 @@ def start(data_dir: DataDir, config: Config = None) -> None:
     from clara_dicom_adapter.cli.parts.plan import Plan
     from clara_dicom_adapter.cli.running import is_locked
     from clara_dicom_adapter.cli.supervisor import Console, Supervisor
+    from clara_dicom_adapter.configuration import reader, run_time_levels
     from clara_dicom_adapter.errors import ConfigurationInvalid
 
     place = Place(data_dir, config)
     if config is None:
         place.config = None
+    if not is_locked(place.data):
+        run_time_levels.forget(place.data)
     try:
         settings = place.settings
     except ConfigurationInvalid as error:
@@ -58,7 +62,9 @@ def start(data_dir: DataDir, config: Config = None) -> None:
         for problem in error.problems:
             to_stderr(f"  {problem}")
         raise typer.Exit(INVALID_CONFIGURATION) from None
-    log.configure(settings.log_levels, json=settings.log_json, part="start")
+    log.configure(settings.log_setup, part="start")
+    for warning in place.reading.warnings:
+        to_stderr(f"warning: {warning}")
     if not is_locked(place.data):
         place.remember_config()
     place.data.pipelines.mkdir(parents=True, exist_ok=True)
@@ -74,7 +80,15 @@ def start(data_dir: DataDir, config: Config = None) -> None:
                 say(line)
 
     try:
-        status = Supervisor(place.data, plan.parts, ready=announce, heard=Console(names=not settings.log_json)).run()
+        status = Supervisor(
+            place.data,
+            plan.parts,
+            ready=announce,
+            heard=Console(names=not settings.log_json),
+            reload=lambda: run_time_levels.reload(
+                lambda: reader.load(place.config, place.data, os.environ).logging.levels
+            ),
+        ).run()
     finally:
         plan.close()
     final = place.status

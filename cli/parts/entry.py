@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -23,7 +23,9 @@ from clara_dicom_adapter.cli.defaults import CONFIG_VARIABLE, DATA_DIR_VARIABLE,
 from clara_dicom_adapter.cli.part_process import INVALID_CONFIGURATION
 from clara_dicom_adapter.cli.privacy import keep_private
 from clara_dicom_adapter.configuration import reader
-from clara_dicom_adapter.configuration.settings import DataFolder, Settings
+from clara_dicom_adapter.configuration.importing import import_once
+from clara_dicom_adapter.configuration.run_time_levels import READS_AGAIN, LevelReload
+from clara_dicom_adapter.configuration.settings import DataFolder
 from clara_dicom_adapter.errors import AdapterError, ConfigurationInvalid, DatabaseUnavailable
 from clara_dicom_adapter.records.database import open_engine
 from clara_dicom_adapter.temporal.exit import run_and_leave
@@ -36,16 +38,23 @@ _DATABASE_PAUSE_SECONDS: Final = 2.0
 class Part:
     """What a part is given, and how it tells how it is."""
 
-    def __init__(self, name: str, settings: Settings, data: DataFolder, status_fd: int | None = None) -> None:
+    def __init__(self, name: str, reading: reader.Reading, data: DataFolder, status_fd: int | None = None) -> None:
         self.name = name
-        self.settings = settings
+        self.settings = reading.settings
+        self.given = reading.given
         self.data = data
+        self.levels_changed: Callable[[Mapping[str, str]], None] = lambda _levels: None
+        """Told new log levels; for a part with processes of its own."""
         self._status_fd = status_fd
         self._status: part_status.StatusServer | None = None
 
     def answers(self, status: part_status.StatusSource, registry: CollectorRegistry | None = None) -> None:
         """Answer from now on, on a loopback port of its own, how the part is; the API asks."""
         self._status = part_status.serve(status, registry)
+
+    def apply_levels(self, levels: Mapping[str, str]) -> None:
+        """Other log levels are in force in this process."""
+        self.levels_changed(levels)
 
     def ready(self, **addresses: str) -> None:
         """Say that the part serves, and where.
@@ -57,7 +66,7 @@ class Part:
         ports = {service: int(address.rpartition(":")[2]) for service, address in addresses.items()}
         if self._status is not None:
             ports[part_status.STATUS_PORT] = self._status.port
-        part_status.write_ready(self.data.run, self.name, ports, facts={"addresses": addresses})
+        part_status.write_ready(self.data.run, self.name, ports, facts={"addresses": addresses, READS_AGAIN: True})
         log.info("part_ready", addresses=addresses)
         if self._status_fd is not None:
             os.write(self._status_fd, json.dumps({"addresses": addresses}).encode() + b"\n")
@@ -72,10 +81,13 @@ class Part:
         """The configured database, as soon as it answers: without it the part is of no use."""
         while True:
             try:
-                return open_engine(self.settings, self.data)
+                engine = open_engine(self.settings, self.data)
+                import_once(engine, self.given)
             except DatabaseUnavailable as error:
                 log.warning("waiting_for_database", reason=str(error))
                 time.sleep(_DATABASE_PAUSE_SECONDS)
+            else:
+                return engine
 
 
 def run_part(name: str, serve: Callable[[Part], int | None], arguments: Sequence[str] | None = None) -> NoReturn:
@@ -101,9 +113,12 @@ def _main(name: str, serve: Callable[[Part], int | None], arguments: Sequence[st
     keep_private()
     data = DataFolder(given.data_dir.absolute())
     try:
-        settings = reader.load(given.config, data, os.environ)
-        logging_setup.configure(settings.log_levels, json=settings.log_json, part=name)
-        part = Part(name, settings, data, given.status_fd)
+        reading = reader.read(given.config, data, os.environ)
+        logging_setup.configure(reading.settings.log_setup, part=name)
+        for warning in reading.warnings if given.status_fd is None else ():  # else the supervisor has told them
+            log.warning("settings_warning", message=warning)
+        part = Part(name, reading, data, given.status_fd)
+        LevelReload(lambda: reader.load(given.config, data, os.environ).logging.levels, part.apply_levels)
         try:
             return serve(part)
         finally:

@@ -14,6 +14,7 @@ from temporalio.client import Client
 
 from clara_dicom_adapter.cli.parts.entry import Part
 from clara_dicom_adapter.configuration.entities import ClaraAeTitle, Source
+from clara_dicom_adapter.configuration.importing import import_once
 from clara_dicom_adapter.configuration.store import ConfigurationStore
 from clara_dicom_adapter.receiver.acceptance import AssociationRequest, RejectReason
 from clara_dicom_adapter.receiver.known import KnownCopy
@@ -48,6 +49,7 @@ class LateDatabase:
             if self._opened is None:
                 settings = self._part.settings
                 engine = open_engine(settings, self._part.data)
+                import_once(engine, self._part.given)
                 self._opened = (
                     ConfigurationStore(engine, settings.dicom.scp, settings.storage),
                     AssociationRecords(engine, self._node_id),
@@ -100,13 +102,14 @@ def serve(part: Part) -> int:
                 spool=spool.root,
                 number=number,
                 listeners=settings.dicom.scp.receivers,
-                log_levels=dict(settings.log_levels),
-                log_json=settings.log_json,
+                log=settings.log_setup,
                 known=known,
             )
 
+        listeners = ListenerProcesses(settings.dicom.scp, setup)
+        part.levels_changed = listeners.log_levels
         service = ReceiverService(
-            ListenerProcesses(settings.dicom.scp, setup),
+            listeners,
             settings.storage,
             spool,
             configuration=database,

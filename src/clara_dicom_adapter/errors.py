@@ -12,6 +12,7 @@
   x PermanentError              - trying again cannot help; a person or a configuration change must act
     + ConfigurationInvalid      - settings or an entity are not acceptable; lists everything wrong
       + AlreadyExists           - an entity with that name or AE title is configured already
+    + PipelineMissing           - an AE title has no pipeline yet, so that its group has to wait
     + NotFound                  - nothing is configured or recorded under that name
     + DestinationUnknown        - an export names a destination that is not configured
     + DownloadsLost             - this node does not have an export's objects (any more)
@@ -123,6 +124,14 @@ class NotFound(PermanentError):
         super().__init__(f"{kind} {key[:100]!r} does not exist")
         self.kind = kind
         self.key = key
+
+
+class PipelineMissing(PermanentError):
+    """An AE title from an older file has no pipeline yet, so that its group has to wait."""
+
+    def __init__(self, ae_title: str) -> None:
+        super().__init__(f"AE title {ae_title} has no pipeline; its groups wait until it gets one")
+        self.ae_title = ae_title
 
 
 class DestinationUnknown(PermanentError):

@@ -1,16 +1,21 @@
 """Logging: events with a closed list of keys, so that no patient attribute can slip in.
 
 Every module takes ``log = structlog.get_logger("clara_dicom_adapter.<room>")`` and logs event names in snake case with
-DICOM's own words as keys. :func:`configure` is called once per process.
+DICOM's own words as keys. :func:`configure` is called once per process; which lines count may change later
+(:func:`clara_dicom_adapter.log_levels.apply`).
 """
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
+
+from clara_dicom_adapter import log_levels
+from clara_dicom_adapter.log_file import FileLog, RollingFileHandler
 
 # fmt: off
 KEYS: Final = frozenset(
@@ -26,6 +31,7 @@ KEYS: Final = frozenset(
         "source", "stack_info", "state", "status", "submission_id", "task_id", "timestamp",
         "transfer_syntax_uid", "transfer_syntaxes", "uid_problem", "url", "value", "version", "waiting",
         "workflow_id",
+        "context_id", "direction", "elements",
     }
 )
 # fmt: on
@@ -46,35 +52,41 @@ def _only_what_is_told(_logger: WrappedLogger, _method: str, event: EventDict) -
     return {key: value for key, value in event.items() if value != ""}
 
 
-LEVELS: Final[Mapping[str, int]] = {
-    "Trace": logging.DEBUG,
-    "Debug": logging.DEBUG,
-    "Information": logging.INFO,
-    "Warning": logging.WARNING,
-    "Error": logging.ERROR,
-    "Critical": logging.CRITICAL,
-    "None": logging.CRITICAL + 10,
-}
-"""The level names of seed 002."""
+@dataclass(frozen=True)
+class LogSetup:
+    """How a process logs.
+
+    Attributes:
+        levels: Category to level name, see :mod:`~clara_dicom_adapter.log_levels`.
+        json: One JSON object per line instead of readable text.
+        colors: Whether readable lines are coloured where standard error is a terminal.
+        file: The same lines in a rolling file.
+    """
+
+    levels: Mapping[str, str] = field(default_factory=dict[str, str])
+    json: bool = False
+    colors: bool = True
+    file: FileLog | None = None
 
 
-def configure(levels: Mapping[str, str], *, json: bool, part: str) -> None:
-    """Send structlog and standard-library logs of this process to standard error.
+def configure(setup: LogSetup, part: str) -> None:
+    """Send structlog and standard-library logs of this process to standard error, and to the file if there is one.
 
     Args:
-        levels: Category prefix to level name (:data:`LEVELS`); ``Default`` is everything.
-        json: One JSON object per line instead of readable text.
-        part: Name of this process, bound to every line.
+        part: Name of this process, in every line.
     """
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    )
+
+    def with_part(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        event.setdefault("part", part)
+        return event
+
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
+        with_part,
         _only_known_keys,
         _only_what_is_told,
     ]
@@ -84,18 +96,24 @@ def configure(levels: Mapping[str, str], *, json: bool, part: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(part=part)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
-        )
-    )
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    handlers[0].setFormatter(_formatter(shared, json=setup.json, colors=setup.colors and sys.stderr.isatty()))
+    if setup.file is not None:
+        handlers.append(RollingFileHandler(setup.file))
+        handlers[1].setFormatter(_formatter(shared, json=setup.json, colors=False))
     root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(LEVELS.get(levels.get("Default", "Information"), logging.INFO))
-    for noisy in ("pynetdicom", "httpx", "httpcore", "uvicorn", "temporalio.worker", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    logging.getLogger("pydicom").setLevel(logging.ERROR)  # what is odd in an object is told by us, with nothing quoted
-    logging.getLogger("temporalio.activity").setLevel(logging.ERROR)  # failures are told once, by our interceptor
+    for old in root.handlers:
+        if isinstance(old, RollingFileHandler):
+            old.close()
+    root.handlers[:] = handlers
+    log_levels.apply(setup.levels)
+
+
+def _formatter(shared: Sequence[structlog.typing.Processor], *, json: bool, colors: bool) -> logging.Formatter:
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer() if json else structlog.dev.ConsoleRenderer(colors=colors)
+    )
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+    )

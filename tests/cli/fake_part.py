@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ def main() -> None:
             file.write(f"{name} {what}\n")
 
     stopping = StopSignal()
+    signal.signal(signal.SIGHUP, lambda _number, _frame: note("heard a SIGHUP"))
     note("started")
     sys.stderr.write(f"{name} speaks\n")
     if behaviour == "dies":

@@ -76,3 +76,18 @@ def test_the_series_processor_makes_one_job_per_series_and_declines_what_is_not_
         "[ERROR] No pipeline defined for AE Title CLARA.",
         "[ERROR] Invalid processor setting 'minimumInstances' specified for AE Title CLARA.",
     ]
+
+
+def test_several_processors_each_get_the_whole_group() -> None:
+    """``processors`` is a list in 0.6; here its elements stand with ``;`` between them."""
+    name = "Nvidia.Clara.Dicom.Processors.JobProcessor,Nvidia.Clara.DicomAdapter; series"
+    settings = {"pipeline-x": "P", "minimumInstances": "2"}
+    jobs = list(find(name)(settings).jobs(group("s1", "s1", "s2")))
+    assert [(job.name, len(job.instances)) for job in jobs] == [("x", 3), ("x-1", 2)]
+    assert problems("CLARA", name, settings) == []
+    assert problems("CLARA", name, {"minimumInstances": "0"}) == [
+        "[ERROR] No pipeline defined for AE Title CLARA.",
+        "[ERROR] Invalid processor setting 'minimumInstances' specified for AE Title CLARA.",
+    ]
+    with pytest.raises(ConfigurationInvalid, match="'Nope' is not installed"):
+        find("series;Nope")

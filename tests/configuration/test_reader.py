@@ -1,108 +1,16 @@
-"""appsettings.json as the documents of 0.8 print it, the environment, and everything wrong told at once."""
+"""The file of 0.8 as the documents print it, the environment, and everything wrong told at once."""
 
 from pathlib import Path
 
 import pytest
 
-from clara_dicom_adapter.configuration.reader import load
+from clara_dicom_adapter.configuration.reader import load, read
 from clara_dicom_adapter.configuration.settings import DataFolder, Settings
 from clara_dicom_adapter.errors import ConfigurationInvalid
 
-# the setup page of 0.8, as printed
-SETUP_PAGE = """{
-"ConnectionStrings": {
-"DicomAdapterDatabase": "Data Source=dicomadapter.db"
-},
-"DicomAdapter": {
-"dicom": {
-"scp": {
-"port": 104,
-"logDimseDatasets": false,
-"rejectUnknownSources": true
-},
-"scu": {
-"aeTitle": "ClaraSCU",
-"logDimseDatasets": false,
-"logDataPDUs": false
-}
-},
-"storage" : {
-"temporary" : "/payloads",
-"watermarkPercent": 75,
-"reserveSpaceGB": 5
-}
-},
-"Logging": {
-"LogLevel": {
-"Default": "Information",
-"System": "Warning",
-"Microsoft": "Warning",
-"Microsoft.Hosting.Lifetime": "Warning",
-"Microsoft.AspNetCore.Mvc.Infrastructure.ControllerActionInvoker": "Error"
-}
-},
-"AllowedHosts": "*"
-}
-"""
-
-# the schema page of 0.8, with its two slips: no comma after "verification", no colon after "failureThreshold"
-SCHEMA_PAGE = """{
-"DicomAdapter": {
-"dicom": {
-"scp": {
-"port": 104, // DICOM SCP listening port. (default 104)
-"maximumNumberOfAssociations": 25, // maximum number of concurrent associations. (range: 1-1000, default: 25)
-"verification": {
-"enabled": true, // respond to c-ECHO commands (default: true)
-"transferSyntaxes": [
-"1.2.840.10008.1.2.1", // Explicit VR Little Endian
-"1.2.840.10008.1.2" , // Implicit VR Little Endian
-"1.2.840.10008.1.2.2", // Explicit VR Big Endian
-]
-}
-"logDimseDatasets": false, // whether or not to write command and dataset to log (default false)
-"rejectUnknownSources": true // whether to reject unknown sources not listed in the source section. (default true)
-},
-"scu": {
-"export": {
-"maximumRetries": 4, // number of retries the exporter shall perform before reporting failure to Results Service.
-"failureThreshold" 0.25, // failure threshold for a task to be marked as failure.
-"pollFrequencyMs": 500 // number of milliseconds each exporter shall poll tasks from Results Service,
-},
-"aeTitle": "ClaraSCU", // AE Title of the SCU service
-"maximumNumberOfAssociations": 8, // maximum number of outbound DICOM associations (range: 1-100, default: 8)
-}
-},
-"services": {
-"platform": {
-"maxRetries": 3,
-"retryDelaySeconds": 180,
-"uploadMetadata": false,
-"metadataDicomSource": [
-"0008,0020",
-"0008,103E",
-"0020,000D"
-]
-}
-},
-"storage" : {
-"temporary" : "/payloads", // storage path used for storing received instances before uploading to Clara Platform.
-"watermarkPercent": 75,
-"reserveSpaceGB": 5
-}
-},
-"Logging": {
-"LogLevel": {
-"Default": "Information",
-"Nvidia.Clara.DicomAdapter.Server.Services.Scp": "Debug"
-},
-"Console": {
-"disableColors": true
-}
-},
-"AllowedHosts": "*"
-}
-"""
+SAMPLES = Path(__file__).parent / "samples"
+SETUP_PAGE = (SAMPLES / "setup-0.8.json").read_text(encoding="utf-8")
+SCHEMA_PAGE = SAMPLES / "schema-0.8.json"
 
 
 @pytest.fixture
@@ -126,20 +34,58 @@ def test_the_setup_pages_sample_is_read_as_it_is_printed(data: DataFolder) -> No
     settings = load(written(data, SETUP_PAGE), data, {})
     assert settings.database == "Data Source=dicomadapter.db"
     assert settings.storage.temporary == Path("/payloads")
-    assert settings.log_levels["System"] == "Warning"
+    assert settings.logging.levels["System"] == "Warning"
     assert settings.dicom == Settings().dicom
 
 
-def test_the_schema_pages_sample_is_told_by_line_and_read_when_it_is_corrected(data: DataFolder) -> None:
-    path = written(data, SCHEMA_PAGE)
-    assert problems(path, data) == (f'{path}: line 15, column 1: Unexpected """',)
-    once = SCHEMA_PAGE.replace(']\n}\n"logDimse', ']\n},\n"logDimse')
-    assert problems(written(data, once), data) == (f'{path}: line 21, column 20: Unexpected "0"',)
-    settings = load(written(data, once.replace('"failureThreshold" ', '"failureThreshold": ')), data, {})
-    assert settings.dicom.scu.export.maximum_retries == 4
-    assert settings.dicom.scu.export.failure_threshold == 0.25
-    assert settings.dicom.scp.verification.transfer_syntaxes[-1] == "1.2.840.10008.1.2.2"
-    assert settings.services.platform.metadata_dicom_source == ("0008,0020", "0008,103E", "0020,000D")
+def test_the_schema_pages_sample_is_read_although_a_comma_and_a_colon_are_missing(data: DataFolder) -> None:
+    reading = read(SCHEMA_PAGE, data, {})
+    read_over = "; it is read as if it were there"
+    assert reading.warnings == (
+        f'{SCHEMA_PAGE}: line 14, column 2: a comma is missing before "logDimseDatasets"{read_over}',
+        f"{SCHEMA_PAGE}: line 21, column 19: a colon is missing before 0.5{read_over}",
+    )
+    settings = reading.settings
+    assert settings.dicom == Settings().dicom
+    assert settings.services.platform.metadata_dicom_source[-2:] == ("0010,1010", "0020,000D")
+    assert settings.services.platform.max_retries == 3
+    assert (settings.storage.watermark_percent, settings.storage.reserve_space_gb) == (75, 5)
+    assert settings.logging.console.disable_colors
+    assert settings.logging.levels["Nvidia.Clara.DicomAdapter.Server.Services.Scp"] == "Information"
+
+
+def test_every_value_of_the_schema_pages_sample_is_taken_and_not_the_default(data: DataFolder) -> None:
+    """The sample has the defaults; with others in their places, none of them may be lost."""
+    text = SCHEMA_PAGE.read_text(encoding="utf-8")
+    for old, new in {
+        "104": "11112",
+        '"maximumNumberOfAssociations": 25': '"maximumNumberOfAssociations": 7',
+        '"enabled": true': '"enabled": false',
+        '"maximumRetries": 3': '"maximumRetries": 4',
+        "0.5": "0.25",
+        "500": "750",
+        '"ClaraSCU"': '"OTHER"',
+        '"logDataPDUs": false': '"logDataPDUs": true',
+        '"maximumNumberOfAssociations": 8': '"maximumNumberOfAssociations": 9',
+        '"logDimseDatasets": false': '"logDimseDatasets": true',
+        '"rejectUnknownSources": true': '"rejectUnknownSources": false',
+        '"maxRetries": 3': '"maxRetries": 5',
+        "180": "181",
+        '"uploadMetadata": false': '"uploadMetadata": true',
+        '"watermarkPercent": 75': '"watermarkPercent": 76',
+        '"reserveSpaceGB": 5': '"reserveSpaceGB": 6',
+    }.items():
+        assert old in text
+        text = text.replace(old, new)
+    settings = load(written(data, text), data, {})
+    scp, scu, platform = settings.dicom.scp, settings.dicom.scu, settings.services.platform
+    assert (scp.port, scp.maximum_number_of_associations, scp.verification.enabled) == (11112, 7, False)
+    assert (scp.log_dimse_datasets, scp.reject_unknown_sources) == (True, False)
+    assert (scu.ae_title, scu.maximum_number_of_associations) == ("OTHER", 9)
+    assert (scu.log_dimse_datasets, scu.log_data_pdus) == (True, True)
+    assert (scu.export.maximum_retries, scu.export.failure_threshold, scu.export.poll_frequency_ms) == (4, 0.25, 750)
+    assert (platform.max_retries, platform.retry_delay_seconds, platform.upload_metadata) == (5, 181, True)
+    assert (settings.storage.watermark_percent, settings.storage.reserve_space_gb) == (76, 6)
 
 
 def test_the_data_folders_own_file_is_read_and_none_is_none(data: DataFolder) -> None:
@@ -154,41 +100,49 @@ def test_everything_wrong_is_told_with_its_key_its_value_what_is_allowed_and_whe
     path = written(
         data,
         """{"DicomAdapter": {
-            "dicom": {"scp": {"port": "x", "prot": 1, "verification": {"transferSyntaxes": []}},
+            "dicom": {"scp": {"port": "x", "prot": 1,
+                              "verification": {"transferSyntaxes": []}},
                       "scu": {"aeTitle": "A TITLE THAT IS LONG"}},
-            "services": {"platform": {"endpoint": "nowhere", "metadataDicomSource": ["0010,0020", "name"]},
+            "services": {"platform": {"endpoint": "nowhere", "metadataDicomSource": ["0010,0020",
+                                                                                     "name"]},
                          "temporal": {"tlsKeyFile": "k", "apiKey": 7}},
-            "storage": 5}, "Loging": {}, "Logging": {"LogLevel": {"Default": "Loud"}}}""",
+            "storage": 5},
+            "Loging": {}, "Logging": {"LogLevel": {"Default": "Loud"}},
+            "ConnectionStrings": {"DicomAdapterDatabase": "mysql://me:secret@there/x"}}""",
     )
     variable = "DICOMADAPTER__DICOM__SCP__MAXIMUMNUMBEROFASSOCIATIONS"
     found = problems(path, data, {variable: "0", "DicomAdapter__storage__colour": "red", "CLARA_SERVICE_HOST": "h"})
-    file = f"(file {path})"
+
+    def line(number: int) -> str:
+        return f"(file {path}, line {number})"
+
     assert set(found) == {
-        f"Loging is unknown {file}; did you mean Logging?",
-        (
-            "DicomAdapter>dicom>scp>port: 'x' is not allowed: "
-            f"Input should be a valid integer, unable to parse string as an integer {file}"
-        ),
-        f"DicomAdapter>dicom>scp>prot is unknown {file}; did you mean port?",
+        f"Loging is unknown {line(9)}; did you mean Logging?",
+        f"DicomAdapter>dicom>scp>port: 'x' is not allowed: whole number, at least 0, at most 65535 {line(2)}",
+        f"DicomAdapter>dicom>scp>prot is unknown {line(2)}; did you mean port?",
         (
             f"DicomAdapter>dicom>scp>maximumNumberOfAssociations: '0' is not allowed: "
-            f"Input should be greater than or equal to 1 (variable {variable})"
+            f"whole number, at least 1, at most 1000 (variable {variable})"
         ),
         (
             f"DicomAdapter>dicom>scp>verification>transferSyntaxes: [] is not allowed: "
-            f"at least one transfer syntax UID is needed {file}"
+            f"at least one transfer syntax UID is needed {line(3)}"
         ),
         (
             f"DicomAdapter>dicom>scu>aeTitle: 'A TITLE THAT IS LONG' is not allowed: "
-            f"String should have at most 16 characters {file}"
+            f"AE title, 1 to 16 characters without backslash {line(4)}"
         ),
-        f"DicomAdapter>services>platform>endpoint: 'nowhere' is not allowed: host:port is expected {file}",
-        f"DicomAdapter>services>platform>metadataDicomSource: 'name' is not allowed: tags are written GGGG,EEEE {file}",
-        f"DicomAdapter>services>temporal>apiKey: its value is not allowed: Input should be a valid string {file}",
+        f"DicomAdapter>services>platform>endpoint: 'nowhere' is not allowed: host:port is expected {line(5)}",
+        (
+            "DicomAdapter>services>platform>metadataDicomSource>1: 'name' is not allowed: "
+            f"tags are written GGGG,EEEE {line(6)}"
+        ),
+        f"DicomAdapter>services>temporal>apiKey: its value is not allowed: text {line(7)}",
         (
             f"DicomAdapter>services>temporal: one of two files is not allowed: "
-            f"tlsCertificateFile and tlsKeyFile are given together {file}"
+            f"tlsCertificateFile and tlsKeyFile are given together {line(7)}"
         ),
+        f"DicomAdapter>storage: a value of another kind is not allowed: object {line(8)}",
         (
             "DicomAdapter>storage>colour is unknown (variable DicomAdapter__storage__colour); "
             "known here: durability, preparedSpaceMB, quarantineRetentionHours, reconcileIntervalSeconds, "
@@ -196,7 +150,12 @@ def test_everything_wrong_is_told_with_its_key_its_value_what_is_allowed_and_whe
         ),
         (
             f"Logging>LogLevel>Default: 'Loud' is not allowed: "
-            f"one of Trace, Debug, Information, Warning, Error, Critical, None {file}"
+            f"one of Trace, Debug, Information, Warning, Error, Critical, None {line(9)}"
+        ),
+        (
+            "ConnectionStrings>DicomAdapterDatabase: its value is not allowed: 'Data Source=FILE', "
+            "'Host=HOST;Database=NAME;Username=USER;Password=PASSWORD', or a sqlite or postgresql URL "
+            f"{line(10)}"
         ),
     }
     assert len(found) == len(set(found))
@@ -229,7 +188,7 @@ def test_the_environment_wins_over_the_file(data: DataFolder) -> None:
     assert settings.services.platform.metadata_dicom_source == ("0010,0020", "0008,0060")
     assert settings.services.temporal.address is None
     assert settings.database == "postgresql://host/name"
-    assert settings.log_levels["Default"] == "Debug"
+    assert settings.logging.levels["Default"] == "Debug"
     assert settings.services.platform.endpoint == "clara:50051"
     assert settings.services.results_service_endpoint is None  # its port is missing
     both = {"CLARA_RESULTSSERVICE_SERVICE_HOST": "results", "CLARA_RESULTSSERVICE_SERVICE_PORT": "8088"}

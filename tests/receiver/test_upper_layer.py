@@ -98,7 +98,6 @@ def listening(stand_in: StandIn, limits: Limits = LIMITS, *, connections: int = 
         verification=VerificationSettings(),
         connections=set(),
         maximum_connections=connections,
-        log_commands=False,
     )
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

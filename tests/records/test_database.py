@@ -13,10 +13,11 @@ from alembic.migration import MigrationContext
 from sqlalchemy import DateTime, Engine, bindparam, create_engine, insert, text
 
 from clara_dicom_adapter import records
+from clara_dicom_adapter.configuration.connection import database_url
 from clara_dicom_adapter.configuration.settings import DataFolder
 from clara_dicom_adapter.configuration.tables import reading
 from clara_dicom_adapter.errors import ConfigurationInvalid, DatabaseUnavailable
-from clara_dicom_adapter.records.database import database_url, open_engine
+from clara_dicom_adapter.records.database import open_engine
 from clara_dicom_adapter.records.jobs import JobRecords, RunningJob
 from clara_dicom_adapter.records.tables import METADATA, SiteSecretRow
 

@@ -17,6 +17,7 @@ from typing import Final
 
 from clara_dicom_adapter.configuration.settings import Durability, ScpSettings, StorageSettings
 from clara_dicom_adapter.dicom.part10 import read_meta
+from clara_dicom_adapter.log import LogSetup
 from clara_dicom_adapter.receiver.known import KnownCopy
 from clara_dicom_adapter.receiver.listeners import listen
 from clara_dicom_adapter.receiver.places import Places
@@ -117,8 +118,7 @@ def listener_under_test(root: Path) -> Iterator[ListenerUnderTest]:
             spool=spool.root,
             number=0,
             listeners=1,
-            log_levels={},
-            log_json=True,
+            log=LogSetup(json=True),
             known=KnownCopy.model_validate({"ae_titles": [{"entity": entity, "pinned": pinned}]}),
         )
         (only,) = listen([LOOPBACK], 0)

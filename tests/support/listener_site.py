@@ -6,6 +6,7 @@ from pathlib import Path
 
 from clara_dicom_adapter.configuration.entities import ClaraAeTitle, Source
 from clara_dicom_adapter.configuration.settings import ScpSettings, StorageSettings
+from clara_dicom_adapter.log import LogSetup
 from clara_dicom_adapter.receiver.known import KnownCopy
 from clara_dicom_adapter.receiver.listeners import ListenerProcesses
 from clara_dicom_adapter.receiver.reports import ListenerSetup
@@ -58,8 +59,7 @@ class ListenerSite:
                 spool=self.spool.root,
                 number=number,
                 listeners=settings.receivers,
-                log_levels={},
-                log_json=True,
+                log=LogSetup(json=True),
                 known=known,
             )
 

@@ -24,7 +24,9 @@ async def connect() -> Client:
 
 
 def main() -> None:
-    logging_setup.configure({}, json=True, part="receiver")  # on standard error, so that the port stands alone
+    logging_setup.configure(
+        logging_setup.LogSetup(json=True), part="receiver"
+    )  # on standard error, so that the port stands alone
     spool = Spool.open(Path(sys.argv[1]), SpoolRole.RECEIVER)
     service = ReceiverService(
         InThisProcess(ScpSettings(port=0, host=(LOOPBACK,)), Arrivals(spool.root)),

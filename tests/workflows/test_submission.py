@@ -21,6 +21,7 @@ from clara_dicom_adapter.activities.reception import ReceptionActivities
 from clara_dicom_adapter.activities.submission import JOB_UNKNOWN, SubmissionActivities
 from clara_dicom_adapter.clara.model import JobPriority, JobState, JobStatus, PayloadFile, PlatformJob
 from clara_dicom_adapter.clara.platform import PlatformClient
+from clara_dicom_adapter.configuration.entities import ClaraAeTitle
 from clara_dicom_adapter.configuration.settings import DataFolder, PlatformSettings
 from clara_dicom_adapter.errors import PlatformRefused, PlatformUnreachable
 from clara_dicom_adapter.records.database import open_engine
@@ -406,3 +407,23 @@ async def test_no_job_is_started_with_less_than_was_planned(client: Client, benc
         status = await until(handle, State.NEEDS_ATTENTION)
         assert "instances of the job are not in the spool" in status.jobs[0].message
         assert bench.platform.started == []
+
+
+async def test_a_group_of_an_ae_title_without_a_pipeline_waits_until_it_gets_one(client: Client, bench: Bench) -> None:
+    """As ClaraSCP of a 0.6 file has none."""
+    now: list[ClaraAeTitle] = [ClaraAeTitle(name="CLARA", ae_title="CLARA")]
+    settings = PlatformSettings(max_retries=1)
+    platform = cast(PlatformClient, bench.platform)
+    bench.submission = SubmissionActivities(bench.spool, bench.records, platform, settings, lambda: now)
+    submission = bench.group(2)
+    async with submitting(client, bench, submission) as handle:
+        status = await until(handle, State.NEEDS_ATTENTION)
+        assert [job.message for job in status.jobs] == [
+            "AE title CLARA has no pipeline; its groups wait until it gets one"
+        ]
+        assert bench.left(submission) == 2
+        now[:] = [ClaraAeTitle(name="CLARA", ae_title="CLARA", processor_settings={"pipeline-a": "A"})]
+        await handle.execute_update(SubmissionWorkflow.retry, RetryInput())
+        result = await handle.result()
+    assert [(job.pipeline, job.state) for job in result.jobs] == [("A", JobOutcome.STARTED)]
+    assert bench.left(submission) == 0
