@@ -25,7 +25,7 @@ def test_one_that_dies_costs_only_its_own_associations_and_is_replaced(tmp_path:
         while len({live.listener for live in site.service.associations()}) < 2:
             assoc = associate(site.service.port)
             open_associations.append(assoc)
-            wait_until("it is known", lambda: len(site.service.associations()) == len(open_associations), 10)
+            wait_until("it is known", lambda: len(site.service.associations()) == len(open_associations))
         for assoc in open_associations:
             assert assoc.send_c_store(instance()).Status == 0
         before = site.listeners.pids
@@ -44,7 +44,7 @@ def test_one_that_dies_costs_only_its_own_associations_and_is_replaced(tmp_path:
         assert survivor.send_c_store(instance()).Status == 0
         outcomes = [folder.outcome.outcome for folder in site.spool.associations() if folder.outcome is not None]
         assert outcomes == [AssociationOutcome.ADAPTER_STOPPED] * served.count(0)
-        wait_until("another has taken its place", lambda: site.listeners.listening == 2, 20)
+        wait_until("another has taken its place", lambda: site.listeners.listening == 2)
         assert site.listeners.pids[0] != before[0]
         assert site.listeners.pids[1] == before[1]
         survivor.release()
@@ -58,11 +58,11 @@ def test_who_comes_back_does_not_overtake_what_broke_off(tmp_path: Path, monkeyp
     """The broken association is in the index before the next one of its sender, however long it takes to be found."""
     with listening(tmp_path) as site:
         first = associate(site.service.port)
-        wait_until("it is known", lambda: len(site.service.associations()) == 1, 10)
+        wait_until("it is known", lambda: len(site.service.associations()) == 1)
         recovery, close_abandoned = site.service._recovery, site.service._recovery.close_abandoned
 
         def late() -> list[AssociationFolder]:
-            wait_until("the next one has ended", lambda: "released 1" in site.ended(), 20)
+            wait_until("the next one has ended", lambda: "released 1" in site.ended())
             return close_abandoned()
 
         assert first.send_c_store(instance()).Status == 0
@@ -72,7 +72,7 @@ def test_who_comes_back_does_not_overtake_what_broke_off(tmp_path: Path, monkeyp
         again = associate(site.service.port)
         assert again.send_c_store(instance()).Status == 0
         again.release()
-        wait_until("both are batched", lambda: site.spool.usage().unhanded == 2, 30)
+        wait_until("both are batched", lambda: site.spool.usage().unhanded == 2)
         pending = site.spool.batches_to_hand_over()
         assert [batch.ref.association_id == broken.association_id for batch in pending] == [True, False]
         first.abort()
@@ -85,7 +85,7 @@ def test_the_limit_holds_over_all_of_them_and_the_places_of_a_dead_one_are_free(
         assert associate(site.service.port).is_rejected
         for pid in site.listeners.pids:
             os.kill(pid, signal.SIGKILL)
-        wait_until("both are replaced", lambda: site.listeners.listening == 2, 30)
+        wait_until("both are replaced", lambda: site.listeners.listening == 2)
         again = [associate(site.service.port) for _ in range(3)]
         assert all(assoc.is_established for assoc in again)
         assert associate(site.service.port).is_rejected
@@ -102,21 +102,21 @@ def test_a_change_of_the_configuration_reaches_all(tmp_path: Path) -> None:
         def accepted_by_both() -> bool:
             assoc = associate(site.service.port, called="LATER")
             if assoc.is_established:
-                wait_until("it is known", lambda: bool(site.service.associations()), 10)
+                wait_until("it is known", lambda: bool(site.service.associations()))
                 served.update(live.listener for live in site.service.associations())
                 assoc.release()
-                wait_until("it is over", lambda: not site.service.associations(), 10)
+                wait_until("it is over", lambda: not site.service.associations())
             return served == {0, 1}
 
-        wait_until("both know it", accepted_by_both, 60)
+        wait_until("both know it", accepted_by_both)
 
 
 def test_the_receiver_hears_of_what_is_stored_while_the_association_is_open(tmp_path: Path) -> None:
     with listening(tmp_path) as site, established(site.service.port) as peer:
         peer.sendall(store_message("1.2.3", 500))
         assert peer.recv(1024)[0] == 4
-        wait_until("it is heard of", lambda: site.service.associations()[0].instances == 1, 10)
-        wait_until("it is batched", lambda: site.spool.usage().unhanded == 1, 10)
+        wait_until("it is heard of", lambda: site.service.associations()[0].instances == 1)
+        wait_until("it is batched", lambda: site.spool.usage().unhanded == 1)
         (live,) = site.service.associations()
         sample = site.service.metrics.registry.get_sample_value
         for listener in range(2):
@@ -156,12 +156,12 @@ def test_one_source_leaves_room_for_others(tmp_path: Path) -> None:
         taken = [associate(site.service.port, calling="CT1") for _ in range(2)]
         assert all(assoc.is_established for assoc in taken)
         assert associate(site.service.port, calling="CT1").is_rejected
-        wait_until("the reason is recorded", lambda: "too-many-associations-of-source" in site.rejected(), 10)
+        wait_until("the reason is recorded", lambda: "too-many-associations-of-source" in site.rejected())
         taken.append(associate(site.service.port, calling="MR1"))
         assert taken[-1].is_established
         assert associate(site.service.port, calling="MR1").is_rejected, "all are taken"
         taken.pop(0).release()
-        wait_until("its place is free", lambda: len(site.service.associations()) == 2, 10)
+        wait_until("its place is free", lambda: len(site.service.associations()) == 2)
         taken.append(associate(site.service.port, calling="CT1"))
         assert taken[-1].is_established
         for assoc in taken:
