@@ -48,7 +48,9 @@ log = structlog.get_logger("clara_dicom_adapter.worker")
 SHARED_ACTIVITIES = 48
 """Threads for transactions and short calls, and for as many downloads as a look at the Results Service may bring."""
 NODE_ACTIVITIES = 16
-"""Threads for uploads and exports, which must not keep the short ones waiting."""
+"""Threads for uploads, which must not keep the short ones waiting."""
+WAITING_EXPORTS = 1000
+"""Exports that send or wait for their turn; they hold no thread while they wait."""
 WORKFLOW_TASKS = 8
 """At once. The clock of a task runs from when it is taken, so more of them are not done sooner: they time out."""
 
@@ -124,14 +126,24 @@ def build(
         Worker(
             parts.client,
             task_queue=queues.node(node_id),
-            activities=[*on_spool, submission.upload, export.send, export.clean],
+            activities=[*on_spool, submission.upload, export.clean],
             activity_executor=node_threads,
             max_concurrent_activities=NODE_ACTIVITIES,
             interceptors=[ErrorInterceptor()],
         )
         for node_id in parts.spool.node_ids  # an adopted spool brings its queue along
     ]
-    return [shared, *nodes]
+    exports = [
+        Worker(
+            parts.client,
+            task_queue=queues.exports(node_id),
+            activities=[export.send],
+            max_concurrent_activities=WAITING_EXPORTS,
+            interceptors=[ErrorInterceptor()],
+        )
+        for node_id in parts.spool.node_ids
+    ]
+    return [shared, *nodes, *exports]
 
 
 def export_activities(parts: WorkerParts) -> ExportActivities:

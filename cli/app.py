@@ -8,7 +8,17 @@ from typing import Annotated
 
 import typer
 
-from clara_dicom_adapter.cli.commands import attention, demo, entities, lifecycle, lists, sending, spool, trace
+from clara_dicom_adapter.cli.commands import (
+    attention,
+    demo,
+    entities,
+    export_objects,
+    lifecycle,
+    lists,
+    sending,
+    spool,
+    trace,
+)
 from clara_dicom_adapter.cli.output import to_stderr
 from clara_dicom_adapter.errors import AdapterError, ConfigurationInvalid
 
@@ -31,6 +41,7 @@ app.add_typer(dicom, name="dicom", help="Run the adapter, configure it, and see 
 lifecycle.add_to(dicom)
 entities.add_to(dicom)
 lists.add_to(dicom)
+export_objects.add_to(dicom)
 sending.add_to(dicom)
 trace.add_to(dicom)
 attention.add_to(dicom)

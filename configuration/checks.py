@@ -86,7 +86,7 @@ def _in_their_words(kind: type[Entity], values: Mapping[str, Any], problem: Erro
     field = str(problem["loc"][0]) if problem["loc"] else ""
     type_name = _TYPE_NAMES[kind]
     value = _shown(values.get(field))
-    if problem["type"] == "extra_forbidden":
+    if problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1:
         known = ", ".join(sorted(to_camel(name) for name in kind.model_fields))
         return f"Unknown field '{field}'; known are: {known}."
     match to_camel(field):

@@ -3,9 +3,10 @@
 What comes in over REST, command line or file is strict: unknown fields are refused, so that a typing mistake is told.
 """
 
+from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
 from clara_dicom_adapter.workflows.models import AeTitle, InterruptedPolicy
@@ -48,6 +49,29 @@ class Source(Entity):
     host_ip: HostName
 
 
+def _is_absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError("an absolute path is expected")
+    return path
+
+
+CertificateFile = Annotated[Path, AfterValidator(_is_absolute)]
+"""Absolute, because the worker reads it wherever it was started."""
+
+
+class DestinationTls(Entity):
+    """TLS with a destination (PS3.15, BCP 195 profile); the files are on the worker's machine and read when needed."""
+
+    ca_file: CertificateFile | None = None
+    """Certificates of authorities to trust, PEM; none: the system's."""
+    certificate_file: CertificateFile | None = None
+    """Our certificate, PEM; none: the destination must not ask for one."""
+    key_file: CertificateFile | None = None
+    """Its key, PEM; none: it is in the certificate's file."""
+    server_name: HostName | None = None
+    """Name in the destination's certificate, when it is not its host."""
+
+
 class Destination(Entity):
     """An application entity that results are sent to, found by name."""
 
@@ -55,3 +79,7 @@ class Destination(Entity):
     ae_title: AeTitle
     host_ip: HostName
     port: int = Field(ge=1, le=65535)
+    maximum_associations: int = Field(default=2, ge=1, le=100)
+    """Associations with it at once; a task of many objects uses as many as nobody else waits for."""
+    tls: DestinationTls | None = None
+    """None: plain TCP."""

@@ -144,7 +144,7 @@ class ConfigurationStore:
             key = entity.name.casefold()
             if connection.scalar(select(DestinationRow.name).where(DestinationRow.name_key == key)) is not None:
                 raise AlreadyExists(f"Destination with name {entity.name} already exists.")
-            connection.execute(insert(DestinationRow).values(entity.model_dump() | {"name_key": key}))
+            connection.execute(insert(DestinationRow).values(entity.model_dump(mode="json") | {"name_key": key}))
         return entity
 
     def remove_destination(self, name: str) -> Destination:

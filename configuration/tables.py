@@ -79,6 +79,9 @@ class DestinationRow(Base):
     ae_title: Mapped[str] = mapped_column(String(16))
     host_ip: Mapped[str] = mapped_column(String(253))
     port: Mapped[int]
+    maximum_associations: Mapped[int]
+    tls: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """As ``configuration.entities.DestinationTls`` is written; none: plain TCP."""
 
 
 class CounterRow(Base):

@@ -11,6 +11,7 @@ memory does not depend on the object's size.
 """
 
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+import structlog
 from pynetdicom.pdu import A_ABORT_RQ, A_ASSOCIATE_AC, A_ASSOCIATE_RJ, A_ASSOCIATE_RQ
 from pynetdicom.pdu_primitives import (
     A_ASSOCIATE,
@@ -28,8 +30,11 @@ from pynetdicom.pdu_primitives import (
 )
 from pynetdicom.presentation import build_context
 
-from clara_dicom_adapter.dicom import dimse, uids
+from clara_dicom_adapter.dicom import dimse, tls, uids
+from clara_dicom_adapter.dicom.tls import TlsClient, TlsUnusable
 from clara_dicom_adapter.errors import AssociationFailed, InvalidInstance
+
+log = structlog.get_logger("clara_dicom_adapter.dicom")
 
 MAXIMUM_CONTEXTS: Final = 128  # PS3.8 section 9.3.2.2: odd ids from 1 to 255
 
@@ -52,11 +57,16 @@ _COMMAND, _LAST = 0x01, 0x02  # message control header, PS3.8 annex E.2
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A Storage SCP and where it listens."""
+    """A Storage SCP and where it listens.
+
+    Attributes:
+        tls: How to speak TLS with it; None: plain TCP.
+    """
 
     ae_title: str
     host: str
     port: int
+    tls: TlsClient | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +78,14 @@ class TimeLimits:
     """From A-ASSOCIATE-RQ to its answer, and from A-RELEASE-RQ to its."""
     response: float = 60
     """From the last byte of a C-STORE-RQ to its response, and for the peer to take one buffer of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class WireLog:
+    """What is logged of an association: names and sizes, never what a dataset or a comment says."""
+
+    commands: bool = False
+    data_pdus: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +123,10 @@ class AssociationRejected(AssociationFailed):
 class StorageAssociation:
     """An established association; not thread-safe. Use :meth:`request`, then :meth:`store`, then :meth:`release`."""
 
-    def __init__(self, peer: Peer, limits: TimeLimits, connection: socket.socket) -> None:
+    def __init__(self, peer: Peer, limits: TimeLimits, connection: socket.socket, wire_log: WireLog) -> None:
         self._peer = peer
         self._limits = limits
+        self._log = wire_log
         self._connection = connection
         self._buffer = bytearray(_BUFFER)
         self._fragment = 0
@@ -117,18 +136,18 @@ class StorageAssociation:
 
     @classmethod
     def request(
-        cls, calling_ae_title: str, peer: Peer, contexts: Sequence[Context], limits: TimeLimits | None = None
+        cls,
+        calling_ae_title: str,
+        peer: Peer,
+        contexts: Sequence[Context],
+        limits: TimeLimits | None = None,
+        wire_log: WireLog | None = None,
     ) -> Self:
         """Connect and negotiate; raises :class:`AssociationFailed`."""
         limits = limits or TimeLimits()
+        connection = _connect(peer, limits.connect)
+        association = cls(peer, limits, connection, wire_log or WireLog())
         try:
-            connection = socket.create_connection((peer.host, peer.port), timeout=limits.connect)
-        except OSError as error:
-            raise AssociationFailed(peer.ae_title, f"cannot connect: {_words(error)}") from error
-        association = cls(peer, limits, connection)
-        try:
-            # without it the last, short segment of each message waits for the peer's delayed acknowledgement
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             association._negotiate(calling_ae_title, contexts)
         except OSError as error:
             connection.close()
@@ -219,6 +238,16 @@ class StorageAssociation:
 
     def _send_object(self, context_id: int, stored: StoredObject) -> None:
         command = dimse.store_request(self._message_id, stored.context.sop_class_uid, stored.sop_instance_uid)
+        if self._log.commands:
+            log.info(
+                "dimse_sent",
+                called_ae_title=self._peer.ae_title,
+                command="C-STORE-RQ",
+                number=self._message_id,
+                sop_class_uid=stored.context.sop_class_uid,
+                transfer_syntax_uid=stored.context.transfer_syntax_uid,
+                bytes=stored.dataset_bytes,
+            )
         view = memoryview(self._buffer)
         used = 0
         for at in range(0, len(command), self._fragment):  # one turn, unless the peer takes absurdly small PDUs
@@ -246,6 +275,8 @@ class StorageAssociation:
 
     def _wrap(self, at: int, length: int, context_id: int, control: int) -> int:
         """Write the header of a P-DATA-TF PDU in front of ``length`` bytes, and return how long it is with them."""
+        if self._log.data_pdus:
+            log.info("data_pdu_sent", called_ae_title=self._peer.ae_title, number=self._message_id, bytes=length)
         pdv = length + 2  # context id and control header count, PS3.8 section 9.3.5.1
         _DATA_HEADER.pack_into(self._buffer, at, _P_DATA_TF, pdv + 4, pdv, context_id, control)
         return _DATA_HEADER.size + length
@@ -273,6 +304,14 @@ class StorageAssociation:
                     response = dimse.read_store_response(bytes(command))
                     if response.message_id != self._message_id:
                         raise dimse.DimseError("the response to another message")
+                    if self._log.commands:
+                        log.info(
+                            "dimse_received",
+                            called_ae_title=self._peer.ae_title,
+                            command="C-STORE-RSP",
+                            number=response.message_id,
+                            status=f"{response.status:04X}",
+                        )
                     return response
             if len(command) > _LONGEST_ANSWER:
                 raise dimse.DimseError("a response without end")
@@ -315,6 +354,31 @@ class StorageAssociation:
         except OSError:
             pass
         return ""
+
+
+def _connect(peer: Peer, seconds: float) -> socket.socket:
+    """A connection with the peer, by TLS when it wants that; all of it within the time limit for connecting."""
+    deadline = time.monotonic() + seconds
+    try:
+        context = tls.context(peer.tls) if peer.tls else None
+        connection = socket.create_connection((peer.host, peer.port), timeout=seconds)
+    except TlsUnusable as error:
+        raise AssociationFailed(peer.ae_title, str(error)) from error
+    except OSError as error:
+        raise AssociationFailed(peer.ae_title, f"cannot connect: {_words(error)}") from error
+    # without it the last, short segment of each message waits for the peer's delayed acknowledgement
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if peer.tls is None or context is None:
+        return connection
+    try:
+        connection.settimeout(max(deadline - time.monotonic(), 0.001))
+        return context.wrap_socket(connection, server_hostname=peer.tls.server_name or peer.host)
+    except OSError as error:
+        connection.close()
+        raise AssociationFailed(peer.ae_title, f"no TLS: {_words(error)}") from error
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _read_exactly(readinto: Callable[[memoryview], int | None], into: memoryview, stored: StoredObject) -> None:
@@ -363,4 +427,6 @@ def _abort_words(pdu: bytes) -> str:
 def _words(error: OSError) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if isinstance(error, ssl.SSLError):
+        return tls.words(error)
     return error.strerror or str(error) or type(error).__name__

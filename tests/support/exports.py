@@ -95,11 +95,22 @@ class Site:
             }
         )
 
-    def set_destinations(self, **peers: Peer) -> None:
+    def set_destinations(self, limit: int = 2, **peers: Peer) -> None:
+        """Configure these.
+
+        Args:
+            limit: Associations that each may have at once.
+        """
         (self.root / "destinations.json").write_text(
             json.dumps(
                 [
-                    {"name": name, "aeTitle": peer.ae_title, "hostIp": peer.host, "port": peer.port}
+                    {
+                        "name": name,
+                        "aeTitle": peer.ae_title,
+                        "hostIp": peer.host,
+                        "port": peer.port,
+                        "maximumAssociations": limit,
+                    }
                     for name, peer in peers.items()
                 ]
             )
@@ -153,7 +164,6 @@ async def worker(site: Site, client: Client, *, node_queue: bool = True, sandbox
     results = ResultsActivities(client, service, records, site.settings().export.poll_frequency_ms)
     activities: list[Callable[..., Any]] = [
         exports.fetch,
-        exports.send,
         exports.decide,
         exports.note,
         exports.clean,
@@ -174,8 +184,14 @@ async def worker(site: Site, client: Client, *, node_queue: bool = True, sandbox
             Worker(
                 client,
                 task_queue=queues.node(site.node_id) if node_queue else f"nobody-asks-{site.node_id}",
-                activities=[exports.send, exports.clean],
+                activities=[exports.clean],
                 activity_executor=threads,
+                interceptors=[ErrorInterceptor()],
+            ),
+            Worker(
+                client,
+                task_queue=queues.exports(site.node_id) if node_queue else f"nobody-asks-{site.node_id}-exports",
+                activities=[exports.send],
                 interceptors=[ErrorInterceptor()],
             ),
         ):
