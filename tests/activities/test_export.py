@@ -74,8 +74,11 @@ def test_destinations_are_named_in_any_case_and_form(parameters: str, expected: 
 
 @pytest.mark.parametrize("parameters", ["", "  ", '""', "[]", "null"])
 def test_parameters_without_a_destination(parameters: str) -> None:
-    with pytest.raises(NoDestination):
+    with pytest.raises(NoDestination, match="defaultDestination"):
         destinations(parameters, ["PACS1"])
+    assert destinations(parameters, ["PACS1", "PACS2"], "pacs2") == ("PACS2",)
+    with pytest.raises(DestinationUnknown):
+        destinations(parameters, ["PACS1"], "PACS2")
 
 
 def test_an_unknown_destination_is_told_with_the_known_ones() -> None:
