@@ -51,7 +51,10 @@ _LONGEST_ANSWER: Final = 1 << 20
 """A longer PDU from the peer is nonsense: an answer to 128 contexts takes some 10 KB."""
 _UNLIMITED_PDU_LENGTH: Final = 1 << 18
 """What we send to a peer that sets no limit (PS3.8 annex D.1: a maximum length of 0)."""
-_BUFFER: Final = 1 << 20
+_BUFFER: Final = 3 << 17
+"""Bytes; what is read and sent at once stays in the processor's cache, and the longest PDU fits."""
+_AT_ONCE: Final = 4096
+"""Bytes; a response has some 150."""
 _COMMAND, _LAST = 0x01, 0x02  # message control header, PS3.8 annex E.2
 
 
@@ -129,6 +132,8 @@ class StorageAssociation:
         self._log = wire_log
         self._connection = connection
         self._buffer = bytearray(_BUFFER)
+        self._received = bytearray()
+        """What has come and is not looked at yet: a response comes in one piece, and is read with one call."""
         self._fragment = 0
         self._message_id = 0
         self.accepted: Mapping[Context, int] = {}
@@ -333,17 +338,18 @@ class StorageAssociation:
         return kind, pdu
 
     def _receive(self, length: int, deadline: float) -> bytes:
-        received = bytearray()
-        while len(received) < length:
+        while len(self._received) < length:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError
             self._connection.settimeout(left)
-            piece = self._connection.recv(length - len(received))
+            piece = self._connection.recv(max(length - len(self._received), _AT_ONCE))
             if not piece:
                 raise ConnectionResetError("the peer closed the connection")
-            received += piece
-        return bytes(received)
+            self._received += piece
+        taken = bytes(self._received[:length])
+        del self._received[:length]
+        return taken
 
     def _abort_received(self) -> str:
         """Why the peer aborted, when its A-ABORT waits unread behind a write that failed."""

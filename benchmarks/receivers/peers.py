@@ -50,7 +50,9 @@ class Peer:
         return [path for path in self.received(folder) if path.is_file()]
 
 
-def _installed(program: str, package: str) -> Callable[[Path], Path]:
+def installed(program: str, package: str) -> Callable[[Path], Path]:
+    """Finds a program of a Debian package."""
+
     def find(_cache: Path) -> Path:
         ours = Path(sys.prefix) / "bin"  # pynetdicom installs programs of dcmtk's names
         path = os.pathsep.join(entry for entry in os.get_exec_path() if Path(entry) != ours)
@@ -103,21 +105,26 @@ def _orthanc(*, sync: bool) -> Callable[[Path, Path, Load], Receiver]:
 # ---- dicom-rs ----
 
 
-def _cargo_dicom_rs(_cache: Path) -> Path:
-    root = cache_folder().parent / f"dicom-storescp-{DICOM_RS}"
-    program = root / "bin" / "dicom-storescp"
-    if program.exists():
+def cargo_installed(name: str) -> Callable[[Path], Path]:
+    """Finds a program of dicom-rs in the cache folder, or has cargo build it there."""
+
+    def find(_cache: Path) -> Path:
+        root = cache_folder().parent / f"{name}-{DICOM_RS}"
+        program = root / "bin" / name
+        if program.exists():
+            return program
+        cargo = shutil.which("cargo")
+        if cargo is None:
+            raise LeftOut(f"cargo is not there to build {name}: https://rustup.rs")
+        print(f"building {name} {DICOM_RS} into {root}, once; it takes some minutes", file=sys.stderr, flush=True)
+        command = [cargo, "install", name, "--version", DICOM_RS, "--locked", "--root", str(root)]
+        with suppress(OSError, subprocess.CalledProcessError):
+            subprocess.run(command, check=True, stdout=sys.stderr)
+        if not program.exists():
+            raise LeftOut(f"cargo could not build it; by hand: {' '.join(command)}")
         return program
-    cargo = shutil.which("cargo")
-    if cargo is None:
-        raise LeftOut("cargo is not there to build dicom-storescp: https://rustup.rs")
-    print(f"building dicom-storescp {DICOM_RS} into {root}, once; it takes some minutes", file=sys.stderr, flush=True)
-    command = [cargo, "install", "dicom-storescp", "--version", DICOM_RS, "--locked", "--root", str(root)]
-    with suppress(OSError, subprocess.CalledProcessError):
-        subprocess.run(command, check=True, stdout=sys.stderr)
-    if not program.exists():
-        raise LeftOut(f"cargo could not build it; by hand: {' '.join(command)}")
-    return program
+
+    return find
 
 
 def _dicom_rs(program: Path, folder: Path, load: Load) -> Receiver:
@@ -168,9 +175,9 @@ def _raw(durability: str) -> Callable[[Path, Path, Load], Receiver]:
     return run
 
 
-dcmtk_sender: Final = _installed("storescu", "dcmtk")
-_DCMTK: Final = _installed("storescp", "dcmtk")
-_ORTHANC: Final = _installed("Orthanc", "orthanc")
+dcmtk_sender: Final = installed("storescu", "dcmtk")
+_DCMTK: Final = installed("storescp", "dcmtk")
+_ORTHANC: Final = installed("Orthanc", "orthanc")
 
 PEERS: Final[Mapping[str, Peer]] = {
     peer.name: peer
@@ -179,7 +186,7 @@ PEERS: Final[Mapping[str, Peer]] = {
         Peer("dcmtk_bit", _DCMTK, _dcmtk("+B")),
         Peer("orthanc", _ORTHANC, _orthanc(sync=True)),
         Peer("orthanc_nosync", _ORTHANC, _orthanc(sync=False)),
-        Peer("dicom_rs", _cargo_dicom_rs, _dicom_rs),
+        Peer("dicom_rs", cargo_installed("dicom-storescp"), _dicom_rs),
         Peer("pynetdicom", _python, _pynetdicom),
         Peer("raw", _compiled, _raw("flush"), raw=True),
         Peer("raw_os", _compiled, _raw("os"), raw=True),
