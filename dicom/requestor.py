@@ -156,7 +156,10 @@ class StorageAssociation:
             association._negotiate(calling_ae_title, contexts)
         except OSError as error:
             connection.close()
-            raise AssociationFailed(peer.ae_title, f"lost while it was requested: {_words(error)}") from error
+            hint = ""
+            if peer.tls is not None and isinstance(error, (ssl.SSLEOFError, ConnectionError)):
+                hint = "; it may want another certificate of ours (see tls.certificateFile)"
+            raise AssociationFailed(peer.ae_title, f"lost while it was requested: {_words(error)}{hint}") from error
         except BaseException:
             connection.close()
             raise

@@ -44,12 +44,12 @@ def context(tls: TlsClient) -> ssl.SSLContext:
             made.load_default_certs(ssl.Purpose.SERVER_AUTH)
         else:
             made.load_verify_locations(cafile=tls.ca_file)
-    except (ssl.SSLError, OSError) as error:
+    except OSError as error:
         raise TlsUnusable(f"tls.caFile {tls.ca_file} {_file_words(error, 'certificates')}") from error
     if tls.certificate_file is not None:
         try:
             made.load_cert_chain(tls.certificate_file, tls.key_file, password=_no_password)
-        except (ssl.SSLError, OSError) as error:
+        except (OSError, _PasswordAskedFor) as error:
             files = f"tls.certificateFile {tls.certificate_file}"
             if tls.key_file is not None:
                 files += f" with tls.keyFile {tls.key_file}"
@@ -69,17 +69,24 @@ def words(error: ssl.SSLError) -> str:
             return "it does not speak TLS on this port"
         case text if "protocol version" in text or "unsupported protocol" in text or "no shared cipher" in text:
             return f"it offers only what BCP 195 does not allow: {reason}"
-    return f"TLS failed: {reason or 'the peer closed the connection during the handshake'}"
+    if isinstance(error, ssl.SSLEOFError) or not reason:
+        return "it closed the connection"
+    return f"TLS failed: {reason}"
+
+
+class _PasswordAskedFor(Exception):
+    """By OpenSSL."""
 
 
 def _no_password() -> str:
-    raise ssl.SSLError(1, "the key has a password, and a service cannot be asked for it")
+    raise _PasswordAskedFor
 
 
-def _file_words(error: OSError, expected: str) -> str:
+def _file_words(error: Exception, expected: str) -> str:
+    if isinstance(error, _PasswordAskedFor):
+        return "cannot be used: the key has a password, and nobody can be asked for it"
     if isinstance(error, ssl.SSLError):
-        reason = (error.reason or "").replace("_", " ").lower()
-        if "mismatch" in reason:
-            return "cannot be used: the key is not that of the certificate"
-        return f"cannot be used: {reason or error.strerror or f'it does not hold {expected}'}"
-    return f"cannot be read: {error.strerror}"
+        mismatch = "mismatch" in (error.reason or "").lower()
+        problem = "the key is not that of the certificate" if mismatch else f"PEM with {expected} is expected"
+        return f"cannot be used: {problem}"
+    return f"cannot be read: {error.strerror if isinstance(error, OSError) else error}"

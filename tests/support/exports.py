@@ -110,6 +110,7 @@ class Site:
                         "hostIp": peer.host,
                         "port": peer.port,
                         "maximumAssociations": limit,
+                        "tls": {"caFile": str(peer.tls.ca_file)} if peer.tls else None,
                     }
                     for name, peer in peers.items()
                 ]
