@@ -63,8 +63,9 @@ class Expected:
 
     Attributes:
         sent: How many objects the destination has confirmed.
-        success: What the Results Service is told of the first offer; None: failure, to be offered again.
+        success: What the Results Service is told.
         reason: Part of what an operator is told.
+        held: How many it has stored; None: what it has confirmed.
     """
 
     sent: int
@@ -72,7 +73,6 @@ class Expected:
     retry_later: bool = True
     reason: str = ""
     held: int | None = None
-    """How many it has; none: what it has confirmed."""
 
 
 def uids(paths: Sequence[Path]) -> list[str]:
