@@ -26,7 +26,7 @@ from clara_dicom_adapter.activities.submission import SubmissionActivities
 from clara_dicom_adapter.clara.platform import PlatformClient
 from clara_dicom_adapter.clara.results import ResultsServiceClient
 from clara_dicom_adapter.configuration.settings import Settings
-from clara_dicom_adapter.configuration.store import ConfigurationStore
+from clara_dicom_adapter.configuration.web_destinations import EveryDestination
 from clara_dicom_adapter.records.exports import ExportRecords
 from clara_dicom_adapter.records.held import HeldGroups
 from clara_dicom_adapter.records.jobs import JobRecords
@@ -150,7 +150,7 @@ def export_activities(parts: WorkerParts) -> ExportActivities:
     """What downloads and sends on this node."""
     return ExportActivities(
         store=ExportRecords(parts.engine),
-        destinations=ConfigurationStore(parts.engine),
+        destinations=EveryDestination(parts.engine),
         downloads=parts.platform,
         space=StorageSpace(parts.temporary, parts.settings.storage),
         scu=parts.settings.dicom.scu,
@@ -186,7 +186,7 @@ async def run(parts: WorkerParts, ready: Callable[[], None]) -> None:
             export, following = export_activities(parts), following_activities(parts)
             for worker in build(parts, export, following, shared, node):
                 await workers.enter_async_context(worker)
-            await _start_poller(parts)
+            await _start_pollers(parts)
             await export.sweep(parts.client)
             log.info("worker_ready", node_id=parts.spool.node_id)
             ready()
@@ -195,16 +195,17 @@ async def run(parts: WorkerParts, ready: Callable[[], None]) -> None:
             watch.cancel()
 
 
-async def _start_poller(parts: WorkerParts) -> None:
-    """See to it that our agent's results poller exists; whoever comes first starts it."""
-    agent = parts.settings.dicom.scu.ae_title
-    await parts.client.start_workflow(
-        ResultsPollerWorkflow.run,
-        PollerInput(agent=agent),
-        id=names.results_poller(agent),
-        task_queue=queues.SHARED,
-        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-    )
+async def _start_pollers(parts: WorkerParts) -> None:
+    """See to it that each of our agents has a results poller; whoever comes first starts it."""
+    scu = parts.settings.dicom.scu
+    for agent in dict.fromkeys((scu.ae_title, scu.export.agent)):
+        await parts.client.start_workflow(
+            ResultsPollerWorkflow.run,
+            PollerInput(agent=agent),
+            id=names.results_poller(agent),
+            task_queue=queues.SHARED,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        )
 
 
 if __name__ == "__main__":

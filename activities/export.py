@@ -23,13 +23,15 @@ from clara_dicom_adapter.activities.export_ledger import Ledger, Results
 from clara_dicom_adapter.activities.export_sending import Route, Sending
 from clara_dicom_adapter.activities.export_turns import Turns
 from clara_dicom_adapter.activities.heartbeat import heartbeats, heartbeats_aside
-from clara_dicom_adapter.configuration.entities import Destination
+from clara_dicom_adapter.configuration.entities import Destination, WebAuthentication, WebDestination
 from clara_dicom_adapter.configuration.settings import ScuSettings
 from clara_dicom_adapter.dicom import uids
 from clara_dicom_adapter.dicom.head import read_head
 from clara_dicom_adapter.dicom.part10 import read_meta
 from clara_dicom_adapter.dicom.sender import Peer, SendSettings, TimeLimits, WireLog
+from clara_dicom_adapter.dicom.stow import WebPeer
 from clara_dicom_adapter.dicom.tls import TlsClient
+from clara_dicom_adapter.dicom.web_authentication import Authentication, Basic, Bearer, ClientCredentials
 from clara_dicom_adapter.errors import DestinationUnknown, InvalidInstance, PlatformRefused
 from clara_dicom_adapter.records.exports import ResultObject
 from clara_dicom_adapter.workflows import names
@@ -88,7 +90,7 @@ class ExportStore(Results, Protocol):
 class Destinations(Protocol):
     """The configured destinations, as they are now."""
 
-    def destinations(self) -> Sequence[Destination]: ...
+    def destinations(self) -> Sequence[Destination | WebDestination]: ...
 
 
 class Downloads(Protocol):
@@ -119,15 +121,24 @@ def send_settings(scu: ScuSettings) -> SendSettings:
     )
 
 
-def peer_of(destination: Destination) -> Peer:
+def peer_of(destination: Destination | WebDestination) -> Peer | WebPeer:
     """Where a destination listens, and how it is spoken with."""
     tls = destination.tls
-    return Peer(
-        destination.ae_title,
-        destination.host_ip,
-        destination.port,
-        TlsClient(tls.ca_file, tls.certificate_file, tls.key_file, tls.server_name) if tls else None,
-    )
+    secured = TlsClient(tls.ca_file, tls.certificate_file, tls.key_file, tls.server_name) if tls else None
+    if isinstance(destination, Destination):
+        return Peer(destination.ae_title, destination.host_ip, destination.port, secured)
+    return WebPeer(destination.name, destination.url, _authentication(destination.authentication), secured)
+
+
+def _authentication(configured: WebAuthentication | None) -> Authentication | None:
+    match configured:
+        case WebAuthentication(kind="basic", password_file=Path() as file):
+            return Basic(configured.user, file)
+        case WebAuthentication(kind="bearer", token_file=Path() as file):
+            return Bearer(file)
+        case WebAuthentication(kind="oauth2", token_url=str() as url, client_secret_file=Path() as file):
+            return ClientCredentials(url, configured.client_id, file, configured.scope or "")
+    return None
 
 
 class ExportActivities:
@@ -262,19 +273,23 @@ class ExportActivities:
             message=ledger.message,
         )
 
-    def _prepared(self, request: SendInput) -> tuple[dict[int, Path], Ledger, Destination | None]:
+    def _prepared(self, request: SendInput) -> tuple[dict[int, Path], Ledger, Destination | WebDestination | None]:
         folder = self._folders.of(request.task_id)
         objects = folder.objects()
         name = request.destination.casefold()
         found = [each for each in self._destinations.destinations() if each.name.casefold() == name]
         return objects, Ledger(request, folder, self._store), found[0] if found else None
 
-    def _route(self, destination: Destination) -> Route:
+    def _route(self, destination: Destination | WebDestination) -> Route:
         return Route(
             key=destination.name.casefold(),
             peer=peer_of(destination),
             settings=send_settings(self._scu),
-            associations=destination.maximum_associations,
+            associations=(
+                destination.maximum_associations
+                if isinstance(destination, Destination)
+                else destination.maximum_requests
+            ),
             time_limit=self._scu.export.time_limit_seconds,
         )
 

@@ -16,7 +16,9 @@ from typing import Final
 
 from clara_dicom_adapter.activities.export_ledger import Ledger
 from clara_dicom_adapter.activities.export_turns import Turns
+from clara_dicom_adapter.dicom import stow
 from clara_dicom_adapter.dicom.sender import ObjectResult, Peer, SendSettings, Verdict, send
+from clara_dicom_adapter.dicom.stow import WebPeer
 
 TURN_SECONDS: Final = 20.0
 """An association may be kept for this long while others wait for it."""
@@ -37,7 +39,7 @@ class Route:
     """
 
     key: str
-    peer: Peer
+    peer: Peer | WebPeer
     settings: SendSettings
     associations: int
     time_limit: float
@@ -73,7 +75,11 @@ class _Lane:
             # a turn in which nothing was sent does not end for others: else all would only associate
             return passed > self._left or turn_is_over(self._route, passed if self.reached else 0.0)
 
-        send(self._files, self._route.peer, self._route.settings, take, stop=over)
+        peer = self._route.peer
+        if isinstance(peer, WebPeer):
+            stow.store(self._files, peer, self._route.settings, take, stop=over)
+        else:
+            send(self._files, peer, self._route.settings, take, stop=over)
 
     def write_not_sent(self) -> None:
         for result in self.not_sent:

@@ -12,6 +12,7 @@ from clara_dicom_adapter.api.dependencies import Dependencies, Deps
 from clara_dicom_adapter.api.lists import SUBJECTS, links
 from clara_dicom_adapter.api.problems import WorkflowGone, WorkflowRefused, responses
 from clara_dicom_adapter.api.workflows import Request
+from clara_dicom_adapter.configuration.web_destinations import EveryDestination
 from clara_dicom_adapter.records.listing import Filter, Listing
 from clara_dicom_adapter.temporal.attributes import WAITING_FOR_A_PERSON
 from clara_dicom_adapter.workflows.models import Answer, DiscardInput, ReceptionState, RetryInput, SendElsewhereInput
@@ -98,7 +99,7 @@ async def _ask(
     elif decision is not None and decision.to is not None:
         if subject != "exports":
             raise WorkflowRefused(f"only exports can be sent to another destination, not {subject}")
-        name = await run_in_threadpool(lambda: deps.configuration.destination(decision.to or "").name)
+        name = await run_in_threadpool(EveryDestination(deps.engine).name_of, decision.to)
         request = SendElsewhereInput(destination=name, instead_of=item)
     else:
         request = RetryInput(item=item)

@@ -18,6 +18,7 @@ from clara_dicom_adapter.cli.commands import (
     sending,
     spool,
     trace,
+    web_destinations,
 )
 from clara_dicom_adapter.cli.output import to_stderr
 from clara_dicom_adapter.errors import AdapterError, ConfigurationInvalid
@@ -42,6 +43,7 @@ lifecycle.add_to(dicom)
 entities.add_to(dicom)
 lists.add_to(dicom)
 export_objects.add_to(dicom)
+web_destinations.add_to(dicom)
 sending.add_to(dicom)
 trace.add_to(dicom)
 attention.add_to(dicom)

@@ -12,7 +12,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
 from clara_dicom_adapter.configuration import known_keys, processors
-from clara_dicom_adapter.configuration.entities import ClaraAeTitle, Destination, Entity, Source
+from clara_dicom_adapter.configuration.entities import ClaraAeTitle, Destination, Entity, Source, WebDestination
 from clara_dicom_adapter.errors import ConfigurationInvalid
 
 MAXIMUM_WINDOW: Final = "maximumWindow"
@@ -21,6 +21,7 @@ _TYPE_NAMES: Final[Mapping[type[Entity], str]] = {
     ClaraAeTitle: "ClaraApplicationEntity",
     Source: "SourceApplicationEntity",
     Destination: "DestinationApplicationEntity",
+    WebDestination: "DicomWebDestination",
 }
 EntityT = TypeVar("EntityT", bound=Entity)
 
@@ -54,6 +55,11 @@ def source(raw: object) -> Source:
 def destination(raw: object) -> Destination:
     """A destination of a JSON object; raises ConfigurationInvalid."""
     return _entity(Destination, raw)
+
+
+def web_destination(raw: object) -> WebDestination:
+    """A DICOMweb destination of a JSON object; raises ConfigurationInvalid."""
+    return _entity(WebDestination, raw)
 
 
 def _entity(kind: type[EntityT], raw: object) -> EntityT:

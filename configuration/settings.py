@@ -91,7 +91,8 @@ class ExportSettings(Section):
     retention_hours: float = Field(default=72, gt=0)
     """How long downloaded objects of a finally failed task are kept for a person."""
     agent: str = "DICOMweb"
-    """Agent name of the DICOMweb exporter (original behaviour, 1.10)."""
+    """A second agent name that tasks are asked for, that of the DICOMweb exporter (original behaviour, 1.10); tasks of
+    either may name destinations of both kinds."""
 
 
 class ScuSettings(Section):

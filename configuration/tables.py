@@ -84,6 +84,17 @@ class DestinationRow(Base):
     """As ``configuration.entities.DestinationTls`` is written; none: plain TCP."""
 
 
+class WebDestinationRow(Base):
+    __tablename__ = "web_destination"
+
+    name: Mapped[str] = mapped_column(String(63), primary_key=True)
+    name_key: Mapped[str] = mapped_column(String(128), unique=True)
+    url: Mapped[str] = mapped_column(String(500))
+    authentication: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    tls: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    maximum_requests: Mapped[int]
+
+
 class CounterRow(Base):
     """Numbers that only grow: the configuration's revision, the exports' report mark."""
 

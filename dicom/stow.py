@@ -1,7 +1,7 @@
 """Sends part-10 files to a DICOMweb service with STOW-RS (PS3.18 section 10.5), exactly as they are stored.
 
 The files of a batch are streamed from the disk into one request, and the answer is read object by object. What it does
-not speak of, and a batch that is refused as a whole, is sent again one by one, so that one bad object costs only itself.
+not speak of, and a batch that is refused as a whole, is sent again one by one: one bad object costs only itself.
 """
 
 import ssl

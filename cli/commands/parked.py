@@ -13,7 +13,7 @@ from temporalio.service import RPCError
 from clara_dicom_adapter.api.problems import WorkflowGone, WorkflowRefused
 from clara_dicom_adapter.api.workflows import Request, TemporalControl
 from clara_dicom_adapter.cli.place import Place
-from clara_dicom_adapter.configuration.store import ConfigurationStore
+from clara_dicom_adapter.configuration.web_destinations import EveryDestination
 from clara_dicom_adapter.errors import NotFound, TemporalUnavailable
 from clara_dicom_adapter.records.listing import Filter, Listing, Subject
 from clara_dicom_adapter.temporal import attributes
@@ -93,7 +93,7 @@ def workflow_of(place: Place, identifier: str) -> str:
 def destination(place: Place, name: str) -> str:
     """The name of a configured destination, as it was written there; raises NotFound."""
     with place.database() as engine:
-        return ConfigurationStore(engine).destination(name).name
+        return EveryDestination(engine).name_of(name)
 
 
 def answer(place: Place, workflows: Sequence[str], request: Request) -> list[Outcome]:

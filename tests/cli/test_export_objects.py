@@ -96,3 +96,18 @@ def test_a_destination_with_tls(clara: Clara) -> None:
     relative = clara("create", "dest", "-n", "D", "-a", "D", "-i", "h", "-p", "1", "--tls-ca", "ca.pem")
     assert relative.status == 1
     assert "absolute path" in relative.err
+
+
+def test_a_dicomweb_destination(clara: Clara) -> None:
+    command = ("create", "dicomweb", "-n", "ARCHIVE", "--url", "https://archive.hospital/dicom-web")
+    made = clara(*command, "--token-url", "https://login/token", "--client-id", "us", "--client-secret-file", "/secret")
+    assert made.status == 0, made.err
+    (archive,) = json.loads(clara("list", "dicomweb", "--json").out)
+    assert archive["authentication"]["kind"] == "oauth2"
+    assert "ARCHIVE\thttps://archive.hospital/dicom-web\toauth2\t2\n" in clara("list", "dicomweb").out
+    assert clara("create", "dest", "-n", "archive", "-a", "A", "-i", "h", "-p", "1").status == 1
+    assert clara("delete", "dicomweb", "-n", "archive").status == 0
+    assert clara(*command, "--user", "us", "--token-file", "/token").status == 2
+    incomplete = clara(*command, "--user", "us")
+    assert incomplete.status == 1
+    assert "passwordFile" in incomplete.err

@@ -20,9 +20,10 @@ from clara_dicom_adapter.activities.export import ExportActivities
 from clara_dicom_adapter.activities.interceptor import ErrorInterceptor
 from clara_dicom_adapter.activities.results import ResultsActivities
 from clara_dicom_adapter.clara.results import ResultsServiceClient
-from clara_dicom_adapter.configuration.entities import Destination
+from clara_dicom_adapter.configuration.entities import Destination, WebDestination
 from clara_dicom_adapter.configuration.settings import DataFolder, ScuSettings
 from clara_dicom_adapter.dicom.sender import Peer
+from clara_dicom_adapter.dicom.stow import WebPeer
 from clara_dicom_adapter.errors import PlatformRefused, PlatformUnreachable, StorageFull
 from clara_dicom_adapter.records.database import open_engine
 from clara_dicom_adapter.records.exports import ExportRecords
@@ -53,8 +54,11 @@ class FileDestinations:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def destinations(self) -> Sequence[Destination]:
-        return [Destination.model_validate(each) for each in json.loads(self._path.read_text())]
+    def destinations(self) -> Sequence[Destination | WebDestination]:
+        return [
+            (WebDestination if "url" in each else Destination).model_validate(each)
+            for each in json.loads(self._path.read_text())
+        ]
 
 
 class FlagSpace:
@@ -95,7 +99,7 @@ class Site:
             }
         )
 
-    def set_destinations(self, limit: int = 2, **peers: Peer) -> None:
+    def set_destinations(self, limit: int = 2, *, web: Sequence[WebPeer] = (), **peers: Peer) -> None:
         """Configure these.
 
         Args:
@@ -114,6 +118,7 @@ class Site:
                     }
                     for name, peer in peers.items()
                 ]
+                + [{"name": peer.name, "url": peer.url} for peer in web]
             )
         )
 

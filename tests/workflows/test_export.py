@@ -20,6 +20,7 @@ from pynetdicom.events import Event
 from support import exports
 from support.dicom_objects import make_objects
 from support.dicom_peers import SUCCESS, ScriptedScp, free_port, pynetdicom_scp
+from support.dicomweb_service import Answer, serving, told
 from support.exports import Site, worker
 from support.results_service import FakeResultsService
 from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
@@ -304,6 +305,30 @@ async def test_a_person_can_have_an_export_sent_to_another_destination(
     assert [(each.destination, each.sent) for each in status.destinations] == [("GOOD", 4), ("Backup", 4)]
     assert "sent to backup instead of PACS, as a person asked" in status.notes
     assert len(service.reports) == 1
+
+
+async def test_a_dicomweb_service_is_a_destination_like_any_other(
+    site: Site, service: FakeResultsService, files: list[Path]
+) -> None:
+    """What it refuses is told object by object, and only that is sent again."""
+    client = await exports.connect(site.temporal)
+    refused = uids(files)[:3]
+
+    def refuses(instances: list[str], number: int) -> Answer:
+        failed = [] if number > 1 else [uid for uid in instances if uid in refused]
+        return 202, told([uid for uid in instances if uid not in failed], dict.fromkeys(failed, 0xA900))
+
+    with serving(refuses) as web, pynetdicom_scp(files) as (peer, got):
+        site.set_destinations(PACS=peer, web=[web.peer])
+        async with worker(site, client):
+            handle = await start(site, client, service, site.add_payload("p", files), '["PACS", "web"]', retries=3)
+            status = await in_state(handle, State.NEEDS_ATTENTION)
+            assert [(each.destination, each.sent) for each in status.destinations] == [("PACS", 4), ("WEB", 1)]
+            assert "WEB: 3 of 4 not stored (3 x status A900)" in status.message
+            await handle.execute_update(ExportWorkflow.retry, RetryInput(item="WEB"))
+            assert (await handle.result()).success
+    assert web.requests == [uids(files), refused]
+    assert got.order == uids(files)
 
 
 async def test_a_task_without_a_destination_goes_to_the_default_one(
