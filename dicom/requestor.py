@@ -30,8 +30,8 @@ from pynetdicom.pdu_primitives import (
 )
 from pynetdicom.presentation import build_context
 
-from clara_dicom_adapter.dicom import dimse, tls, uids
-from clara_dicom_adapter.dicom.tls import TlsClient, TlsUnusable
+from clara_dicom_adapter.dicom import dimse, uids
+from clara_dicom_adapter.dicom.connecting import Peer, connect, words
 from clara_dicom_adapter.errors import AssociationFailed, InvalidInstance
 
 log = structlog.get_logger("clara_dicom_adapter.dicom")
@@ -56,20 +56,6 @@ _BUFFER: Final = 3 << 17
 _AT_ONCE: Final = 4096
 """Bytes; a response has some 150."""
 _COMMAND, _LAST = 0x01, 0x02  # message control header, PS3.8 annex E.2
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """A Storage SCP and where it listens.
-
-    Attributes:
-        tls: How to speak TLS with it; None: plain TCP.
-    """
-
-    ae_title: str
-    host: str
-    port: int
-    tls: TlsClient | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +136,7 @@ class StorageAssociation:
     ) -> Self:
         """Connect and negotiate; raises :class:`AssociationFailed`."""
         limits = limits or TimeLimits()
-        connection = _connect(peer, limits.connect)
+        connection = connect(peer, limits.connect)
         association = cls(peer, limits, connection, wire_log or WireLog())
         try:
             association._negotiate(calling_ae_title, contexts)
@@ -159,7 +145,7 @@ class StorageAssociation:
             hint = ""
             if peer.tls is not None and isinstance(error, (ssl.SSLEOFError, ConnectionError)):
                 hint = "; it may want another certificate of ours (see tls.certificateFile)"
-            raise AssociationFailed(peer.ae_title, f"lost while it was requested: {_words(error)}{hint}") from error
+            raise AssociationFailed(peer.ae_title, f"lost while it was requested: {words(error)}{hint}") from error
         except BaseException:
             connection.close()
             raise
@@ -180,7 +166,7 @@ class StorageAssociation:
             self.abort()
             raise AssociationFailed(self._peer.ae_title, f"aborted by us, because the peer sent {error}") from error
         except OSError as error:
-            reason = self._abort_received() or _words(error)
+            reason = self._abort_received() or words(error)
             self.abort()
             raise AssociationFailed(self._peer.ae_title, f"lost: {reason}") from error
         except BaseException:
@@ -365,31 +351,6 @@ class StorageAssociation:
         return ""
 
 
-def _connect(peer: Peer, seconds: float) -> socket.socket:
-    """A connection with the peer, by TLS when it wants that; all of it within the time limit for connecting."""
-    deadline = time.monotonic() + seconds
-    try:
-        context = tls.context(peer.tls) if peer.tls else None
-        connection = socket.create_connection((peer.host, peer.port), timeout=seconds)
-    except TlsUnusable as error:
-        raise AssociationFailed(peer.ae_title, str(error)) from error
-    except OSError as error:
-        raise AssociationFailed(peer.ae_title, f"cannot connect: {_words(error)}") from error
-    # without it the last, short segment of each message waits for the peer's delayed acknowledgement
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if peer.tls is None or context is None:
-        return connection
-    try:
-        connection.settimeout(max(deadline - time.monotonic(), 0.001))
-        return context.wrap_socket(connection, server_hostname=peer.tls.server_name or peer.host)
-    except OSError as error:
-        connection.close()
-        raise AssociationFailed(peer.ae_title, f"no TLS: {_words(error)}") from error
-    except BaseException:
-        connection.close()
-        raise
-
-
 def _read_exactly(readinto: Callable[[memoryview], int | None], into: memoryview, stored: StoredObject) -> None:
     done = 0
     while done < len(into):
@@ -431,11 +392,3 @@ def _abort_words(pdu: bytes) -> str:
         abort.decode(pdu)
         return f"aborted by the peer ({abort.source_str}, {abort.reason_str})"
     return "aborted by the peer"
-
-
-def _words(error: OSError) -> str:
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    if isinstance(error, ssl.SSLError):
-        return tls.words(error)
-    return error.strerror or str(error) or type(error).__name__

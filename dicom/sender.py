@@ -15,12 +15,12 @@ from typing import Final
 import structlog
 
 from clara_dicom_adapter.dicom import dimse
+from clara_dicom_adapter.dicom.connecting import Peer
 from clara_dicom_adapter.dicom.part10 import read_meta
 from clara_dicom_adapter.dicom.requestor import (
     MAXIMUM_CONTEXTS,
     AssociationRejected,
     Context,
-    Peer,
     StorageAssociation,
     StoredObject,
     TimeLimits,
