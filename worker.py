@@ -28,6 +28,7 @@ from clara_dicom_adapter.clara.platform import PlatformClient
 from clara_dicom_adapter.clara.results import ResultsServiceClient
 from clara_dicom_adapter.configuration.settings import Settings
 from clara_dicom_adapter.configuration.store import ConfigurationStore
+from clara_dicom_adapter.configuration.web_destinations import EveryDestination
 from clara_dicom_adapter.records.exports import ExportRecords
 from clara_dicom_adapter.records.held import HeldGroups
 from clara_dicom_adapter.records.jobs import JobRecords
@@ -49,7 +50,9 @@ log = structlog.get_logger("clara_dicom_adapter.worker")
 SHARED_ACTIVITIES = 48
 """Threads for transactions and short calls, and for as many downloads as a look at the Results Service may bring."""
 NODE_ACTIVITIES = 16
-"""Threads for uploads and exports, which must not keep the short ones waiting."""
+"""Threads for uploads, which must not keep the short ones waiting."""
+WAITING_EXPORTS = 1000
+"""Exports that send or wait for their turn; they hold no thread while they wait."""
 WORKFLOW_TASKS = 8
 """At once. The clock of a task runs from when it is taken, so more of them are not done sooner: they time out."""
 
@@ -129,21 +132,31 @@ def build(
         Worker(
             parts.client,
             task_queue=queues.node(node_id),
-            activities=[*on_spool, submission.upload, export.send, export.clean],
+            activities=[*on_spool, submission.upload, export.clean],
             activity_executor=node_threads,
             max_concurrent_activities=NODE_ACTIVITIES,
             interceptors=[ErrorInterceptor(), PulseInterceptor()],
         )
         for node_id in parts.spool.node_ids  # an adopted spool brings its queue along
     ]
-    return [shared, *nodes]
+    exports = [
+        Worker(
+            parts.client,
+            task_queue=queues.exports(node_id),
+            activities=[export.send],
+            max_concurrent_activities=WAITING_EXPORTS,
+            interceptors=[ErrorInterceptor()],
+        )
+        for node_id in parts.spool.node_ids
+    ]
+    return [shared, *nodes, *exports]
 
 
 def export_activities(parts: WorkerParts) -> ExportActivities:
     """What downloads and sends on this node."""
     return ExportActivities(
         store=ExportRecords(parts.engine),
-        destinations=ConfigurationStore(parts.engine),
+        destinations=EveryDestination(parts.engine),
         downloads=parts.platform,
         space=StorageSpace(parts.temporary, parts.settings.storage),
         scu=parts.settings.dicom.scu,
@@ -179,7 +192,7 @@ async def run(parts: WorkerParts, ready: Callable[[], None]) -> None:
             export, following = export_activities(parts), following_activities(parts)
             for worker in build(parts, export, following, shared, node):
                 await workers.enter_async_context(worker)
-            await _start_poller(parts)
+            await _start_pollers(parts)
             await export.sweep(parts.client)
             log.info("worker_ready", node_id=parts.spool.node_id)
             ready()
@@ -188,16 +201,17 @@ async def run(parts: WorkerParts, ready: Callable[[], None]) -> None:
             watch.cancel()
 
 
-async def _start_poller(parts: WorkerParts) -> None:
-    """See to it that our agent's results poller exists; whoever comes first starts it."""
-    agent = parts.settings.dicom.scu.ae_title
-    await parts.client.start_workflow(
-        ResultsPollerWorkflow.run,
-        PollerInput(agent=agent),
-        id=names.results_poller(agent),
-        task_queue=queues.SHARED,
-        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-    )
+async def _start_pollers(parts: WorkerParts) -> None:
+    """See to it that each of our agents has a results poller; whoever comes first starts it."""
+    scu = parts.settings.dicom.scu
+    for agent in dict.fromkeys((scu.ae_title, scu.export.agent)):
+        await parts.client.start_workflow(
+            ResultsPollerWorkflow.run,
+            PollerInput(agent=agent),
+            id=names.results_poller(agent),
+            task_queue=queues.SHARED,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        )
 
 
 if __name__ == "__main__":

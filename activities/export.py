@@ -1,16 +1,15 @@
 """Activities of the ExportWorkflow that work on one node's disk: download, send, clean; and the decision.
 
-They are synchronous and run in the worker's thread pool, with heartbeats from a thread of their own.
+They are synchronous and run in the worker's thread pool, but for the sending: many exports may wait for one
+destination, and they must not hold threads that the others need.
 """
 
 import asyncio
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
 import structlog
 from temporalio import activity
@@ -19,15 +18,21 @@ from temporalio.exceptions import CancelledError
 from temporalio.service import RPCError, RPCStatusCode
 
 from clara_dicom_adapter.activities import export_rules
-from clara_dicom_adapter.activities.export_folder import ExportFolder, ExportFolders, Outcome
-from clara_dicom_adapter.activities.heartbeat import heartbeats
-from clara_dicom_adapter.configuration.entities import Destination
+from clara_dicom_adapter.activities.export_folder import ExportFolders
+from clara_dicom_adapter.activities.export_ledger import Ledger, Results
+from clara_dicom_adapter.activities.export_sending import Route, Sending
+from clara_dicom_adapter.activities.export_turns import Turns
+from clara_dicom_adapter.activities.heartbeat import heartbeats, heartbeats_aside
+from clara_dicom_adapter.configuration.entities import Destination, WebAuthentication, WebDestination
 from clara_dicom_adapter.configuration.settings import ScuSettings
 from clara_dicom_adapter.dicom import uids
 from clara_dicom_adapter.dicom.dataset_log import DatasetLog
 from clara_dicom_adapter.dicom.head import read_head
 from clara_dicom_adapter.dicom.part10 import read_meta
-from clara_dicom_adapter.dicom.sender import ObjectResult, Peer, SendSettings, SendTotals, TimeLimits, send
+from clara_dicom_adapter.dicom.sender import Peer, SendSettings, TimeLimits, WireLog
+from clara_dicom_adapter.dicom.stow import WebPeer
+from clara_dicom_adapter.dicom.tls import TlsClient
+from clara_dicom_adapter.dicom.web_authentication import Authentication, Basic, Bearer, ClientCredentials
 from clara_dicom_adapter.errors import DestinationUnknown, InvalidInstance, PlatformRefused
 from clara_dicom_adapter.records.exports import ResultObject
 from clara_dicom_adapter.workflows import names
@@ -46,9 +51,6 @@ from clara_dicom_adapter.workflows.models import (
 )
 
 log = structlog.get_logger("clara_dicom_adapter.activities.export")
-
-RECORD_EVERY: Final = 2.0
-"""Seconds between two writes of results to the records; the journal has them at once."""
 
 
 class Task(Protocol):
@@ -78,12 +80,10 @@ class Task(Protocol):
     def called_ae_title(self) -> str: ...
 
 
-class ExportStore(Protocol):
+class ExportStore(Results, Protocol):
     """Where exports are recorded, for all nodes and for good."""
 
     def task(self, task_id: str) -> Task | None: ...
-    def delivered(self, task_id: str, destination: str) -> frozenset[int]: ...
-    def save_results(self, task_id: str, destination: str, results: Sequence[Outcome]) -> None: ...
     def save_objects(self, task_id: str, objects: Sequence[ResultObject]) -> None: ...
     def note(self, task_id: str, state: str, message: str) -> None: ...
 
@@ -91,7 +91,7 @@ class ExportStore(Protocol):
 class Destinations(Protocol):
     """The configured destinations, as they are now."""
 
-    def destinations(self) -> Sequence[Destination]: ...
+    def destinations(self) -> Sequence[Destination | WebDestination]: ...
 
 
 class Downloads(Protocol):
@@ -118,7 +118,29 @@ def send_settings(scu: ScuSettings) -> SendSettings:
         retries=scu.export.connect_retries,
         retry_delay=scu.export.connect_retry_delay_seconds,
         dataset_log=DatasetLog(scu.log_patient_attributes) if scu.log_dimse_datasets else None,
+        warnings_are_failures=scu.export.warnings_are_failures,
+        wire_log=WireLog(commands=scu.log_dimse_datasets, data_pdus=scu.log_data_pdus),
     )
+
+
+def peer_of(destination: Destination | WebDestination) -> Peer | WebPeer:
+    """Where a destination listens, and how it is spoken with."""
+    tls = destination.tls
+    secured = TlsClient(tls.ca_file, tls.certificate_file, tls.key_file, tls.server_name) if tls else None
+    if isinstance(destination, Destination):
+        return Peer(destination.ae_title, destination.host_ip, destination.port, secured)
+    return WebPeer(destination.name, destination.url, _authentication(destination.authentication), secured)
+
+
+def _authentication(configured: WebAuthentication | None) -> Authentication | None:
+    match configured:
+        case WebAuthentication(kind="basic", password_file=Path() as file):
+            return Basic(configured.user, file)
+        case WebAuthentication(kind="bearer", token_file=Path() as file):
+            return Bearer(file)
+        case WebAuthentication(kind="oauth2", token_url=str() as url, client_secret_file=Path() as file):
+            return ClientCredentials(url, configured.client_id, file, configured.scope or "")
+    return None
 
 
 class ExportActivities:
@@ -142,7 +164,8 @@ class ExportActivities:
         self._scu = scu
         self._folders = ExportFolders(temporary)
         self._node_id = node_id
-        self._associations = threading.BoundedSemaphore(scu.maximum_number_of_associations)
+        self.turns = Turns(scu.maximum_number_of_associations)
+        self._threads = ThreadPoolExecutor(scu.maximum_number_of_associations, thread_name_prefix="export")
 
     # ---- fetch ----
 
@@ -171,7 +194,11 @@ class ExportActivities:
         )
         try:
             known = [destination.name for destination in self._destinations.destinations()]
-            destinations = export_rules.destinations(task.parameters, known)
+            if request.destinations:
+                destinations = export_rules.known_as(request.destinations, known)
+            else:
+                default = self._scu.export.default_destination
+                destinations = export_rules.destinations(task.parameters, known, default)
         except (export_rules.NoDestination, DestinationUnknown) as problem:
             return result.model_copy(update={"problem": str(problem)})
         return result.model_copy(
@@ -221,38 +248,26 @@ class ExportActivities:
 
     # ---- send ----
 
-    @activity.defn(name="send_export", no_thread_cancel_exception=True)
-    def send(self, request: SendInput) -> SendResult:
+    @activity.defn(name="send_export")
+    async def send(self, request: SendInput) -> SendResult:
         """Send a task's objects to one destination; safe to repeat.
 
-        Repeating sends only what has no confirmation in the journal; the one object whose response was on its way when
-        an attempt died may be sent twice. Raises ``DownloadsLost`` when this node does not have the objects.
+        Repeating sends only what has no confirmation in the journal; the objects whose responses were on their way when
+        an attempt died, one per association, may be sent twice. Raises ``DownloadsLost`` when this node does not have
+        the objects.
         """
-        objects = self._folders.of(request.task_id).objects()
-        ledger = _Ledger(request, self._folders.of(request.task_id), self._store)
-        todo = [index for index in objects if ledger.is_to_be_sent(index)]
-        peer = self._peer(request.destination)
-        if peer is None:
-            message = f"destination {request.destination} is no longer configured"
-            return SendResult(
-                destination=request.destination, sent=len(ledger.delivered), failed=len(todo), message=message
-            )
+        objects, ledger, destination = await asyncio.to_thread(self._prepared, request)
 
         def progress() -> SendProgress:
             return SendProgress(done=len(ledger.delivered), failed=len(ledger.failed), total=len(objects))
 
-        totals = SendTotals()
-        with heartbeats(progress), self._slot(), ledger.writer() as journal:
-            if todo:
-                totals = send(
-                    [objects[index] for index in todo],
-                    peer,
-                    send_settings(self._scu),
-                    lambda result: journal(todo[result.index], result),
-                    stop=activity.is_cancelled,
-                )
-        if totals.stopped:
-            raise CancelledError("sending was cancelled")
+        if destination is None:
+            await asyncio.to_thread(ledger.record)
+            todo = sum(map(ledger.is_to_be_sent, objects))
+            message = f"destination {request.destination} is no longer configured"
+            return SendResult(destination=request.destination, sent=len(ledger.delivered), failed=todo, message=message)
+        async with heartbeats_aside(progress):
+            await Sending(objects, ledger, self.turns, self._threads).to(self._route(destination))
         return SendResult(
             destination=request.destination,
             sent=len(ledger.delivered),
@@ -260,21 +275,25 @@ class ExportActivities:
             message=ledger.message,
         )
 
-    def _peer(self, name: str) -> Peer | None:
-        for destination in self._destinations.destinations():
-            if destination.name.casefold() == name.casefold():
-                return Peer(destination.ae_title, destination.host_ip, destination.port)
-        return None
+    def _prepared(self, request: SendInput) -> tuple[dict[int, Path], Ledger, Destination | WebDestination | None]:
+        folder = self._folders.of(request.task_id)
+        objects = folder.objects()
+        name = request.destination.casefold()
+        found = [each for each in self._destinations.destinations() if each.name.casefold() == name]
+        return objects, Ledger(request, folder, self._store), found[0] if found else None
 
-    @contextmanager
-    def _slot(self) -> Iterator[None]:
-        """One of the outbound associations that this process may have at once."""
-        while not self._associations.acquire(timeout=0.5):
-            _leave_if_cancelled()
-        try:
-            yield
-        finally:
-            self._associations.release()
+    def _route(self, destination: Destination | WebDestination) -> Route:
+        return Route(
+            key=destination.name.casefold(),
+            peer=peer_of(destination),
+            settings=send_settings(self._scu),
+            associations=(
+                destination.maximum_associations
+                if isinstance(destination, Destination)
+                else destination.maximum_requests
+            ),
+            time_limit=self._scu.export.time_limit_seconds,
+        )
 
     # ---- decide, note, clean ----
 
@@ -332,65 +351,6 @@ async def _runs(client: Client, workflow_id: str) -> bool:
             return False
         raise
     return description.status is WorkflowExecutionStatus.RUNNING
-
-
-class _Ledger:
-    """What one destination has confirmed of one task: in the journal at once, in the records soon after."""
-
-    def __init__(self, request: SendInput, folder: ExportFolder, store: ExportStore) -> None:
-        self._task_id = request.task_id
-        self._destination = request.destination
-        self._send = f"{request.offer}.{request.round}"
-        self._journal = folder.journal(request.destination)
-        self._store = store
-        self._unrecorded: list[Outcome] = []
-        self._recorded_at = time.monotonic()
-        self.delivered = set(store.delivered(request.task_id, request.destination))
-        self.failed: dict[int, Outcome] = {}
-        """Failures of this pass, by place."""
-        for outcome in self._journal.read():
-            self._take(outcome)
-            self._unrecorded.append(outcome)  # a killed worker may not have got so far
-
-    def is_to_be_sent(self, index: int) -> bool:
-        return index not in self.delivered and index not in self.failed
-
-    @property
-    def message(self) -> str:
-        totals = SendTotals()
-        for outcome in self.failed.values():
-            totals.reasons[outcome.reason or outcome.verdict.value] += 1
-        return totals.message
-
-    @contextmanager
-    def writer(self) -> Iterator[Callable[[int, ObjectResult], None]]:
-        try:
-            with self._journal.writer() as append:
-
-                def write(index: int, result: ObjectResult) -> None:
-                    outcome = Outcome.of(self._send, index, result)
-                    append(outcome)
-                    self._take(outcome)
-                    self._unrecorded.append(outcome)
-                    if time.monotonic() - self._recorded_at >= RECORD_EVERY:
-                        self._record()
-
-                yield write
-        finally:
-            self._record()
-
-    def _take(self, outcome: Outcome) -> None:
-        if outcome.delivered:
-            self.delivered.add(outcome.index)
-            self.failed.pop(outcome.index, None)
-        elif outcome.send == self._send and outcome.index not in self.delivered:
-            self.failed[outcome.index] = outcome
-
-    def _record(self) -> None:
-        if self._unrecorded:
-            self._store.save_results(self._task_id, self._destination, self._unrecorded)
-            self._unrecorded = []
-        self._recorded_at = time.monotonic()
 
 
 def _leave_if_cancelled() -> None:

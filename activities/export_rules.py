@@ -15,16 +15,21 @@ class NoDestination(ValueError):
     """A task's parameters name no destination."""
 
 
-def destinations(parameters: str, configured: Sequence[str]) -> tuple[str, ...]:
-    """The configured destinations that a task names, once each; names are compared without case.
+def destinations(parameters: str, configured: Sequence[str], default: str = "") -> tuple[str, ...]:
+    """The configured destinations that a task names, once each, or the default one when it names none.
 
     Raises:
-        NoDestination: It names none.
+        NoDestination: It names none, and there is no default.
         DestinationUnknown: A name is not configured.
     """
-    names = named_destinations(parameters)
+    names = named_destinations(parameters) or ((default,) if default else ())
     if not names:
-        raise NoDestination("the task's parameters name no destination")
+        raise NoDestination("the task's parameters name no destination, and scu>export>defaultDestination is not set")
+    return known_as(names, configured)
+
+
+def known_as(names: Sequence[str], configured: Sequence[str]) -> tuple[str, ...]:
+    """The configured destinations of these names, once each; compared without case. Raises DestinationUnknown."""
     known = {name.casefold(): name for name in configured}
     found: dict[str, None] = {}
     for name in names:

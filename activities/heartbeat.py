@@ -39,12 +39,12 @@ def heartbeats(details: Callable[[], Payload]) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def heartbeats_aside() -> AsyncIterator[None]:
-    """Heartbeat from a task while the block of an asynchronous activity runs."""
+async def heartbeats_aside(details: Callable[[], Payload] | None = None) -> AsyncIterator[None]:
+    """Heartbeat from a task while the block of an asynchronous activity runs, with what ``details`` says if given."""
 
     async def beat() -> None:
         while True:
-            activity.heartbeat()
+            activity.heartbeat(*([details()] if details else []))
             await asyncio.sleep(_ASIDE_SECONDS)
 
     task = asyncio.ensure_future(beat())

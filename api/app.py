@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from clara_dicom_adapter.api import attention, configuration, health, lists, metrics, problems
+from clara_dicom_adapter.api import attention, configuration, health, lists, metrics, problems, web_destinations
 from clara_dicom_adapter.api.dependencies import Dependencies
 from clara_dicom_adapter.api.guard import Guard
 
@@ -34,8 +34,8 @@ def create_app(dependencies: Dependencies) -> FastAPI:
     app.state.dependencies = dependencies
     app.add_middleware(Guard, loopback=_is_loopback(dependencies.settings.host))
     problems.install(app)
-    for router in (configuration.router, attention.router, lists.router, health.router, metrics.router):
-        app.include_router(router)
+    for part in (configuration, web_destinations, attention, lists, health, metrics):
+        app.include_router(part.router)
     return app
 
 

@@ -11,9 +11,11 @@ from clara_dicom_adapter.api import schemas
 from clara_dicom_adapter.api.dependencies import Dependencies, Deps
 from clara_dicom_adapter.api.lists import SUBJECTS, links
 from clara_dicom_adapter.api.problems import WorkflowGone, WorkflowRefused, responses
+from clara_dicom_adapter.api.workflows import Request
+from clara_dicom_adapter.configuration.web_destinations import EveryDestination
 from clara_dicom_adapter.records.listing import Filter, Listing
 from clara_dicom_adapter.temporal.attributes import WAITING_FOR_A_PERSON
-from clara_dicom_adapter.workflows.models import Answer, DiscardInput, ReceptionState, RetryInput
+from clara_dicom_adapter.workflows.models import Answer, DiscardInput, ReceptionState, RetryInput, SendElsewhereInput
 
 router = APIRouter(prefix="/api")
 
@@ -91,7 +93,16 @@ async def _ask(
     deps: Dependencies, subject: str, row: Mapping[str, Any], verb: Verb, decision: schemas.Decision | None
 ) -> Answer:
     item = decision.item if decision else None
-    request = RetryInput(item=item) if verb == "retry" else DiscardInput(item=item, reason=_reason(decision))
+    request: Request
+    if verb == "discard":
+        request = DiscardInput(item=item, reason=_reason(decision))
+    elif decision is not None and decision.to is not None:
+        if subject != "exports":
+            raise WorkflowRefused(f"only exports can be sent to another destination, not {subject}")
+        name = await run_in_threadpool(EveryDestination(deps.engine).name_of, decision.to)
+        request = SendElsewhereInput(destination=name, instead_of=item)
+    else:
+        request = RetryInput(item=item)
     return await deps.workflows.ask(schemas.workflow_id(subject, row), request)
 
 

@@ -26,7 +26,19 @@ CLARA_EXAMPLE = {
     "interrupted": None,
 }
 SOURCE_EXAMPLE = {"aeTitle": "MYPACS", "hostIp": "10.20.30.1"}
-DESTINATION_EXAMPLE = {"name": "MYPACS", "aeTitle": "MYPACSAET", "hostIp": "10.20.30.2", "port": 1104}
+DESTINATION_EXAMPLE = {
+    "name": "MYPACS",
+    "aeTitle": "MYPACSAET",
+    "hostIp": "10.20.30.2",
+    "port": 1104,
+    "maximumAssociations": 2,
+    "tls": {
+        "caFile": "/etc/clara/pacs-ca.pem",
+        "certificateFile": None,
+        "keyFile": None,
+        "serverName": "pacs.hospital",
+    },
+}
 
 HostIp = Annotated[str | None, Query(alias="hostIp", description="Needed when the AE title has several hosts.")]
 

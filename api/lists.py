@@ -59,6 +59,17 @@ class ExportQuery(PageQuery):
     job_id: str | None = Field(None, description="Only of this job.")
 
 
+class ExportObjectQuery(schemas.Schema):
+    """Which objects of an export."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
+
+    destination: list[str] = Field(default=[], description="Only at these destinations.")
+    verdict: list[str] = Field(default=[], description="Only these verdicts.")
+    limit: int = Field(50, ge=1, le=500)
+    offset: int = Field(0, ge=0, le=10_000_000)
+
+
 def links(deps: Dependencies, workflow_id: str | None, identifier: str) -> schemas.Links:
     return schemas.Links(
         temporal=deps.workflows.link(workflow_id) if workflow_id else None,
@@ -143,6 +154,37 @@ def list_jobs(deps: Deps, query: Annotated[JobQuery, Query()]) -> schemas.Listed
 )
 def list_exports(deps: Deps, query: Annotated[ExportQuery, Query()]) -> schemas.Listed[schemas.Export]:
     return _listed(deps, Subject.EXPORT, schemas.Listed[schemas.Export], query)
+
+
+@router.get(
+    "/exports/{task_id}",
+    tags=["records"],
+    operation_id="getExport",
+    summary="One export, with what each destination has got",
+    responses=responses(404, 503),
+)
+def get_export(task_id: str, deps: Deps) -> schemas.Export:
+    row = Listing(deps.engine).get(Subject.EXPORT, task_id)
+    return schemas.Export.model_validate({**row, "links": _links_of(deps, Subject.EXPORT, row)})
+
+
+@router.get(
+    "/exports/{task_id}/objects",
+    tags=["records"],
+    operation_id="listExportObjects",
+    summary="The objects of an export: what became of each at each destination, and why",
+    responses=responses(404, 422, 503),
+)
+def list_export_objects(
+    task_id: str, deps: Deps, query: Annotated[ExportObjectQuery, Query()]
+) -> schemas.ExportObjects:
+    page = Listing(deps.engine).export_objects(
+        task_id,
+        Filter({"destination": query.destination, "verdict": query.verdict}, limit=query.limit, offset=query.offset),
+    )
+    return schemas.ExportObjects.model_validate(
+        {"items": page.items, "total": page.total, "limit": query.limit, "offset": query.offset}
+    )
 
 
 @router.get(

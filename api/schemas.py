@@ -145,6 +145,31 @@ class Export(Schema):
     links: Links
 
 
+class ExportObject(Schema):
+    """The newest result of one object at one destination."""
+
+    number: int = Field(description="Place in the task's list of uris, from 0.")
+    sop_instance_uid: str = Field(description="Empty when it is not known.")
+    destination: str
+    delivered: bool
+    verdict: str = Field(
+        description="stored, warning, refused, context-refused, unreadable, unknown or not-sent.", examples=["refused"]
+    )
+    status: int | None = Field(description="DIMSE status of the C-STORE-RSP.", examples=[42752])
+    reason: str = Field(examples=["status A700"])
+    comment: str = Field(description="Error Comment of the C-STORE-RSP: the destination's own words.")
+    at: datetime
+
+
+class ExportObjects(Schema):
+    """A page of the objects of an export, in the order of its task."""
+
+    items: list[ExportObject]
+    total: int = Field(description="How many match the filters.")
+    limit: int
+    offset: int
+
+
 ItemT = TypeVar("ItemT", bound=Schema)
 
 
@@ -201,6 +226,10 @@ class Decision(Schema):
     )
 
     item: str | None = Field(None, description="A job key or a destination; none: all that waits there.")
+    to: str | None = Field(
+        None,
+        description="Retry of an export only: the destination that gets everything instead of the item, or of all.",
+    )
     reason: str = Field("", max_length=500, description="Kept in the workflow's history; no patient's data, please.")
 
 

@@ -1,7 +1,7 @@
 """What the API asks of Temporal: that a parked workflow goes on, or gives up."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Final, Protocol
 from urllib.parse import quote
@@ -14,17 +14,25 @@ from clara_dicom_adapter.api.problems import WorkflowGone, WorkflowRefused
 from clara_dicom_adapter.configuration.settings import TemporalSettings
 from clara_dicom_adapter.errors import TemporalUnavailable
 from clara_dicom_adapter.temporal import client as temporal
-from clara_dicom_adapter.workflows.models import Answer, DiscardInput, RetryInput
+from clara_dicom_adapter.workflows.models import Answer, DiscardInput, RetryInput, SendElsewhereInput
 
 _PATIENCE: Final = timedelta(seconds=15)
 """For one answer. The server may deliver what timed out when a worker is back; asking twice does no harm."""
 
 
+Request = RetryInput | SendElsewhereInput | DiscardInput
+_UPDATES: Final[Mapping[type[Request], str]] = {
+    RetryInput: "retry",
+    SendElsewhereInput: "send_elsewhere",
+    DiscardInput: "discard",
+}
+
+
 class WorkflowControl(Protocol):
     """Speaks with workflows that wait for a person."""
 
-    async def ask(self, workflow_id: str, request: RetryInput | DiscardInput) -> Answer:
-        """Send the update ``retry`` or ``discard``.
+    async def ask(self, workflow_id: str, request: Request) -> Answer:
+        """Send the update ``retry``, ``send_elsewhere`` or ``discard``.
 
         Raises:
             WorkflowRefused: It does not wait, or not for that.
@@ -54,12 +62,11 @@ class TemporalControl:
         self._client: Client | None = None
         self._connecting = asyncio.Lock()
 
-    async def ask(self, workflow_id: str, request: RetryInput | DiscardInput) -> Answer:
+    async def ask(self, workflow_id: str, request: Request) -> Answer:
         client = await self._connected()
-        update = "retry" if isinstance(request, RetryInput) else "discard"
         try:
             answer: Answer = await client.get_workflow_handle(workflow_id).execute_update(
-                update, request, result_type=Answer, rpc_timeout=self._patience
+                _UPDATES[type(request)], request, result_type=Answer, rpc_timeout=self._patience
             )
         except WorkflowUpdateFailedError as error:
             cause = error.cause

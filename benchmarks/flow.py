@@ -32,7 +32,8 @@ from rich.table import Table
 from rig import CALLING, Rig, wait_until
 from temporalio.client import Client
 
-from clara_dicom_adapter.dicom.requestor import Peer, StorageAssociation, StoredObject, TimeLimits
+from clara_dicom_adapter.dicom.connecting import Peer
+from clara_dicom_adapter.dicom.requestor import StorageAssociation, StoredObject, TimeLimits
 from clara_dicom_adapter.temporal.exit import run_and_leave
 
 AE_TITLE = "FLOW"

@@ -8,7 +8,19 @@ from typing import Annotated
 
 import typer
 
-from clara_dicom_adapter.cli.commands import attention, config, demo, entities, lifecycle, lists, sending, spool, trace
+from clara_dicom_adapter.cli.commands import (
+    attention,
+    config,
+    demo,
+    entities,
+    export_objects,
+    lifecycle,
+    lists,
+    sending,
+    spool,
+    trace,
+    web_destinations,
+)
 from clara_dicom_adapter.cli.output import to_stderr
 from clara_dicom_adapter.errors import AdapterError, ConfigurationInvalid
 
@@ -32,6 +44,8 @@ lifecycle.add_to(dicom)
 entities.add_to(dicom)
 config.add_to(dicom)
 lists.add_to(dicom)
+export_objects.add_to(dicom)
+web_destinations.add_to(dicom)
 sending.add_to(dicom)
 trace.add_to(dicom)
 attention.add_to(dicom)

@@ -12,7 +12,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
 from clara_dicom_adapter.configuration import known_keys, processors
-from clara_dicom_adapter.configuration.entities import ClaraAeTitle, Destination, Entity, Source
+from clara_dicom_adapter.configuration.entities import ClaraAeTitle, Destination, Entity, Source, WebDestination
 from clara_dicom_adapter.errors import ConfigurationInvalid
 
 MAXIMUM_WINDOW: Final = "maximumWindow"
@@ -23,6 +23,7 @@ _TYPE_NAMES: Final[Mapping[type[Entity], str]] = {
     ClaraAeTitle: "ClaraApplicationEntity",
     Source: "SourceApplicationEntity",
     Destination: "DestinationApplicationEntity",
+    WebDestination: "DicomWebDestination",
 }
 EntityT = TypeVar("EntityT", bound=Entity)
 
@@ -65,6 +66,11 @@ def destination(raw: object) -> Destination:
     return _entity(Destination, raw)
 
 
+def web_destination(raw: object) -> WebDestination:
+    """A DICOMweb destination of a JSON object; raises ConfigurationInvalid."""
+    return _entity(WebDestination, raw)
+
+
 def _entity(kind: type[EntityT], raw: object) -> EntityT:
     values = _object(kind, raw)
     found = _problems(kind, values)
@@ -95,7 +101,7 @@ def _in_their_words(kind: type[Entity], values: Mapping[str, Any], problem: Erro
     field = str(problem["loc"][0]) if problem["loc"] else ""
     type_name = _TYPE_NAMES[kind]
     value = _shown(values.get(field))
-    if problem["type"] == "extra_forbidden":
+    if problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1:
         known = ", ".join(sorted(to_camel(name) for name in kind.model_fields))
         return f"Unknown field '{field}'; known are: {known}."
     match to_camel(field):

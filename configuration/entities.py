@@ -3,9 +3,10 @@
 What comes in over REST, command line or file is strict: unknown fields are refused, so that a typing mistake is told.
 """
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
 from clara_dicom_adapter.workflows.models import AeTitle, InterruptedPolicy
@@ -48,6 +49,29 @@ class Source(Entity):
     host_ip: HostName
 
 
+def _is_absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError("an absolute path is expected")
+    return path
+
+
+SecretFile = Annotated[Path, AfterValidator(_is_absolute)]
+"""Absolute, because the worker reads it wherever it was started."""
+
+
+class DestinationTls(Entity):
+    """TLS with a destination (PS3.15, BCP 195 profile); the files are on the worker's machine and read when needed."""
+
+    ca_file: SecretFile | None = None
+    """Certificates of authorities to trust, PEM; none: the system's."""
+    certificate_file: SecretFile | None = None
+    """Our certificate, PEM; none: the destination must not ask for one."""
+    key_file: SecretFile | None = None
+    """Its key, PEM; none: it is in the certificate's file."""
+    server_name: HostName | None = None
+    """Name in the destination's certificate, when it is not its host."""
+
+
 class Destination(Entity):
     """An application entity that results are sent to, found by name."""
 
@@ -55,3 +79,52 @@ class Destination(Entity):
     ae_title: AeTitle
     host_ip: HostName
     port: int = Field(ge=1, le=65535)
+    maximum_associations: int = Field(default=2, ge=1, le=100)
+    """Associations with it at once; a task of many objects uses as many as nobody else waits for."""
+    tls: DestinationTls | None = None
+    """None: plain TCP."""
+
+
+Url = Annotated[str, StringConstraints(strip_whitespace=True, max_length=500, pattern=r"^https?://[^\s?#@]+$")]
+"""Of HTTP, without a query and without a user in it."""
+
+
+class WebAuthentication(Entity):
+    """How a DICOMweb service is told who we are; secrets are in files, so that they are in no database."""
+
+    kind: Literal["basic", "bearer", "oauth2"]
+    user: str = ""
+    password_file: SecretFile | None = None
+    token_file: SecretFile | None = None
+    token_url: Url | None = None
+    client_id: str = ""
+    client_secret_file: SecretFile | None = None
+    scope: str | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        needed: dict[str, dict[str, object]] = {
+            "basic": {"user": self.user, "passwordFile": self.password_file},
+            "bearer": {"tokenFile": self.token_file},
+            "oauth2": {
+                "tokenUrl": self.token_url,
+                "clientId": self.client_id,
+                "clientSecretFile": self.client_secret_file,
+            },
+        }
+        missing = [name for name, value in needed[self.kind].items() if not value]
+        if missing:
+            raise ValueError(f"{self.kind} needs {', '.join(missing)}")
+        return self
+
+
+class WebDestination(Entity):
+    """A DICOMweb service that results are sent to with STOW-RS, found by name."""
+
+    name: EntityName
+    url: Url
+    """Its base, to which ``/studies`` is added."""
+    authentication: WebAuthentication | None = None
+    tls: DestinationTls | None = None
+    maximum_requests: int = Field(default=2, ge=1, le=100)
+    """Requests to it at once."""

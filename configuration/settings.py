@@ -92,13 +92,21 @@ class ExportSettings(Section):
     poll_frequency_ms: int = Field(default=500, ge=10)
     """Pause between two looks at the Results Service, milliseconds."""
     connect_retries: int = Field(default=2, ge=0)
-    """Attempts after the first within one run, when the destination cannot be reached."""
+    """Attempts after the first within one run, when the destination cannot be reached, drops the association or is out
+    of resources (A7xx); they are counted anew after each object that it stores."""
     connect_retry_delay_seconds: float = Field(default=5, ge=0)
-    """Pause before each of them."""
+    """Pause before the first of them; it doubles each time, up to a minute."""
+    time_limit_seconds: float = Field(default=21600, gt=0)
+    """How long one run may send to one destination; what is left then counts as failed."""
+    warnings_are_failures: bool = False
+    """Whether an object answered with a warning (B000, B006, B007) counts as failed; it counts as stored otherwise."""
+    default_destination: str = ""
+    """Where a task goes whose parameters name no destination; none: such a task fails."""
     retention_hours: float = Field(default=72, gt=0)
     """How long downloaded objects of a finally failed task are kept for a person."""
     agent: str = "DICOMweb"
-    """Agent name of the DICOMweb exporter (original behaviour, 1.10)."""
+    """A second agent name that tasks are asked for, that of the DICOMweb exporter (original behaviour, 1.10); tasks of
+    either may name destinations of both kinds."""
 
 
 class ScuSettings(Section):
@@ -107,7 +115,7 @@ class ScuSettings(Section):
     ae_title: AeTitle = "ClaraSCU"
     """Our AE title when exporting, and our agent name at the Results Service."""
     maximum_number_of_associations: int = Field(default=8, ge=1, le=100)
-    """Outbound associations at once."""
+    """Outbound associations of one worker at once, over all destinations; each has a limit of its own besides."""
     read_destinations_from_crd: bool = False
     """Whether destinations are read from Kubernetes resources; else from the SQL store."""
     log_dimse_datasets: bool = False

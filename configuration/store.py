@@ -15,6 +15,7 @@ from clara_dicom_adapter.configuration.tables import (
     CounterRow,
     DestinationRow,
     SourceRow,
+    WebDestinationRow,
     reading,
 )
 from clara_dicom_adapter.errors import AlreadyExists, ConfigurationInvalid, NotFound
@@ -144,7 +145,9 @@ class ConfigurationStore:
             key = entity.name.casefold()
             if connection.scalar(select(DestinationRow.name).where(DestinationRow.name_key == key)) is not None:
                 raise AlreadyExists(f"Destination with name {entity.name} already exists.")
-            connection.execute(insert(DestinationRow).values(entity.model_dump() | {"name_key": key}))
+            if connection.scalar(select(WebDestinationRow.name).where(WebDestinationRow.name_key == key)) is not None:
+                raise AlreadyExists(f"Destination with name {entity.name} already exists.")
+            connection.execute(insert(DestinationRow).values(entity.model_dump(mode="json") | {"name_key": key}))
         return entity
 
     def remove_destination(self, name: str) -> Destination:

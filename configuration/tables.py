@@ -79,6 +79,20 @@ class DestinationRow(Base):
     ae_title: Mapped[str] = mapped_column(String(16))
     host_ip: Mapped[str] = mapped_column(String(253))
     port: Mapped[int]
+    maximum_associations: Mapped[int]
+    tls: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """As ``configuration.entities.DestinationTls`` is written; none: plain TCP."""
+
+
+class WebDestinationRow(Base):
+    __tablename__ = "web_destination"
+
+    name: Mapped[str] = mapped_column(String(63), primary_key=True)
+    name_key: Mapped[str] = mapped_column(String(128), unique=True)
+    url: Mapped[str] = mapped_column(String(500))
+    authentication: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    tls: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    maximum_requests: Mapped[int]
 
 
 class ImportedRow(Base):

@@ -2,6 +2,7 @@
 # Installs what the tests talk to and look with, from Debian or Ubuntu packages:
 #   dcmtk          storescu, storescp, echoscu, dcmdump: DICOM peers and readers this project did not write
 #   orthanc        a PACS
+#   orthanc-dicomweb  its plug-in that takes STOW-RS
 #   libgdcm-tools  gdcmscu, another sender
 #   dicom3tools    dciodvfy, which judges the objects that the example pipelines make
 #   strace         shows that data is flushed before it is acknowledged
@@ -24,6 +25,8 @@ done
 
 # Debian keeps the server's programs off PATH
 compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null || command -v initdb >/dev/null || missing+=(postgresql)
+
+compgen -G "/usr/*/orthanc/plugins/libOrthancDicomWeb.so" >/dev/null || missing+=(orthanc-dicomweb)
 
 if [ ${#missing[@]} -gt 0 ]; then
   if ! command -v apt-get >/dev/null; then

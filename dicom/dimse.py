@@ -95,3 +95,8 @@ def read_store_response(command: bytes) -> StoreResponse:
 def is_warning(status: int) -> bool:
     """Whether the peer stored the object but remarks on it (PS3.4 table B.2-1; PS3.7 annex C)."""
     return status & 0xF000 == 0xB000 or status in {0x0001, 0x0107, 0x0116}
+
+
+def is_out_of_resources(status: int) -> bool:
+    """Whether the peer may well take the object later (PS3.4 table B.2-1: A7xx, refused for want of resources)."""
+    return status & 0xFF00 == 0xA700

@@ -11,6 +11,7 @@ memory does not depend on the object's size.
 """
 
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+import structlog
 from pynetdicom.pdu import A_ABORT_RQ, A_ASSOCIATE_AC, A_ASSOCIATE_RJ, A_ASSOCIATE_RQ
 from pynetdicom.pdu_primitives import (
     A_ASSOCIATE,
@@ -29,7 +31,10 @@ from pynetdicom.pdu_primitives import (
 from pynetdicom.presentation import build_context
 
 from clara_dicom_adapter.dicom import dimse, uids
+from clara_dicom_adapter.dicom.connecting import Peer, connect, words
 from clara_dicom_adapter.errors import AssociationFailed, InvalidInstance
+
+log = structlog.get_logger("clara_dicom_adapter.dicom")
 
 MAXIMUM_CONTEXTS: Final = 128  # PS3.8 section 9.3.2.2: odd ids from 1 to 255
 
@@ -46,17 +51,11 @@ _LONGEST_ANSWER: Final = 1 << 20
 """A longer PDU from the peer is nonsense: an answer to 128 contexts takes some 10 KB."""
 _UNLIMITED_PDU_LENGTH: Final = 1 << 18
 """What we send to a peer that sets no limit (PS3.8 annex D.1: a maximum length of 0)."""
-_BUFFER: Final = 1 << 20
+_BUFFER: Final = 3 << 17
+"""Bytes; what is read and sent at once stays in the processor's cache, and the longest PDU fits."""
+_AT_ONCE: Final = 4096
+"""Bytes; a response has some 150."""
 _COMMAND, _LAST = 0x01, 0x02  # message control header, PS3.8 annex E.2
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """A Storage SCP and where it listens."""
-
-    ae_title: str
-    host: str
-    port: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +67,14 @@ class TimeLimits:
     """From A-ASSOCIATE-RQ to its answer, and from A-RELEASE-RQ to its."""
     response: float = 60
     """From the last byte of a C-STORE-RQ to its response, and for the peer to take one buffer of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class WireLog:
+    """What is logged of an association: names and sizes, never what a dataset or a comment says."""
+
+    commands: bool = False
+    data_pdus: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +112,14 @@ class AssociationRejected(AssociationFailed):
 class StorageAssociation:
     """An established association; not thread-safe. Use :meth:`request`, then :meth:`store`, then :meth:`release`."""
 
-    def __init__(self, peer: Peer, limits: TimeLimits, connection: socket.socket) -> None:
+    def __init__(self, peer: Peer, limits: TimeLimits, connection: socket.socket, wire_log: WireLog) -> None:
         self._peer = peer
         self._limits = limits
+        self._log = wire_log
         self._connection = connection
         self._buffer = bytearray(_BUFFER)
+        self._received = bytearray()
+        """What has come and is not looked at yet: a response comes in one piece, and is read with one call."""
         self._fragment = 0
         self._message_id = 0
         self.accepted: Mapping[Context, int] = {}
@@ -117,22 +127,25 @@ class StorageAssociation:
 
     @classmethod
     def request(
-        cls, calling_ae_title: str, peer: Peer, contexts: Sequence[Context], limits: TimeLimits | None = None
+        cls,
+        calling_ae_title: str,
+        peer: Peer,
+        contexts: Sequence[Context],
+        limits: TimeLimits | None = None,
+        wire_log: WireLog | None = None,
     ) -> Self:
         """Connect and negotiate; raises :class:`AssociationFailed`."""
         limits = limits or TimeLimits()
+        connection = connect(peer, limits.connect)
+        association = cls(peer, limits, connection, wire_log or WireLog())
         try:
-            connection = socket.create_connection((peer.host, peer.port), timeout=limits.connect)
-        except OSError as error:
-            raise AssociationFailed(peer.ae_title, f"cannot connect: {_words(error)}") from error
-        association = cls(peer, limits, connection)
-        try:
-            # without it the last, short segment of each message waits for the peer's delayed acknowledgement
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             association._negotiate(calling_ae_title, contexts)
         except OSError as error:
             connection.close()
-            raise AssociationFailed(peer.ae_title, f"lost while it was requested: {_words(error)}") from error
+            hint = ""
+            if peer.tls is not None and isinstance(error, (ssl.SSLEOFError, ConnectionError)):
+                hint = "; it may want another certificate of ours (see tls.certificateFile)"
+            raise AssociationFailed(peer.ae_title, f"lost while it was requested: {words(error)}{hint}") from error
         except BaseException:
             connection.close()
             raise
@@ -153,7 +166,7 @@ class StorageAssociation:
             self.abort()
             raise AssociationFailed(self._peer.ae_title, f"aborted by us, because the peer sent {error}") from error
         except OSError as error:
-            reason = self._abort_received() or _words(error)
+            reason = self._abort_received() or words(error)
             self.abort()
             raise AssociationFailed(self._peer.ae_title, f"lost: {reason}") from error
         except BaseException:
@@ -219,6 +232,16 @@ class StorageAssociation:
 
     def _send_object(self, context_id: int, stored: StoredObject) -> None:
         command = dimse.store_request(self._message_id, stored.context.sop_class_uid, stored.sop_instance_uid)
+        if self._log.commands:
+            log.info(
+                "dimse_sent",
+                called_ae_title=self._peer.ae_title,
+                command="C-STORE-RQ",
+                number=self._message_id,
+                sop_class_uid=stored.context.sop_class_uid,
+                transfer_syntax_uid=stored.context.transfer_syntax_uid,
+                bytes=stored.dataset_bytes,
+            )
         view = memoryview(self._buffer)
         used = 0
         for at in range(0, len(command), self._fragment):  # one turn, unless the peer takes absurdly small PDUs
@@ -246,6 +269,8 @@ class StorageAssociation:
 
     def _wrap(self, at: int, length: int, context_id: int, control: int) -> int:
         """Write the header of a P-DATA-TF PDU in front of ``length`` bytes, and return how long it is with them."""
+        if self._log.data_pdus:
+            log.info("data_pdu_sent", called_ae_title=self._peer.ae_title, number=self._message_id, bytes=length)
         pdv = length + 2  # context id and control header count, PS3.8 section 9.3.5.1
         _DATA_HEADER.pack_into(self._buffer, at, _P_DATA_TF, pdv + 4, pdv, context_id, control)
         return _DATA_HEADER.size + length
@@ -273,6 +298,14 @@ class StorageAssociation:
                     response = dimse.read_store_response(bytes(command))
                     if response.message_id != self._message_id:
                         raise dimse.DimseError("the response to another message")
+                    if self._log.commands:
+                        log.info(
+                            "dimse_received",
+                            called_ae_title=self._peer.ae_title,
+                            command="C-STORE-RSP",
+                            number=response.message_id,
+                            status=f"{response.status:04X}",
+                        )
                     return response
             if len(command) > _LONGEST_ANSWER:
                 raise dimse.DimseError("a response without end")
@@ -294,17 +327,18 @@ class StorageAssociation:
         return kind, pdu
 
     def _receive(self, length: int, deadline: float) -> bytes:
-        received = bytearray()
-        while len(received) < length:
+        while len(self._received) < length:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError
             self._connection.settimeout(left)
-            piece = self._connection.recv(length - len(received))
+            piece = self._connection.recv(max(length - len(self._received), _AT_ONCE))
             if not piece:
                 raise ConnectionResetError("the peer closed the connection")
-            received += piece
-        return bytes(received)
+            self._received += piece
+        taken = bytes(self._received[:length])
+        del self._received[:length]
+        return taken
 
     def _abort_received(self) -> str:
         """Why the peer aborted, when its A-ABORT waits unread behind a write that failed."""
@@ -358,9 +392,3 @@ def _abort_words(pdu: bytes) -> str:
         abort.decode(pdu)
         return f"aborted by the peer ({abort.source_str}, {abort.reason_str})"
     return "aborted by the peer"
-
-
-def _words(error: OSError) -> str:
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    return error.strerror or str(error) or type(error).__name__

@@ -15,25 +15,28 @@ from typing import Final
 import structlog
 
 from clara_dicom_adapter.dicom import dimse
+from clara_dicom_adapter.dicom.connecting import Peer
 from clara_dicom_adapter.dicom.dataset_log import DatasetLog
 from clara_dicom_adapter.dicom.part10 import read_meta
 from clara_dicom_adapter.dicom.requestor import (
     MAXIMUM_CONTEXTS,
     AssociationRejected,
     Context,
-    Peer,
     StorageAssociation,
     StoredObject,
     TimeLimits,
+    WireLog,
 )
 from clara_dicom_adapter.errors import AssociationFailed, InvalidInstance, PresentationContextRefused
 
-__all__ = ["ObjectResult", "Peer", "SendSettings", "SendTotals", "TimeLimits", "Verdict", "send"]
+__all__ = ["ObjectResult", "Peer", "SendSettings", "SendTotals", "TimeLimits", "Verdict", "WireLog", "send"]
 
 log = structlog.get_logger("clara_dicom_adapter.dicom")
 
 ATTEMPTS_PER_OBJECT: Final = 2
 """An association lost while an object is sent may be that object's doing; after this often the others go on without."""
+LONGEST_PAUSE_SECONDS: Final = 60.0
+"""Between two attempts at a peer; pauses double up to this."""
 
 
 class Verdict(StrEnum):
@@ -84,8 +87,9 @@ class SendSettings:
 
     Attributes:
         retries: How often in a row an association may fail without any object confirmed in between, before the
-            rest is given up.
-        retry_delay: Seconds before an association is tried again.
+            rest is given up; and how often in a row the peer may be out of resources (A7xx) before that counts.
+        retry_delay: Seconds before the first of these attempts; the pause doubles each time.
+        warnings_are_failures: Whether an object answered with a warning status counts as not stored.
     """
 
     calling_ae_title: str
@@ -94,6 +98,8 @@ class SendSettings:
     retry_delay: float = 5
     dataset_log: DatasetLog | None = None
     """Logs each dataset before it is sent."""
+    warnings_are_failures: bool = False
+    wire_log: WireLog = field(default_factory=WireLog)
 
 
 @dataclass(slots=True)
@@ -181,6 +187,8 @@ class _Delivery:
         self._stop = stop
         self._failures = 0
         """Associations in a row that failed or were lost without a confirmation."""
+        self._refusals = 0
+        """Answers in a row that spoke of a want of resources, and were waited after."""
         self._given_up = ""
         self.totals = SendTotals()
 
@@ -207,7 +215,11 @@ class _Delivery:
         while objects and not self._given_up and not self._stopped():
             try:
                 association = StorageAssociation.request(
-                    self._settings.calling_ae_title, self._peer, contexts, self._settings.limits
+                    self._settings.calling_ae_title,
+                    self._peer,
+                    contexts,
+                    self._settings.limits,
+                    self._settings.wire_log,
                 )
                 self.totals.associations += 1
             except AssociationFailed as failure:
@@ -241,9 +253,18 @@ class _Delivery:
             if self._settings.dataset_log is not None:
                 self._settings.dataset_log.sending(self._peer.ae_title, stored)
             response = association.store(stored)
-            objects.popleft()
             self._failures = 0
-            self._object(stored, _verdict(response.status), _reason(response.status), response)
+            if dimse.is_out_of_resources(response.status):
+                if self._refusals < self._settings.retries:
+                    self._refusals += 1
+                    association.release()
+                    self._pause(self._refusals, f"status {response.status:04X}")
+                    return
+            else:
+                self._refusals = 0
+            objects.popleft()
+            verdict, reason = _judged(response.status, self._settings)
+            self._object(stored, verdict, reason, response)
         association.release()
 
     def _object(
@@ -269,13 +290,18 @@ class _Delivery:
         """Wait before the next association, or give up."""
         self._failures += 1
         permanent = isinstance(failure, AssociationRejected) and failure.permanent
-        log.warning(
-            "association_failed", called_ae_title=self._peer.ae_title, reason=failure.reason, attempt=self._failures
-        )
         if permanent or self._failures > self._settings.retries:
+            log.warning("peer_given_up", called_ae_title=self._peer.ae_title, reason=failure.reason)
             self._given_up = str(failure)
             return
-        until = time.monotonic() + self._settings.retry_delay
+        self._pause(self._failures, failure.reason)
+
+    def _pause(self, attempt: int, reason: str) -> None:
+        seconds = pause_before(attempt, self._settings)
+        log.warning(
+            "peer_tried_again", called_ae_title=self._peer.ae_title, reason=reason, attempt=attempt, seconds=seconds
+        )
+        until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0 and not self._stopped():
             time.sleep(min(left, 0.2))
 
@@ -284,11 +310,17 @@ class _Delivery:
         return self.totals.stopped
 
 
-def _verdict(status: int) -> Verdict:
+def pause_before(attempt: int, settings: SendSettings) -> float:
+    """Seconds before an attempt at a peer, the first being the one after a failure."""
+    return min(settings.retry_delay * 2.0 ** (attempt - 1), LONGEST_PAUSE_SECONDS)
+
+
+def _judged(status: int, settings: SendSettings) -> tuple[Verdict, str]:
     if status == 0x0000:
-        return Verdict.STORED
-    return Verdict.WARNING if dimse.is_warning(status) else Verdict.REFUSED
-
-
-def _reason(status: int) -> str:
-    return "" if status == 0x0000 else f"status {status:04X}"
+        return Verdict.STORED, ""
+    reason = f"status {status:04X}"
+    if not dimse.is_warning(status):
+        return Verdict.REFUSED, reason
+    if settings.warnings_are_failures:
+        return Verdict.REFUSED, f"{reason}, and warnings count as failures"
+    return Verdict.WARNING, reason

@@ -52,6 +52,8 @@ class Outcome(Protocol):
     @property
     def reason(self) -> str: ...
     @property
+    def comment(self) -> str: ...
+    @property
     def delivered(self) -> bool: ...
 
 
@@ -230,6 +232,7 @@ class ExportRecords:
                 "verdict": str(result.verdict),
                 "status": result.status,
                 "reason": bounded(result.reason),
+                "comment": result.comment[:64],
                 "at": at,
             }
             for result in newest.values()
@@ -245,7 +248,7 @@ class ExportRecords:
                 )
             )
             todo = [row for row in rows if row["number"] not in done]
-            upsert(connection, ExportObjectRow, todo, ("delivered", "verdict", "status", "reason", "at"))
+            upsert(connection, ExportObjectRow, todo, ("delivered", "verdict", "status", "reason", "comment", "at"))
 
     def save_objects(self, task_id: str, objects: Sequence[ResultObject]) -> None:
         """Which objects the task's files are; what was known of them before is replaced."""

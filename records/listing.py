@@ -16,6 +16,7 @@ from clara_dicom_adapter.records.tables import (
     ExportObjectRow,
     ExportRow,
     ReceptionRow,
+    ResultObjectRow,
     SubmissionJobRow,
     SubmissionRow,
 )
@@ -106,6 +107,40 @@ class Listing:
             if found.items:
                 return found.items[0]
         raise NotFound(subject.name.lower(), key)
+
+    def export_objects(self, task_id: str, wanted: Filter) -> Page:
+        """The newest result of each object of an export at each destination, in the order of the task.
+
+        ``equal`` may name ``destination`` and ``verdict``; times are not looked at. Raises NotFound.
+        """
+        result, known = ExportObjectRow, ResultObjectRow
+        conditions: list[ColumnElement[bool]] = [
+            result.task_id == task_id,
+            *(getattr(result, name).in_(values) for name, values in wanted.equal.items() if values),
+        ]
+        statement = (
+            select(
+                result.number,
+                result.destination,
+                result.delivered,
+                result.verdict,
+                result.status,
+                result.reason,
+                result.comment,
+                result.at,
+                func.coalesce(known.sop_instance_uid, "").label("sop_instance_uid"),
+            )
+            .outerjoin(known, (known.task_id == result.task_id) & (known.number == result.number))
+            .where(*conditions)
+            .order_by(result.number, result.destination)
+            .limit(wanted.limit)
+            .offset(wanted.offset)
+        )
+        with reading(self._engine) as connection:
+            if connection.scalar(select(ExportRow.task_id).where(ExportRow.task_id == task_id)) is None:
+                raise NotFound("export", task_id)
+            total = connection.scalars(select(func.count()).select_from(result).where(*conditions)).one()
+            return Page([dict(row) for row in connection.execute(statement).mappings()], total)
 
     def counts(self, subject: Subject) -> Mapping[str, int]:
         """How many there are in each state."""

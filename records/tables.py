@@ -196,6 +196,8 @@ class ExportObjectRow(Base):
     status: Mapped[int | None]
     """DIMSE status of the C-STORE-RSP."""
     reason: Mapped[str] = mapped_column(Text)
+    comment: Mapped[str] = mapped_column(String(64))
+    """Error Comment of the C-STORE-RSP, the peer's own words."""
     at: Mapped[datetime]
 
 

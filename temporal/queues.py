@@ -15,3 +15,8 @@ PLATFORM: Final = "clara-platform"
 def node(node_id: str) -> str:
     """The queue of activities that must see the spool of one node."""
     return f"{SHARED}-{node_id}"
+
+
+def exports(node_id: str) -> str:
+    """The queue of exports that send from one node; most of them wait, which must not keep other work waiting."""
+    return f"{node(node_id)}-exports"

@@ -33,12 +33,22 @@ with workflow.unsafe.imports_passed_through():
         Offered,
         ReportInput,
         RetryInput,
+        SendElsewhereInput,
         SendInput,
         SendResult,
     )
 
 from clara_dicom_adapter.workflows.nodes import node_is_away
 from clara_dicom_adapter.workflows.visible import show
+
+HELP = """The export failed for good, and waits for a person. Send one of these updates:
+
+- `retry` with `{}` or `{"item": "DESTINATION"}`: send again what a destination did not get
+- `send_elsewhere` with `{"destination": "NAME"}`: send everything to another destination instead
+- `discard` with `{"reason": "..."}`: give it up
+
+On the command line: `clara dicom attention`."""
+"""For the Temporal UI."""
 
 WAITED_FOR = ("PlatformUnreachable", "StorageFull")
 """What a download waits for without end: no one has refused anything."""
@@ -62,7 +72,9 @@ class ExportWorkflow:
         self._message = ""
         self._notes: list[str] = []
         self._waits_for_person = False
-        self._answer: RetryInput | DiscardInput | None = None
+        self._answer: RetryInput | SendElsewhereInput | DiscardInput | None = None
+        self._named: tuple[str, ...] = ()
+        """Destinations that a person has named; empty: those of the task."""
 
     @workflow.run
     async def run(self, export: ExportInput) -> ExportResult:
@@ -102,7 +114,7 @@ class ExportWorkflow:
                 return
             self._show(State.EXPORTING)
             self._round += 1
-            wanted = [name for name in self._fetched.destinations if only in (None, name)]
+            wanted = [name for name in self._fetched.destinations if only is None or name.casefold() == only.casefold()]
             results = await asyncio.gather(*(self._send(name) for name in wanted))
             self._results.update({result.destination: result for result in results if result})
             if all(results):
@@ -111,7 +123,9 @@ class ExportWorkflow:
             self._show(State.EXPORTING)
 
     async def _fetch(self, *, again: bool) -> FetchResult:
-        request = FetchInput(task_id=self._export.task_id, agent=self._export.agent, again=again)
+        request = FetchInput(
+            task_id=self._export.task_id, agent=self._export.agent, again=again, destinations=self._named
+        )
         while True:
             try:
                 fetched = await workflow.execute_activity_method(ExportActivities.fetch, request, **policies.FETCH)
@@ -147,7 +161,7 @@ class ExportWorkflow:
             there = workflow.ActivityConfig(
                 **{
                     **policies.SEND,
-                    "task_queue": queues.node(self._fetched.node_id),
+                    "task_queue": queues.exports(self._fetched.node_id),
                     "schedule_to_start_timeout": patience,
                 }
             )
@@ -208,6 +222,7 @@ class ExportWorkflow:
             await self._note()
             self._answer = None
             self._waits_for_person = True
+            workflow.set_current_details(HELP)
             kept = timedelta(seconds=self._fetched.retention_seconds)
             try:
                 await workflow.wait_condition(lambda: self._answer is not None or self._is_offered_anew(), timeout=kept)
@@ -217,6 +232,7 @@ class ExportWorkflow:
                 return False
             finally:
                 self._waits_for_person = False
+                workflow.set_current_details("")
             if self._answer is None:
                 self._notes.append("the Results Service offers the task again")
                 self._show(State.EXPORT_FAILED)
@@ -226,14 +242,31 @@ class ExportWorkflow:
                 self._show(State.DISCARDED)
                 return False
             self._show(State.EXPORTING)
-            await self._deliver(again=True, only=self._answer.item)
+            if isinstance(self._answer, SendElsewhereInput):
+                await self._deliver_elsewhere(self._answer)
+            else:
+                await self._deliver(again=True, only=self._answer.item)
             decision = await self._decide()
             if decision.success:
                 self._notes.append("sent after its failure had been reported; the Results Service knows it as failed")
                 self._show(State.EXPORTED)
                 return True
 
-    @workflow.update
+    async def _deliver_elsewhere(self, request: SendElsewhereInput) -> None:
+        """Replace one destination, or all that lack something, by another one; an unknown name changes nothing."""
+        before, named = self._fetched, self._named
+        whole = {name for name, result in self._results.items() if result.sent == before.objects}
+        replaced = {request.instead_of} if request.instead_of else set(before.destinations) - whole
+        self._named = (*(name for name in before.destinations if name not in replaced), request.destination)
+        await self._deliver(again=True, only=request.destination)
+        if self._fetched.problem:
+            self._fetched, self._named = before.model_copy(update={"problem": self._fetched.problem}), named
+            return
+        self._results = {name: self._results[name] for name in self._fetched.destinations if name in self._results}
+        instead = f" instead of {', '.join(sorted(replaced))}" if replaced else ""
+        self._notes.append(f"sent to {request.destination}{instead}, as a person asked")
+
+    @workflow.update(description="Send again what failed, to all destinations or to the one named as item.")
     def retry(self, request: RetryInput) -> Answer:
         """Send again what failed, to all destinations or to the one named."""
         self._answer = request
@@ -250,11 +283,25 @@ class ExportWorkflow:
     @retry.validator
     def _may_retry(self, request: RetryInput) -> None:
         self._must_wait()
-        if request.item not in (None, *self._fetched.destinations):
-            known = ", ".join(self._fetched.destinations) or "none"
-            raise ApplicationError(f"this export has no destination {request.item}; it has: {known}")
+        self._must_be_ours(request.item)
 
-    @workflow.update
+    @workflow.update(
+        description="Send everything to another destination, instead of all that lack something or of one."
+    )
+    def send_elsewhere(self, request: SendElsewhereInput) -> Answer:
+        """Send everything to another destination."""
+        self._answer = request
+        return Answer(
+            changed=self._fetched.objects,
+            message=f"sent to {request.destination}; the Results Service, which closed the task, is told nothing more",
+        )
+
+    @send_elsewhere.validator
+    def _may_send_elsewhere(self, request: SendElsewhereInput) -> None:
+        self._must_wait()
+        self._must_be_ours(request.instead_of)
+
+    @workflow.update(description="Give the export up and remove its objects.")
     def discard(self, request: DiscardInput) -> Answer:
         """Give the export up and remove its objects."""
         self._answer = request
@@ -269,6 +316,11 @@ class ExportWorkflow:
     def _must_wait(self) -> None:
         if not self._waits_for_person or self._answer is not None:
             raise ApplicationError(f"this export does not wait for a person; it is {self._state.value}")
+
+    def _must_be_ours(self, destination: str | None) -> None:
+        if destination not in (None, *self._fetched.destinations):
+            known = ", ".join(self._fetched.destinations) or "none"
+            raise ApplicationError(f"this export has no destination {destination}; it has: {known}")
 
     def _is_offered_anew(self) -> bool:
         return self._newest_offer > self._settled_offer

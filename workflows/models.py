@@ -564,6 +564,15 @@ class RetryInput(Payload):
     """A job key or a destination name; None is all that is parked in this workflow."""
 
 
+class SendElsewhereInput(Payload):
+    """Update ``send_elsewhere`` of an export: all its objects go to another destination."""
+
+    destination: str
+    """Name of a configured destination."""
+    instead_of: str | None = None
+    """The destination that is not tried again; None is all that have not got everything."""
+
+
 class DiscardInput(Payload):
     """Update ``discard``: give up what was parked; the reason is kept in the history."""
 
@@ -623,6 +632,8 @@ class FetchInput(Payload):
     agent: str
     again: bool = False
     """A person asked for it: fetch although the task has been reported, and is closed at the Results Service."""
+    destinations: tuple[str, ...] = ()
+    """Where a person wants the objects; empty: where the task's parameters say."""
 
 
 class FetchResult(Payload):

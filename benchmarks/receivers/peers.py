@@ -48,7 +48,9 @@ class Peer:
         return [path for path in self.received(folder) if path.is_file()]
 
 
-def _installed(program: str, package: str) -> Callable[[Path], Path]:
+def installed(program: str, package: str) -> Callable[[Path], Path]:
+    """Finds a program of a Debian package."""
+
     def find(_cache: Path) -> Path:
         ours = Path(sys.prefix) / "bin"  # pynetdicom installs programs of dcmtk's names
         path = os.pathsep.join(entry for entry in os.get_exec_path() if Path(entry) != ours)
@@ -101,11 +103,16 @@ def _orthanc(*, sync: bool) -> Callable[[Path, Path, Load], Receiver]:
 # ---- dicom-rs ----
 
 
-def _built_dicom_rs(_cache: Path) -> Path:
-    try:
-        return built("dicom-storescp")
-    except NotBuilt as error:
-        raise LeftOut(str(error)) from error
+def cargo_installed(name: str) -> Callable[[Path], Path]:
+    """Finds a program of dicom-rs in the cache folder, or has cargo build it there."""
+
+    def find(_cache: Path) -> Path:
+        try:
+            return built(name)
+        except NotBuilt as error:
+            raise LeftOut(str(error)) from error
+
+    return find
 
 
 def _dicom_rs(program: Path, folder: Path, load: Load) -> Receiver:
@@ -156,9 +163,9 @@ def _raw(durability: str) -> Callable[[Path, Path, Load], Receiver]:
     return run
 
 
-dcmtk_sender: Final = _installed("storescu", "dcmtk")
-_DCMTK: Final = _installed("storescp", "dcmtk")
-_ORTHANC: Final = _installed("Orthanc", "orthanc")
+dcmtk_sender: Final = installed("storescu", "dcmtk")
+_DCMTK: Final = installed("storescp", "dcmtk")
+_ORTHANC: Final = installed("Orthanc", "orthanc")
 
 PEERS: Final[Mapping[str, Peer]] = {
     peer.name: peer
@@ -167,7 +174,7 @@ PEERS: Final[Mapping[str, Peer]] = {
         Peer("dcmtk_bit", _DCMTK, _dcmtk("+B")),
         Peer("orthanc", _ORTHANC, _orthanc(sync=True)),
         Peer("orthanc_nosync", _ORTHANC, _orthanc(sync=False)),
-        Peer("dicom_rs", _built_dicom_rs, _dicom_rs),
+        Peer("dicom_rs", cargo_installed("dicom-storescp"), _dicom_rs),
         Peer("pynetdicom", _python, _pynetdicom),
         Peer("raw", _compiled, _raw("flush"), raw=True),
         Peer("raw_os", _compiled, _raw("os"), raw=True),

@@ -12,8 +12,8 @@ from clara_dicom_adapter.cli.output import print_json, print_table, say, to_stde
 from clara_dicom_adapter.cli.place import Place
 
 if TYPE_CHECKING:
+    from clara_dicom_adapter.api.workflows import Request
     from clara_dicom_adapter.cli.commands.parked import Outcome
-    from clara_dicom_adapter.workflows.models import DiscardInput, RetryInput
 
 Id = Annotated[
     str | None,
@@ -52,13 +52,23 @@ def retry(
     *,
     everything: All = False,
     item: Item = None,
+    to: Annotated[
+        str | None, typer.Option(help="Of an export: the destination that gets everything instead of the item.")
+    ] = None,
     config: Config = None,
     as_json: Json = False,
 ) -> None:
     """Go on with what waits: what was refused is tried again, a quarantined group is submitted."""
-    from clara_dicom_adapter.workflows.models import RetryInput
+    from clara_dicom_adapter.cli.commands import parked
+    from clara_dicom_adapter.workflows.models import RetryInput, SendElsewhereInput
 
-    _answer(Place(data_dir, config), identifier, RetryInput(item=item), everything=everything, as_json=as_json)
+    place = Place(data_dir, config)
+    request: RetryInput | SendElsewhereInput = RetryInput(item=item)
+    if to is not None:
+        if everything:
+            raise typer.BadParameter("say which export with its ID", param_hint="--to")
+        request = SendElsewhereInput(destination=parked.destination(place, to), instead_of=item)
+    _answer(place, identifier, request, everything=everything, as_json=as_json)
 
 
 def discard(
@@ -78,9 +88,7 @@ def discard(
     _answer(Place(data_dir, config), identifier, request, everything=everything, as_json=as_json)
 
 
-def _answer(
-    place: Place, identifier: str | None, request: RetryInput | DiscardInput, *, everything: bool, as_json: bool
-) -> None:
+def _answer(place: Place, identifier: str | None, request: Request, *, everything: bool, as_json: bool) -> None:
     from clara_dicom_adapter.cli.commands import parked
 
     if everything is (identifier is not None):

@@ -126,12 +126,33 @@ def create_destination(
     host: Host,
     name: Annotated[str, typer.Option("--name", "-n", help="Name that pipelines send results to.")],
     port: Annotated[int, typer.Option("--port", "-p", help="TCP port.")],
+    associations: Annotated[int, typer.Option("--associations", help="How many it may be sent at once.")] = 2,
+    tls: Annotated[bool, typer.Option("--tls", help="Speak TLS with it; implied by a file or name below.")] = False,
+    ca_file: Annotated[str | None, typer.Option("--tls-ca", help="Authorities to trust, PEM.")] = None,
+    certificate_file: Annotated[str | None, typer.Option("--tls-certificate", help="Our certificate, PEM.")] = None,
+    key_file: Annotated[str | None, typer.Option("--tls-key", help="Its key, PEM.")] = None,
+    server_name: Annotated[str | None, typer.Option("--tls-name", help="Name in its certificate.")] = None,
     config: Config = None,
 ) -> None:
     """Add a destination: where results are sent to, by its name."""
     from clara_dicom_adapter.configuration import checks
 
-    entity = checks.destination({"name": name, "aeTitle": ae_title, "hostIp": host, "port": port})
+    secured = {
+        "caFile": ca_file,
+        "certificateFile": certificate_file,
+        "keyFile": key_file,
+        "serverName": server_name,
+    }
+    entity = checks.destination(
+        {
+            "name": name,
+            "aeTitle": ae_title,
+            "hostIp": host,
+            "port": port,
+            "maximumAssociations": associations,
+            "tls": secured if tls or any(secured.values()) else None,
+        }
+    )
     with _store(data_dir, config, create_folder=True) as store:
         store.add_destination(entity)
     say(f"destination {entity.name} added: {entity.ae_title} at {entity.host_ip}:{entity.port}")
@@ -185,8 +206,11 @@ def list_destinations(data_dir: DataDir, config: Config = None, as_json: Json = 
         print_json(found)
         return
     print_table(
-        ("name", "AE title", "host", "port"),
-        [(each.name, each.ae_title, each.host_ip, each.port) for each in found],
+        ("name", "AE title", "host", "port", "associations", "TLS"),
+        [
+            (each.name, each.ae_title, each.host_ip, each.port, each.maximum_associations, "yes" if each.tls else "no")
+            for each in found
+        ],
         empty="no destinations: `clara dicom create dest -n NAME -a AET -i HOST -p PORT` adds one",
     )
 

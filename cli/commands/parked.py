@@ -11,14 +11,15 @@ from temporalio.client import Client, WorkflowExecution
 from temporalio.service import RPCError
 
 from clara_dicom_adapter.api.problems import WorkflowGone, WorkflowRefused
-from clara_dicom_adapter.api.workflows import TemporalControl
+from clara_dicom_adapter.api.workflows import Request, TemporalControl
 from clara_dicom_adapter.cli.place import Place
+from clara_dicom_adapter.configuration.web_destinations import EveryDestination
 from clara_dicom_adapter.errors import NotFound, TemporalUnavailable
 from clara_dicom_adapter.records.listing import Filter, Listing, Subject
 from clara_dicom_adapter.temporal import attributes
 from clara_dicom_adapter.temporal import client as temporal
 from clara_dicom_adapter.workflows import names
-from clara_dicom_adapter.workflows.models import DiscardInput, JobOutcome, ReceptionState, RetryInput
+from clara_dicom_adapter.workflows.models import JobOutcome, ReceptionState
 
 _PATIENCE_SECONDS = 5.0
 _MOST = 100_000
@@ -89,7 +90,13 @@ def workflow_of(place: Place, identifier: str) -> str:
     return identifier
 
 
-def answer(place: Place, workflows: Sequence[str], request: RetryInput | DiscardInput) -> list[Outcome]:
+def destination(place: Place, name: str) -> str:
+    """The name of a configured destination, as it was written there; raises NotFound."""
+    with place.database() as engine:
+        return EveryDestination(engine).name_of(name)
+
+
+def answer(place: Place, workflows: Sequence[str], request: Request) -> list[Outcome]:
     """Send a person's answer to each workflow; a refusal of one does not keep the others from theirs."""
 
     async def ask_all() -> list[Outcome]:
@@ -99,7 +106,7 @@ def answer(place: Place, workflows: Sequence[str], request: RetryInput | Discard
     return asyncio.run(ask_all())
 
 
-async def _ask(control: TemporalControl, workflow_id: str, request: RetryInput | DiscardInput) -> Outcome:
+async def _ask(control: TemporalControl, workflow_id: str, request: Request) -> Outcome:
     try:
         done = await control.ask(workflow_id, request)
     except (WorkflowRefused, WorkflowGone) as error:

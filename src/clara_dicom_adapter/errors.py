@@ -10,6 +10,7 @@
     + StorageFull               - free space is below the reserve
     + TemporalUnavailable       - no Temporal server could be reached or started
   x PermanentError              - trying again cannot help; a person or a configuration change must act
+    + AuthenticationUnusable    - a file with a secret of ours is missing, or a token server refuses us
     + ConfigurationInvalid      - settings or an entity are not acceptable; lists everything wrong
       + AlreadyExists           - an entity with that name or AE title is configured already
     + PipelineMissing           - an AE title has no pipeline yet, so that its group has to wait
@@ -124,6 +125,10 @@ class NotFound(PermanentError):
         super().__init__(f"{kind} {key[:100]!r} does not exist")
         self.kind = kind
         self.key = key
+
+
+class AuthenticationUnusable(PermanentError):
+    """We cannot say who we are: a file with a secret cannot be read, or a token server gives no token."""
 
 
 class PipelineMissing(PermanentError):

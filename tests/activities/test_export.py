@@ -1,6 +1,7 @@
 """Rules, journal and activities of the export, one by one."""
 
 import asyncio
+import inspect
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -73,8 +74,11 @@ def test_destinations_are_named_in_any_case_and_form(parameters: str, expected: 
 
 @pytest.mark.parametrize("parameters", ["", "  ", '""', "[]", "null"])
 def test_parameters_without_a_destination(parameters: str) -> None:
-    with pytest.raises(NoDestination):
+    with pytest.raises(NoDestination, match="defaultDestination"):
         destinations(parameters, ["PACS1"])
+    assert destinations(parameters, ["PACS1", "PACS2"], "pacs2") == ("PACS2",)
+    with pytest.raises(DestinationUnknown):
+        destinations(parameters, ["PACS1"], "PACS2")
 
 
 def test_an_unknown_destination_is_told_with_the_known_ones() -> None:
@@ -173,7 +177,8 @@ SEND = SendInput(task_id="t-1", agent=AGENT, destination="PACS")
 
 
 def run(function: Callable[..., Any], *arguments: Any) -> Any:
-    return ActivityEnvironment().run(function, *arguments)
+    result = ActivityEnvironment().run(function, *arguments)
+    return asyncio.run(result) if inspect.iscoroutine(result) else result
 
 
 def test_fetching_twice_is_fetching_once_and_what_is_no_dicom_counts_as_missing(
@@ -227,7 +232,7 @@ def test_sending_twice_is_sending_once_and_a_new_pass_sends_what_failed(
         beats: list[SendProgress] = []
         environment = ActivityEnvironment()
         environment.on_heartbeat = lambda *details: beats.extend(details)
-        first = environment.run(site.exports(records).send, SEND)
+        first = asyncio.run(environment.run(site.exports(records).send, SEND))
         assert (first.sent, first.failed, first.message) == (2, 1, "1 x status A700")
         assert beats[0] == SendProgress(done=0, failed=0, total=3)
         assert run(site.exports(records).send, SEND) == first

@@ -15,19 +15,19 @@ from clara_dicom_adapter.api.server import serve
 from clara_dicom_adapter.configuration.settings import ApiSettings, DataFolder
 from clara_dicom_adapter.configuration.store import ConfigurationStore
 from clara_dicom_adapter.records.database import open_engine
-from clara_dicom_adapter.workflows.models import Answer, DiscardInput, RetryInput
+from clara_dicom_adapter.workflows.models import Answer, DiscardInput, RetryInput, SendElsewhereInput
 
 
 @dataclass
 class RecordedControl:
     """Keeps what is asked of workflows; those in ``gone`` have ended."""
 
-    asked: list[tuple[str, RetryInput | DiscardInput]] = field(
-        default_factory=list[tuple[str, RetryInput | DiscardInput]]
+    asked: list[tuple[str, RetryInput | SendElsewhereInput | DiscardInput]] = field(
+        default_factory=list[tuple[str, RetryInput | SendElsewhereInput | DiscardInput]]
     )
     gone: set[str] = field(default_factory=set[str])
 
-    async def ask(self, workflow_id: str, request: RetryInput | DiscardInput) -> Answer:
+    async def ask(self, workflow_id: str, request: RetryInput | SendElsewhereInput | DiscardInput) -> Answer:
         if workflow_id in self.gone:
             raise WorkflowGone(f"{workflow_id} has ended")
         self.asked.append((workflow_id, request))

@@ -45,7 +45,7 @@ def test_the_commands_of_the_documents_work_as_they_stand_there(clara: Clara) ->
     assert clara("create", "src", "-a", "MYPACS", "-i", "10.20.30.1").status == 0
     assert clara("create", "dest", "-n", "MYPACS", "-a", "MYPACSAET", "-i", "10.20.30.2", "-p", "1104").status == 0
     assert "MYPACS\t10.20.30.1\n" in clara("list", "src").out
-    assert "MYPACS\tMYPACSAET\t10.20.30.2\t1104\n" in clara("list", "dest").out
+    assert "MYPACS\tMYPACSAET\t10.20.30.2\t1104\t2\tno\n" in clara("list", "dest").out
     assert clara("delete", "aet", "-n", "COVIDAET").status == 0
     assert clara("delete", "src", "-a", "MYPACS").status == 0
     assert clara("delete", "dest", "-n", "MYPACS").status == 0

@@ -5,22 +5,35 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pydicom
 import pytest
 from pynetdicom.events import Event
+from structlog.testing import capture_logs
 from support.dicom_objects import CT, EXPLICIT, MR, make_objects
 from support.dicom_peers import SUCCESS, ScriptedScp, free_port, pynetdicom_scp, storescp
 
 from clara_dicom_adapter.dicom import dimse
 from clara_dicom_adapter.dicom.part10 import read_meta
 from clara_dicom_adapter.dicom.requestor import AssociationRejected, Context, StorageAssociation
-from clara_dicom_adapter.dicom.sender import ObjectResult, Peer, SendSettings, TimeLimits, Verdict, send
+from clara_dicom_adapter.dicom.sender import (
+    ObjectResult,
+    Peer,
+    SendSettings,
+    TimeLimits,
+    Verdict,
+    WireLog,
+    pause_before,
+    send,
+)
+from clara_dicom_adapter.log import KEYS
 
 TEST_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 SENDABLE = Path(__file__).parent / "sendable.txt"
 SETTINGS = SendSettings("SENDER", TimeLimits(connect=5, association=5, response=5), retries=2, retry_delay=0.01)
+NO_ROOM = b"\x00\xa7"
 HASTY = SendSettings("SENDER", TimeLimits(connect=1, association=1, response=0.3), retries=1, retry_delay=0.01)
 
 
@@ -151,13 +164,75 @@ def test_every_context_refused(tmp_path: Path) -> None:
 def test_statuses_are_told_apart(tmp_path: Path) -> None:
     """A failure is no reason to stop; a warning is stored."""
     files = make_objects(tmp_path / "files", 4)
-    statuses = {1: 0xA700, 2: 0xB000, 3: 0xC123, 4: 0x0000}
+    statuses = {1: 0xA900, 2: 0xB000, 3: 0xC123, 4: 0x0000}
     with pynetdicom_scp(files, answer=lambda _event, number: statuses[number]) as (peer, received):
         results = collect(files, peer)
     assert verdicts(results) == [Verdict.REFUSED, Verdict.WARNING, Verdict.REFUSED, Verdict.STORED]
-    assert [results[index].status for index in range(4)] == [0xA700, 0xB000, 0xC123, 0x0000]
-    assert results[0].reason == "status A700"
+    assert [results[index].status for index in range(4)] == [0xA900, 0xB000, 0xC123, 0x0000]
+    assert results[0].reason == "status A900"
     assert received.associations == 1
+
+
+@pytest.mark.parametrize("status", [0xB000, 0xB006, 0xB007])
+def test_warnings_can_be_made_failures(tmp_path: Path, status: int) -> None:
+    files = make_objects(tmp_path / "files", 1)
+    with ScriptedScp(lambda _scp, _number: status.to_bytes(2, "little")) as scp:
+        by_default = collect(files, scp.peer)
+        strict = collect(files, scp.peer, replace(SETTINGS, warnings_are_failures=True))
+    assert (by_default[0].verdict, strict[0].verdict) == (Verdict.WARNING, Verdict.REFUSED)
+    assert by_default[0].status == strict[0].status == status
+    assert strict[0].reason == f"status {status:04X}, and warnings count as failures"
+
+
+def test_a_peer_out_of_resources_is_waited_for(tmp_path: Path) -> None:
+    """A700 twice, then it has room again: everything is stored, and in its order."""
+    files = make_objects(tmp_path / "files", 4)
+    with ScriptedScp(lambda _scp, number: NO_ROOM if number in {2, 3} else SUCCESS) as scp:
+        results = collect(files, scp.peer)
+    assert set(verdicts(results)) == {Verdict.STORED}
+    uids = [read_meta(path).sop_instance_uid for path in files]
+    assert scp.instances == [uids[0], uids[1], uids[1], uids[1], uids[2], uids[3]]
+    assert scp.associations == 3
+    assert scp.aborts == 0
+
+
+def test_a_peer_that_stays_out_of_resources_is_waited_for_only_so_often(tmp_path: Path) -> None:
+    """Each object is still tried: what has no room for one may have it for another."""
+    files = make_objects(tmp_path / "files", 5)
+    with ScriptedScp(lambda _scp, number: SUCCESS if number == 6 else NO_ROOM) as scp:
+        results = collect(files, scp.peer)
+    refused = Verdict.REFUSED
+    assert verdicts(results) == [refused, refused, refused, Verdict.STORED, refused]
+    assert results[0].status == 0xA700
+    assert len(scp.instances) == 5 + 2 + 2  # the two waits before the first was given up, and two after a success
+
+
+def test_pauses_before_a_peer_is_tried_again_double(tmp_path: Path) -> None:
+    """And end at a minute; whoever stops the sending does not wait for them."""
+    pauses: list[float] = []
+    settings = replace(HASTY, retries=8, retry_delay=1)
+    with capture_logs() as lines:
+
+        def stop() -> bool:
+            pauses[:] = [line["seconds"] for line in lines if line["event"] == "peer_tried_again"]
+            return len(pauses) == 1
+
+        collect(make_objects(tmp_path / "files", 1), Peer("NOBODY", "127.0.0.1", free_port()), settings, stop=stop)
+    assert pauses == [1]
+    assert [pause_before(attempt, settings) for attempt in range(1, 9)] == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+def test_commands_and_pdus_are_logged_on_request_without_what_they_say(tmp_path: Path) -> None:
+    files = make_objects(tmp_path / "files", 1, size=40_000)
+    with ScriptedScp(lambda _scp, _number: SUCCESS) as scp, capture_logs() as lines:
+        collect(files, scp.peer)
+        assert {line["event"] for line in lines} == {"objects_sent"}
+        collect(files, scp.peer, replace(SETTINGS, wire_log=WireLog(commands=True, data_pdus=True)))
+    told = {line["event"]: line for line in lines}
+    assert told["dimse_sent"]["sop_class_uid"] == CT
+    assert told["dimse_received"]["status"] == "0000"
+    assert sum(line["event"] == "data_pdu_sent" for line in lines) > 3  # the command, and 40 KB in PDUs of 16
+    assert set().union(*lines) - {"event", "log_level"} <= KEYS
 
 
 def test_a_peer_that_dies_in_the_middle_gets_the_rest_on_another_association(tmp_path: Path) -> None:

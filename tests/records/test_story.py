@@ -91,6 +91,7 @@ class Result:
     verdict: str = "stored"
     status: int | None = 0
     reason: str = ""
+    comment: str = ""
 
 
 class Clock:

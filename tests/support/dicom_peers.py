@@ -79,17 +79,20 @@ def pynetdicom_scp(
     answer: Callable[[Event, int], int] = lambda _event, _number: 0x0000,
     refuse: Sequence[str] = (),
     port: int = 0,
+    associations: int = 10,
 ) -> Iterator[tuple[Peer, Received]]:
     """pynetdicom's SCP for what ``files`` hold.
 
     Args:
         answer: Gives the status for the n-th C-STORE-RQ, counted from 1.
         refuse: SOP classes without a presentation context.
+        associations: How many it takes at once; one more is rejected as transient.
     """
     received = Received()
     lock = threading.Lock()
     ae = AE("SCP")
     ae.maximum_pdu_size = 32768
+    ae.maximum_associations = associations
     for file in files:
         meta = read_meta(file)
         if meta.sop_class_uid not in refuse:

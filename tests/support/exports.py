@@ -20,9 +20,10 @@ from clara_dicom_adapter.activities.export import ExportActivities
 from clara_dicom_adapter.activities.interceptor import ErrorInterceptor
 from clara_dicom_adapter.activities.results import ResultsActivities
 from clara_dicom_adapter.clara.results import ResultsServiceClient
-from clara_dicom_adapter.configuration.entities import Destination
+from clara_dicom_adapter.configuration.entities import Destination, WebDestination
 from clara_dicom_adapter.configuration.settings import DataFolder, ScuSettings
 from clara_dicom_adapter.dicom.sender import Peer
+from clara_dicom_adapter.dicom.stow import WebPeer
 from clara_dicom_adapter.errors import PlatformRefused, PlatformUnreachable, StorageFull
 from clara_dicom_adapter.records.database import open_engine
 from clara_dicom_adapter.records.exports import ExportRecords
@@ -53,8 +54,11 @@ class FileDestinations:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def destinations(self) -> Sequence[Destination]:
-        return [Destination.model_validate(each) for each in json.loads(self._path.read_text())]
+    def destinations(self) -> Sequence[Destination | WebDestination]:
+        return [
+            (WebDestination if "url" in each else Destination).model_validate(each)
+            for each in json.loads(self._path.read_text())
+        ]
 
 
 class FlagSpace:
@@ -95,13 +99,26 @@ class Site:
             }
         )
 
-    def set_destinations(self, **peers: Peer) -> None:
+    def set_destinations(self, limit: int = 2, *, web: Sequence[WebPeer] = (), **peers: Peer) -> None:
+        """Configure these.
+
+        Args:
+            limit: Associations that each may have at once.
+        """
         (self.root / "destinations.json").write_text(
             json.dumps(
                 [
-                    {"name": name, "aeTitle": peer.ae_title, "hostIp": peer.host, "port": peer.port}
+                    {
+                        "name": name,
+                        "aeTitle": peer.ae_title,
+                        "hostIp": peer.host,
+                        "port": peer.port,
+                        "maximumAssociations": limit,
+                        "tls": {"caFile": str(peer.tls.ca_file)} if peer.tls else None,
+                    }
                     for name, peer in peers.items()
                 ]
+                + [{"name": peer.name, "url": peer.url} for peer in web]
             )
         )
 
@@ -153,7 +170,6 @@ async def worker(site: Site, client: Client, *, node_queue: bool = True, sandbox
     results = ResultsActivities(client, service, records, site.settings().export.poll_frequency_ms)
     activities: list[Callable[..., Any]] = [
         exports.fetch,
-        exports.send,
         exports.decide,
         exports.note,
         exports.clean,
@@ -174,8 +190,14 @@ async def worker(site: Site, client: Client, *, node_queue: bool = True, sandbox
             Worker(
                 client,
                 task_queue=queues.node(site.node_id) if node_queue else f"nobody-asks-{site.node_id}",
-                activities=[exports.send, exports.clean],
+                activities=[exports.clean],
                 activity_executor=threads,
+                interceptors=[ErrorInterceptor()],
+            ),
+            Worker(
+                client,
+                task_queue=queues.exports(site.node_id) if node_queue else f"nobody-asks-{site.node_id}-exports",
+                activities=[exports.send],
                 interceptors=[ErrorInterceptor()],
             ),
         ):

@@ -1,6 +1,7 @@
 """Orthanc as a PACS: a process with a folder of its own, looked into over its REST API."""
 
 import json
+import os
 import socket
 import subprocess
 from collections.abc import Iterable, Iterator
@@ -8,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
+import pytest
 
 from clara_dicom_adapter.dicom.sender import Peer
 from support.dicom_peers import free_port, tool
@@ -95,3 +97,14 @@ def orthanc(folder: Path, **settings_of_its_own: object) -> Iterator[Orthanc]:
     finally:
         process.terminate()
         process.wait(20)
+
+
+def dicomweb() -> str:
+    """Orthanc's DICOMweb plugin; in CI its absence is a failure."""
+    for path in Path("/usr/share/orthanc/plugins"), Path("/usr/lib/orthanc/plugins"):
+        if (plugin := path / "libOrthancDicomWeb.so").exists():
+            return str(plugin)
+    message = "Orthanc's DICOMweb plugin is missing; install Debian package orthanc-dicomweb"
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)

@@ -20,6 +20,7 @@ from pynetdicom.events import Event
 from support import exports
 from support.dicom_objects import make_objects
 from support.dicom_peers import SUCCESS, ScriptedScp, free_port, pynetdicom_scp
+from support.dicomweb_service import Answer, serving, told
 from support.exports import Site, worker
 from support.results_service import FakeResultsService
 from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
@@ -46,6 +47,7 @@ from clara_dicom_adapter.workflows.models import (
     PinnedAeTitle,
     PollerInput,
     RetryInput,
+    SendElsewhereInput,
     SubmissionInput,
 )
 from clara_dicom_adapter.workflows.results_poller import ResultsPollerWorkflow
@@ -273,6 +275,75 @@ async def test_an_unknown_destination_is_named_and_can_be_added(
     assert got.order == uids(files)
 
 
+async def test_a_person_can_have_an_export_sent_to_another_destination(
+    site: Site, service: FakeResultsService, files: list[Path]
+) -> None:
+    """Everything goes there, also when another destination has it; an unknown name changes nothing."""
+    client = await exports.connect(site.temporal)
+    nobody = Peer("PACS", "127.0.0.1", free_port())
+    with pynetdicom_scp(files) as (good, got), pynetdicom_scp(files) as (backup, got_instead):
+        site.set_destinations(GOOD=good, PACS=nobody, Backup=backup)
+        async with worker(site, client):
+            handle = await start(site, client, service, site.add_payload("p", files), '["GOOD", "PACS"]', retries=3)
+            status = await in_state(handle, State.NEEDS_ATTENTION)
+            assert [(each.destination, each.sent) for each in status.destinations] == [("GOOD", 4), ("PACS", 0)]
+            with pytest.raises(WorkflowUpdateFailedError):
+                await handle.execute_update(
+                    ExportWorkflow.send_elsewhere, SendElsewhereInput(destination="backup", instead_of="OTHER")
+                )
+            await handle.execute_update(ExportWorkflow.send_elsewhere, SendElsewhereInput(destination="typo"))
+            status = await until(lambda: handle.query(ExportWorkflow.status), lambda status: "'typo'" in status.message)
+            await in_state(handle, State.NEEDS_ATTENTION)
+            answer = await handle.execute_update(
+                ExportWorkflow.send_elsewhere, SendElsewhereInput(destination="backup")
+            )
+            result = await handle.result()
+            status = await handle.query(ExportWorkflow.status)
+    assert answer.changed == 4
+    assert result.success
+    assert got.order == got_instead.order == uids(files)
+    assert [(each.destination, each.sent) for each in status.destinations] == [("GOOD", 4), ("Backup", 4)]
+    assert "sent to backup instead of PACS, as a person asked" in status.notes
+    assert len(service.reports) == 1
+
+
+async def test_a_dicomweb_service_is_a_destination_like_any_other(
+    site: Site, service: FakeResultsService, files: list[Path]
+) -> None:
+    """What it refuses is told object by object, and only that is sent again."""
+    client = await exports.connect(site.temporal)
+    refused = uids(files)[:3]
+
+    def refuses(instances: list[str], number: int) -> Answer:
+        failed = [] if number > 1 else [uid for uid in instances if uid in refused]
+        return 202, told([uid for uid in instances if uid not in failed], dict.fromkeys(failed, 0xA900))
+
+    with serving(refuses) as web, pynetdicom_scp(files) as (peer, got):
+        site.set_destinations(PACS=peer, web=[web.peer])
+        async with worker(site, client):
+            handle = await start(site, client, service, site.add_payload("p", files), '["PACS", "web"]', retries=3)
+            status = await in_state(handle, State.NEEDS_ATTENTION)
+            assert [(each.destination, each.sent) for each in status.destinations] == [("PACS", 4), ("WEB", 1)]
+            assert "WEB: 3 of 4 not stored (3 x status A900)" in status.message
+            await handle.execute_update(ExportWorkflow.retry, RetryInput(item="WEB"))
+            assert (await handle.result()).success
+    assert web.requests == [uids(files), refused]
+    assert got.order == uids(files)
+
+
+async def test_a_task_without_a_destination_goes_to_the_default_one(
+    site: Site, service: FakeResultsService, files: list[Path]
+) -> None:
+    site = replace(site, scu={"export": {"defaultDestination": "pacs"}})
+    client = await exports.connect(site.temporal)
+    with pynetdicom_scp(files) as (peer, got):
+        site.set_destinations(PACS=peer)
+        async with worker(site, client):
+            handle = await start(site, client, service, site.add_payload("p", files), "")
+            assert (await handle.result()).success
+    assert got.order == uids(files)
+
+
 async def test_a_parked_export_can_be_discarded(site: Site, service: FakeResultsService, files: list[Path]) -> None:
     client = await exports.connect(site.temporal)
     site.set_destinations(PACS=Peer("PACS", "127.0.0.1", free_port()))
@@ -419,18 +490,22 @@ async def test_another_node_starts_over_when_the_one_with_the_download_is_gone(
     assert got.order == uids(files)
 
 
-async def test_kill_9_in_the_middle_sends_only_the_unconfirmed_again(
+async def test_kill_9_in_the_middle_of_500_objects_to_two_destinations(
     tmp_path: Path, temporal_server: str, service: FakeResultsService
 ) -> None:
-    """A worker process is killed and another one goes on: with the poll, and with one object twice at most."""
-    site = Site(tmp_path, temporal_server, service.url, uuid.uuid4().hex[:12])
-    files = make_objects(tmp_path / "objects", 30)
-    client = await exports.connect(temporal_server)
-    reached, released = threading.Event(), threading.Event()
+    """A worker process is killed and another one goes on, also with the poll.
 
-    def slow_twelfth(_event: Event, number: int) -> int:
-        if number == 12:
-            reached.set()
+    What the destinations hold, what the Results Service is told and what workflow and records say agree; only what was
+    unconfirmed comes twice, at most one object per association.
+    """
+    site = Site(tmp_path, temporal_server, service.url, uuid.uuid4().hex[:12])
+    files = make_objects(tmp_path / "objects", 500)
+    client = await exports.connect(temporal_server)
+    far_enough, released = threading.Barrier(3), threading.Event()
+
+    def slow_in_the_middle(_event: Event, number: int) -> int:
+        if number == 150:
+            far_enough.wait(60)
             released.wait(60)
         return 0x0000
 
@@ -441,15 +516,19 @@ async def test_kill_9_in_the_middle_sends_only_the_unconfirmed_again(
         task_queue="clara-dicom",
     )
     command = [sys.executable, "-m", "support.exports", site.json()]
-    environment = {**os.environ, "PYTHONPATH": str(Path(exports.__file__).parents[1])}
-    with pynetdicom_scp(files, answer=slow_twelfth) as (peer, got):
-        site.set_destinations(PACS=peer)
+    paths = [str(Path(exports.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    with (
+        pynetdicom_scp(files, answer=slow_in_the_middle) as (peer, got),
+        pynetdicom_scp(files, answer=slow_in_the_middle) as (other_peer, other_got),
+    ):
+        site.set_destinations(PACS=peer, ARCHIVE=other_peer)
         task_id = str(uuid.uuid4())
-        service.add(task_id, site.add_payload("p", files), '"PACS"')
+        service.add(task_id, site.add_payload("p", files), '["PACS", "ARCHIVE"]')
         first = subprocess.Popen(command, env=environment)
         second = None
         try:
-            assert await asyncio.to_thread(reached.wait, 60)
+            await asyncio.to_thread(far_enough.wait, 60)
             first.send_signal(signal.SIGKILL)
             first.wait(10)
             released.set()
@@ -469,11 +548,16 @@ async def test_kill_9_in_the_middle_sends_only_the_unconfirmed_again(
             for process in filter(None, (first, second)):
                 process.kill()
                 process.wait(10)
-    assert result.success
-    counts = Counter(got.order)
-    assert set(counts) == set(uids(files))
-    assert [uid for uid, count in counts.items() if count > 1] in ([], [uids(files)[11]])
-    assert counts[uids(files)[11]] <= 2
+    assert (result.success, result.sent, result.failed) == (True, 1000, 0)
+    for received in (got, other_got):
+        counts = Counter(received.order)
+        assert set(counts) == set(uids(files))
+        twice = [count for count in counts.values() if count > 1]
+        assert set(twice) <= {2}
+        assert len(twice) <= 2  # associations with each destination
+    records = site.records()
+    for name in ("PACS", "ARCHIVE"):
+        assert records.delivered(task_id, name) == frozenset(range(500))
     assert [each for each in service.reports if each[0] == task_id] == [(task_id, "success", None)]
 
 

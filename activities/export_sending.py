@@ -1,0 +1,156 @@
+"""One pass of a task's objects to one destination, over one association or several, turn by turn.
+
+A long export gives its associations up between two objects when others have waited for long enough, and queues again.
+"""
+
+import asyncio
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from clara_dicom_adapter.activities.export_ledger import Ledger
+from clara_dicom_adapter.activities.export_turns import Turns
+from clara_dicom_adapter.dicom import stow
+from clara_dicom_adapter.dicom.sender import ObjectResult, Peer, SendSettings, Verdict, send
+from clara_dicom_adapter.dicom.stow import WebPeer
+
+TURN_SECONDS: Final = 20.0
+"""An association may be kept for this long while others wait for it."""
+WORTH_AN_ASSOCIATION: Final = 20
+"""Objects; fewer are sent sooner than another association is negotiated."""
+
+Write = Callable[[int, ObjectResult], None]
+
+
+@dataclass(frozen=True)
+class Route:
+    """How one destination is sent to.
+
+    Attributes:
+        key: Its name without case.
+        associations: How many it may have at once.
+        time_limit: Seconds for the whole pass, without the time spent in the queue.
+    """
+
+    key: str
+    peer: Peer | WebPeer
+    settings: SendSettings
+    associations: int
+    time_limit: float
+
+
+class _Lane:
+    """The share of one association in a turn."""
+
+    def __init__(
+        self, objects: Mapping[int, Path], part: Sequence[int], route: Route, left: float, write: Write
+    ) -> None:
+        self._files = [objects[index] for index in part]
+        self._part = part
+        self._route = route
+        self._left = left
+        self._write = write
+        self.reached = False
+        """Whether anything was sent."""
+        self.not_sent: list[ObjectResult] = []
+
+    def send(self, turn_is_over: Callable[[Route, float], bool]) -> None:
+        begun = time.monotonic()
+
+        def take(result: ObjectResult) -> None:
+            if result.verdict is Verdict.NOT_SENT:
+                self.not_sent.append(result)
+            else:
+                self._write(self._part[result.index], result)
+                self.reached = True
+
+        def over() -> bool:
+            passed = time.monotonic() - begun
+            # a turn in which nothing was sent does not end for others: else all would only associate
+            return passed > self._left or turn_is_over(self._route, passed if self.reached else 0.0)
+
+        peer = self._route.peer
+        if isinstance(peer, WebPeer):
+            stow.store(self._files, peer, self._route.settings, take, stop=over)
+        else:
+            send(self._files, peer, self._route.settings, take, stop=over)
+
+    def write_not_sent(self) -> None:
+        for result in self.not_sent:
+            self._write(self._part[result.index], result)
+
+
+class Sending:
+    """Sends what a ledger does not have, and writes each result to it."""
+
+    def __init__(self, objects: Mapping[int, Path], ledger: Ledger, turns: Turns, threads: Executor) -> None:
+        self._objects = objects
+        self._ledger = ledger
+        self._turns = turns
+        self._threads = threads
+        self._stopped = threading.Event()
+        self._alone = False
+        """Whether further associations were refused; from then on there is one."""
+
+    async def to(self, route: Route) -> None:
+        """Until every object has a result; when cancelled, after the objects under way."""
+        open_journal = ExitStack()
+        # both ends may write to a database, which must not keep the event loop waiting
+        write = await asyncio.to_thread(open_journal.enter_context, self._ledger.writer())
+        try:
+            await self._all(route, write)
+        finally:
+            await asyncio.to_thread(open_journal.close)
+
+    async def _all(self, route: Route, write: Write) -> None:
+        left = route.time_limit
+        while todo := [index for index in self._objects if self._ledger.is_to_be_sent(index)]:
+            if left <= 0:
+                await asyncio.to_thread(self._give_up, todo, route, write)
+                return
+            wanted = 1 if self._alone else math.ceil(len(todo) / WORTH_AN_ASSOCIATION)
+            count = await self._turns.take(route.key, route.associations, wanted)
+            begun = time.monotonic()
+            try:
+                await self._turn([todo[number::count] for number in range(count)], route, left, write)
+            finally:
+                self._turns.give_back(route.key, count)
+            left -= time.monotonic() - begun
+
+    async def _turn(self, parts: Sequence[Sequence[int]], route: Route, left: float, write: Write) -> None:
+        loop = asyncio.get_running_loop()
+        # only the first tries again: if the peer wants one association at a time, the others had better be gone by then
+        hasty = replace(route, settings=replace(route.settings, retries=0))
+        lanes = [
+            _Lane(self._objects, part, hasty if number else route, left, write) for number, part in enumerate(parts)
+        ]
+        running = [loop.run_in_executor(self._threads, lane.send, self._is_over) for lane in lanes]
+        try:
+            await asyncio.wait(running, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            # one that has failed, or a cancellation, ends the others between two objects
+            if not all(ended.done() for ended in running):
+                self._stopped.set()
+                await asyncio.wait(running)
+        for ended in running:
+            ended.result()
+        if len(lanes) > 1 and any(lane.reached for lane in lanes):
+            # the peer is there; it may only not want so many associations at once
+            self._alone = self._alone or any(lane.not_sent for lane in lanes)
+            return
+        for lane in lanes:
+            await asyncio.to_thread(lane.write_not_sent)
+
+    def _is_over(self, route: Route, passed: float) -> bool:
+        return self._stopped.is_set() or (passed > TURN_SECONDS and self._turns.awaited(route.key))
+
+    def _give_up(self, todo: Sequence[int], route: Route, write: Write) -> None:
+        reason = f"not sent within {route.time_limit:g} s"
+        for index in todo:
+            write(index, ObjectResult(index, self._objects[index], Verdict.NOT_SENT, reason=reason))

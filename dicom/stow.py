@@ -1,0 +1,324 @@
+"""Sends part-10 files to a DICOMweb service with STOW-RS (PS3.18 section 10.5), exactly as they are stored.
+
+The files of a batch are streamed from the disk into one request, and the answer is read object by object. What it does
+not speak of, and a batch that is refused as a whole, is sent again one by one: one bad object costs only itself.
+"""
+
+import ssl
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import httpx
+import structlog
+
+from clara_dicom_adapter.dicom import stow_answer, tls
+from clara_dicom_adapter.dicom.part10 import read_meta
+from clara_dicom_adapter.dicom.sender import ObjectResult, SendSettings, SendTotals, Verdict, pause_before
+from clara_dicom_adapter.dicom.tls import TlsClient, TlsUnusable
+from clara_dicom_adapter.dicom.web_authentication import Authentication
+from clara_dicom_adapter.errors import AuthenticationUnusable, InvalidInstance
+
+log = structlog.get_logger("clara_dicom_adapter.dicom")
+
+MOST_OBJECTS: Final = 50
+MOST_BYTES: Final = 64_000_000
+"""Of one request; a larger object goes alone."""
+_PIECE: Final = 1 << 18
+_TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
+"""Statuses that ask for another attempt (RFC 9110, RFC 6585, RFC 8470, RFC 4918)."""
+_HOPELESS: Final = frozenset({401, 403, 404, 405})
+"""Statuses that every other request would get as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebPeer:
+    """A DICOMweb service.
+
+    Attributes:
+        url: Its base, to which ``/studies`` is added.
+        tls: Whom to trust and what to show; None: as for any other https.
+    """
+
+    name: str
+    url: str
+    authentication: Authentication | None = None
+    tls: TlsClient | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    index: int
+    path: Path
+    sop_instance_uid: str
+    bytes: int
+
+
+class _Lost(Exception):
+    """No answer, or one that asks for another attempt."""
+
+    def __init__(self, reason: str, *, sent: bool) -> None:
+        super().__init__(reason)
+        self.sent = sent
+
+
+class _Unreadable(Exception):
+    """A file could not be read to its end; its batch has been broken off."""
+
+    def __init__(self, stored: _Stored) -> None:
+        super().__init__(stored.path.name)
+        self.stored = stored
+
+
+class _GivenUp(Exception):
+    """Nothing more can be sent to this service."""
+
+
+def store(
+    files: Sequence[Path],
+    peer: WebPeer,
+    settings: SendSettings,
+    on_result: Callable[[ObjectResult], None],
+    *,
+    stop: Callable[[], bool] = lambda: False,
+) -> SendTotals:
+    """Send files in batches; arguments and results are those of ``dicom.sender.send``, ``stop`` is asked per batch."""
+    started = time.monotonic()
+    delivery = _Delivery(peer, settings, on_result, stop)
+    delivery.deliver([stored for index, path in enumerate(files) if (stored := delivery.read(index, path))])
+    totals = delivery.totals
+    log.info(
+        "objects_stored",
+        destination=peer.name,
+        sent=totals.sent,
+        failed=totals.failed,
+        bytes=totals.bytes,
+        reason=totals.message,
+        seconds=round(time.monotonic() - started, 3),
+    )
+    return totals
+
+
+def batches(objects: Sequence[_Stored]) -> Iterator[list[_Stored]]:
+    """Divide objects, in their order, by count and bytes."""
+    batch: list[_Stored] = []
+    for stored in objects:
+        if batch and (len(batch) == MOST_OBJECTS or sum(each.bytes for each in batch) + stored.bytes > MOST_BYTES):
+            yield batch
+            batch = []
+        batch.append(stored)
+    if batch:
+        yield batch
+
+
+class _Delivery:
+    """One call of :func:`store`."""
+
+    def __init__(
+        self, peer: WebPeer, settings: SendSettings, on_result: Callable[[ObjectResult], None], stop: Callable[[], bool]
+    ) -> None:
+        self._peer = peer
+        self._settings = settings
+        self._on_result = on_result
+        self._stop = stop
+        self._unsure = False
+        """Whether the service may have got the batch that is being sent."""
+        self.totals = SendTotals()
+
+    def read(self, index: int, path: Path) -> _Stored | None:
+        """What sending the file needs to know; when that cannot be had, the file has its result."""
+        try:
+            meta = read_meta(path)
+            return _Stored(index, path, meta.sop_instance_uid, path.stat().st_size)
+        except (InvalidInstance, OSError):
+            self._tell(ObjectResult(index, path, Verdict.UNREADABLE, reason="not a readable DICOM part 10 file"))
+            return None
+
+    def deliver(self, objects: Sequence[_Stored]) -> None:
+        """Give every object its result."""
+        waiting = deque(batches(objects))
+        try:
+            with self._client() as client:
+                while waiting and not self._stopped():
+                    self._next(client, waiting)
+        except (_GivenUp, TlsUnusable, AuthenticationUnusable) as problem:
+            log.warning("peer_given_up", destination=self._peer.name, reason=str(problem))
+            for number, batch in enumerate(waiting):
+                verdict = Verdict.UNKNOWN if number == 0 and self._unsure else Verdict.NOT_SENT
+                for stored in batch:
+                    self._object(stored, verdict, f"{self._peer.name}: {problem}")
+
+    def _next(self, client: httpx.Client, waiting: deque[list[_Stored]]) -> None:
+        """Deal with the first batch; it leaves the queue when each object has a result or a batch of its own."""
+        batch = waiting[0]
+        try:
+            answer = self._answer(client, batch)
+        except _Unreadable as problem:
+            self._object(problem.stored, Verdict.UNREADABLE, "cannot be read to its end")
+            batch.remove(problem.stored)
+            if not batch:
+                waiting.popleft()
+            return
+        if answer is None:
+            return
+        told = stow_answer.read(answer.content)
+        waiting.popleft()
+        alone: list[_Stored] = []
+        if len(batch) > 1 and told is not None:
+            alone = [each for each in batch if each.sop_instance_uid not in {*told.stored, *told.failed}]
+        elif len(batch) > 1 and not answer.is_success:
+            alone = batch
+        waiting.extendleft([stored] for stored in reversed(alone))
+        for stored in batch:
+            if stored not in alone:
+                self._judge(stored, answer.status_code, told)
+
+    def _client(self) -> httpx.Client:
+        limits = self._settings.limits
+        authentication = self._peer.authentication
+        return httpx.Client(
+            auth=authentication.as_httpx() if authentication else None,
+            timeout=httpx.Timeout(limits.response, connect=limits.connect),
+            verify=tls.context(self._peer.tls or TlsClient()),
+            trust_env=False,  # the service is in the hospital, never behind the proxy of the environment
+        )
+
+    def _answer(self, client: httpx.Client, batch: Sequence[_Stored]) -> httpx.Response | None:
+        """Send a batch until there is an answer; None when ``stop`` came first.
+
+        Raises:
+            _GivenUp: The service does not answer, or refuses us.
+            _Unreadable: An object of the batch cannot be read.
+        """
+        self._unsure = False
+        attempt = 0
+        while True:
+            try:
+                answer = self._post(client, batch)
+                break
+            except _Lost as loss:
+                attempt += 1
+                self._unsure = self._unsure or loss.sent
+                if attempt > self._settings.retries:
+                    raise _GivenUp(str(loss)) from loss
+                self._pause(attempt, str(loss))
+                if self._stopped():
+                    return None
+        if answer.status_code in _HOPELESS:
+            hint = "its authentication" if answer.status_code in {401, 403} else "its url"
+            raise _GivenUp(f"HTTP status {answer.status_code} (see {hint})")
+        return answer
+
+    def _post(self, client: httpx.Client, batch: Sequence[_Stored]) -> httpx.Response:
+        boundary = uuid.uuid4().hex
+        server_name = self._peer.tls.server_name if self._peer.tls else None
+        body = _Body(batch, boundary)
+        try:
+            answer = client.post(
+                f"{self._peer.url.rstrip('/')}/studies",
+                content=iter(body),
+                headers={
+                    "Content-Type": f'multipart/related; type="application/dicom"; boundary={boundary}',
+                    "Content-Length": str(body.length),
+                    "Accept": "application/dicom+json",
+                },
+                extensions={"sni_hostname": server_name} if server_name else None,
+            )
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            raise _Lost(f"cannot connect: {_words(error)}", sent=False) from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise _Lost(_words(error), sent=body.begun) from error
+        if answer.status_code in _TRANSIENT:
+            raise _Lost(f"HTTP status {answer.status_code}", sent=False)
+        return answer
+
+    def _judge(self, stored: _Stored, http_status: int, told: stow_answer.StowAnswer | None) -> None:
+        uid, accepted = stored.sop_instance_uid, 200 <= http_status < 300
+        if told is None:
+            if http_status == httpx.codes.OK:
+                self._object(stored, Verdict.STORED)  # PS3.18 table 10.5.3-1: all of them
+            elif accepted:
+                self._object(stored, Verdict.UNKNOWN, f"HTTP status {http_status}, and an answer that cannot be read")
+            else:
+                self._object(stored, Verdict.REFUSED, f"HTTP status {http_status}")
+        elif uid in told.failed:
+            status = told.failed[uid]
+            self._object(stored, Verdict.REFUSED, _reason(status, f"HTTP status {http_status}"), status)
+        elif uid not in told.stored:
+            self._object(stored, Verdict.UNKNOWN, f"HTTP status {http_status}, and no word of the object")
+        elif (warning := told.stored[uid]) is None:
+            self._object(stored, Verdict.STORED, status=0x0000)
+        elif self._settings.warnings_are_failures:
+            self._object(stored, Verdict.REFUSED, f"{_reason(warning)}, and warnings count as failures", warning)
+        else:
+            self._object(stored, Verdict.WARNING, _reason(warning), warning)
+
+    def _object(self, stored: _Stored, verdict: Verdict, reason: str = "", status: int | None = None) -> None:
+        self._tell(ObjectResult(stored.index, stored.path, verdict, stored.bytes, status, reason=reason))
+
+    def _tell(self, result: ObjectResult) -> None:
+        self._on_result(result)
+        self.totals.add(result)
+
+    def _pause(self, attempt: int, reason: str) -> None:
+        seconds = pause_before(attempt, self._settings)
+        log.warning("peer_tried_again", destination=self._peer.name, reason=reason, attempt=attempt, seconds=seconds)
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not self._stopped():
+            time.sleep(min(left, 0.2))
+
+    def _stopped(self) -> bool:
+        self.totals.stopped = self.totals.stopped or self._stop()
+        return self.totals.stopped
+
+
+class _Body:
+    """The multipart body of a request (PS3.18 section 8.6.1.2), read from the disk while it is sent."""
+
+    def __init__(self, batch: Sequence[_Stored], boundary: str) -> None:
+        self._batch = batch
+        # no transfer-syntax parameter: it is in the file, and there are services that do not know the parameter
+        self._opening = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+        self._end = f"--{boundary}--\r\n".encode()
+        self.begun = False
+        self.length = len(self._end) + sum(len(self._opening) + stored.bytes + 2 for stored in batch)
+
+    def __iter__(self) -> Iterator[bytes]:
+        for stored in self._batch:
+            self.begun = True
+            yield self._opening
+            yield from _pieces(stored)
+            yield b"\r\n"
+        yield self._end
+
+
+def _pieces(stored: _Stored) -> Iterator[bytes]:
+    left = stored.bytes
+    try:
+        with stored.path.open("rb", buffering=0) as file:
+            while left and (piece := file.read(min(left, _PIECE))):
+                left -= len(piece)
+                yield piece
+    except OSError as error:
+        raise _Unreadable(stored) from error
+    if left:
+        raise _Unreadable(stored)
+
+
+def _reason(status: int | None, otherwise: str = "") -> str:
+    return otherwise if status is None else f"status {status:04X}"
+
+
+def _words(error: Exception) -> str:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLError):
+            return tls.words(cause)
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, httpx.TimeoutException):
+        return "no answer in time"
+    return str(error) or type(error).__name__

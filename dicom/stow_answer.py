@@ -1,0 +1,60 @@
+"""What a DICOMweb service says of each instance that was stored with STOW-RS. No I/O.
+
+PS3.18 section 10.5.3 and annex I.2: a dataset in the DICOM JSON model with the Referenced SOP Sequence of what it has
+stored and the Failed SOP Sequence of what it has not.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+REFERENCED_SOP_SEQUENCE: Final = "00081199"
+FAILED_SOP_SEQUENCE: Final = "00081198"
+REFERENCED_SOP_INSTANCE_UID: Final = "00081155"
+FAILURE_REASON: Final = "00081197"
+WARNING_REASON: Final = "00081196"
+
+
+@dataclass(frozen=True)
+class StowAnswer:
+    """By SOP instance UID.
+
+    Attributes:
+        stored: With its warning reason; None: without a warning.
+        failed: With its failure reason (PS3.18 table I.2-2), as a DIMSE status; None: no reason was given.
+    """
+
+    stored: Mapping[str, int | None]
+    failed: Mapping[str, int | None]
+
+
+def read(content: bytes) -> StowAnswer | None:
+    """Read a response's body; None when it is no such dataset."""
+    try:
+        told = json.loads(content)
+    except ValueError:
+        return None
+    if isinstance(told, list):  # some services wrap the dataset into an array
+        told = told[0] if told else None
+    if not isinstance(told, Mapping):
+        return None
+    stored = dict(_items(told, REFERENCED_SOP_SEQUENCE, WARNING_REASON))
+    failed = dict(_items(told, FAILED_SOP_SEQUENCE, FAILURE_REASON))
+    return StowAnswer(stored, failed)
+
+
+def _items(told: Mapping[str, Any], sequence: str, reason: str) -> list[tuple[str, int | None]]:
+    found: list[tuple[str, int | None]] = []
+    for item in _values(told, sequence):
+        uids = _values(item, REFERENCED_SOP_INSTANCE_UID)
+        reasons = [value for value in _values(item, reason) if isinstance(value, int)]
+        if uids and isinstance(uids[0], str):
+            found.append((uids[0].rstrip("\0 "), reasons[0] if reasons else None))
+    return found
+
+
+def _values(told: object, tag: str) -> Sequence[Any]:
+    element = told.get(tag) if isinstance(told, Mapping) else None
+    values = element.get("Value") if isinstance(element, Mapping) else None
+    return values if isinstance(values, list) else []

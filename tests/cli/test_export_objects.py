@@ -1,0 +1,113 @@
+"""``clara dicom list objects``, destinations with TLS, and sending to another destination, on a real database."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from support.commands import Clara
+
+from clara_dicom_adapter.configuration.settings import DataFolder
+from clara_dicom_adapter.records.database import open_engine
+from clara_dicom_adapter.records.exports import ExportRecords, ResultObject
+
+TASK_ID = "0b6a8a0e-6f7c-4b8e-9a55-2f6f7c1d2e3f"
+
+
+@dataclass(frozen=True)
+class Task:
+    task_id: str = TASK_ID
+    job_id: str = "job-1"
+    pipeline_id: str = "P1"
+    payload_id: str = "payload-1"
+    parameters: str = "PACS"
+    retries: int = 3
+    uris: tuple[str, ...] = ("/output/1.dcm", "/output/2.dcm")
+
+
+@dataclass(frozen=True)
+class Result:
+    index: int
+    verdict: str
+    status: int | None
+    reason: str = ""
+    comment: str = ""
+
+    @property
+    def delivered(self) -> bool:
+        return self.verdict == "stored"
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    engine = open_engine("", DataFolder(tmp_path / "data"))
+    exports = ExportRecords(engine)
+    exports.offer("ClaraSCU", Task(), 0)
+    exports.save_objects(TASK_ID, [ResultObject(number, f"1.2.{number}", "1.2", "1.2") for number in (0, 1)])
+    refused = Result(1, "refused", 0xA900, "status A900", "no such class")
+    exports.save_results(TASK_ID, "PACS", [Result(0, "stored", 0), refused])
+    exports.reported(TASK_ID, 1, success=False, retry_later=False, accepted=True, message="PACS: 1 of 2 not stored")
+    exports.note(TASK_ID, "NeedsAttention", "PACS: 1 of 2 not stored")
+    engine.dispose()
+
+
+@pytest.mark.usefixtures("recorded")
+def test_the_objects_of_an_export_are_shown_with_what_became_of_each(clara: Clara) -> None:
+    shown = clara("list", "objects", TASK_ID)
+    assert shown.err == "clara: 2 objects, NeedsAttention, reported as failure: PACS: 1 of 2 not stored\n"
+    first, second = shown.out.splitlines()[1:]
+    assert first.split("\t")[:5] == ["0", "1.2.0", "PACS", "stored", "0000"]
+    assert second.split("\t")[:7] == ["1", "1.2.1", "PACS", "refused", "A900", "status A900", "no such class"]
+    failed = json.loads(clara("list", "objects", TASK_ID, "--failed", "--json").out)
+    assert (failed["total"], failed["items"][0]["number"], failed["export"]["objects"]) == (1, 1, 2)
+    none = clara("list", "objects", TASK_ID, "--failed", "--destination", "OTHER")
+    assert len(none.out.splitlines()) == 1  # the headings
+    unknown = clara("list", "objects", "unknown")
+    assert unknown.status == 1
+    assert "unknown" in unknown.err
+
+
+@pytest.mark.usefixtures("recorded")
+def test_sending_elsewhere_wants_one_export_and_a_destination_that_is_configured(clara: Clara) -> None:
+    assert clara("retry", "--all", "--to", "BACKUP").status == 2
+    unknown = clara("retry", TASK_ID, "--to", "typo")
+    assert unknown.status == 1
+    assert "typo" in unknown.err
+
+
+def test_a_destination_with_tls(clara: Clara) -> None:
+    command = ("create", "dest", "-n", "PACS", "-a", "PACS", "-i", "10.20.30.2", "-p", "2762")
+    made = clara(*command, "--associations", "4", "--tls-ca", "/ca.pem", "--tls-name", "pacs.hospital")
+    assert made.status == 0, made.err
+    assert clara("create", "dest", "-n", "B", "-a", "B", "-i", "h", "-p", "2762", "--tls").status == 0
+    assert clara("create", "dest", "-n", "C", "-a", "C", "-i", "h", "-p", "2762").status == 0
+    b, c, pacs = json.loads(clara("list", "dest", "--json").out)
+    assert pacs["maximumAssociations"] == 4
+    assert pacs["tls"] == {
+        "caFile": "/ca.pem",
+        "certificateFile": None,
+        "keyFile": None,
+        "serverName": "pacs.hospital",
+    }
+    assert b["tls"] is not None
+    assert c["tls"] is None
+    assert "PACS\tPACS\t10.20.30.2\t2762\t4\tyes\n" in clara("list", "dest").out
+    relative = clara("create", "dest", "-n", "D", "-a", "D", "-i", "h", "-p", "1", "--tls-ca", "ca.pem")
+    assert relative.status == 1
+    assert "absolute path" in relative.err
+
+
+def test_a_dicomweb_destination(clara: Clara) -> None:
+    command = ("create", "dicomweb", "-n", "ARCHIVE", "--url", "https://archive.hospital/dicom-web")
+    made = clara(*command, "--token-url", "https://login/token", "--client-id", "us", "--client-secret-file", "/secret")
+    assert made.status == 0, made.err
+    (archive,) = json.loads(clara("list", "dicomweb", "--json").out)
+    assert archive["authentication"]["kind"] == "oauth2"
+    assert "ARCHIVE\thttps://archive.hospital/dicom-web\toauth2\t2\n" in clara("list", "dicomweb").out
+    assert clara("create", "dest", "-n", "archive", "-a", "A", "-i", "h", "-p", "1").status == 1
+    assert clara("delete", "dicomweb", "-n", "archive").status == 0
+    assert clara(*command, "--user", "us", "--token-file", "/token").status == 2
+    incomplete = clara(*command, "--user", "us")
+    assert incomplete.status == 1
+    assert "passwordFile" in incomplete.err

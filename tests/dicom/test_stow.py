@@ -1,0 +1,236 @@
+"""STOW-RS to Orthanc, and to a service of a few lines that misbehaves on request."""
+
+import base64
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.authority import Authority
+from support.dicom_objects import make_encoded, make_objects
+from support.dicom_peers import free_port
+from support.dicomweb_service import Answer, everything, serving, told
+from support.orthanc import dicomweb, orthanc
+
+from clara_dicom_adapter.dicom import stow
+from clara_dicom_adapter.dicom.part10 import read_meta
+from clara_dicom_adapter.dicom.sender import ObjectResult, SendSettings, TimeLimits, Verdict
+from clara_dicom_adapter.dicom.stow import WebPeer
+from clara_dicom_adapter.dicom.tls import TlsClient
+from clara_dicom_adapter.dicom.web_authentication import Basic, Bearer, ClientCredentials
+
+SETTINGS = SendSettings("SENDER", TimeLimits(connect=5, association=5, response=5), retries=2, retry_delay=0.01)
+
+
+def uid(path: Path) -> str:
+    return read_meta(path).sop_instance_uid
+
+
+def store(files: list[Path], peer: WebPeer, settings: SendSettings = SETTINGS, **options: Any) -> list[ObjectResult]:
+    """Results in the order of the files, each exactly one."""
+    results: dict[int, ObjectResult] = {}
+
+    def take(result: ObjectResult) -> None:
+        assert result.index not in results
+        results[result.index] = result
+
+    totals = stow.store(files, peer, settings, take, **options)
+    assert totals.sent + totals.failed == len(results)
+    return [results[index] for index in sorted(results)]
+
+
+def verdicts(results: list[ObjectResult]) -> list[Verdict]:
+    return [result.verdict for result in results]
+
+
+def test_orthanc_gets_every_object_with_its_dataset_as_it_is(tmp_path: Path) -> None:
+    files = [*make_encoded(tmp_path / "encoded"), *make_objects(tmp_path / "many", 60)]
+    with orthanc(tmp_path / "orthanc", Plugins=[dicomweb()], HttpServerEnabled=True) as one:
+        results = store(files, WebPeer("ORTHANC", f"http://127.0.0.1:{one.http_port}/dicom-web"))
+        assert set(verdicts(results)) == {Verdict.STORED}
+        saved = one.save(tmp_path / "saved")
+    by_uid = {uid(path): path for path in saved}
+    assert set(by_uid) == {uid(path) for path in files}
+    for path in files:
+        assert dataset(by_uid[uid(path)]) == dataset(path)
+
+
+def dataset(path: Path) -> bytes:
+    return path.read_bytes()[read_meta(path).dataset_offset :]
+
+
+def test_files_are_sent_whole_in_batches_by_count_and_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stow, "MOST_OBJECTS", 3)
+    monkeypatch.setattr(stow, "MOST_BYTES", 50_000)
+    small = make_objects(tmp_path / "small", 4)
+    large = make_objects(tmp_path / "large", 2, size=60_000)
+    files = [*small, *large]
+    with serving(everything) as service:
+        results = store(files, service.peer)
+    assert set(verdicts(results)) == {Verdict.STORED}
+    assert [len(request) for request in service.requests] == [3, 1, 1, 1]
+    assert service.bodies == [path.read_bytes() for path in files]
+
+
+def test_each_object_is_judged_by_what_is_said_of_it(tmp_path: Path) -> None:
+    files = make_objects(tmp_path / "files", 4)
+    first, second, third, fourth = (uid(path) for path in files)
+    with serving(lambda _uids, _number: (202, told([first, second], {third: 0xA700}, {second: 0xB000}))) as service:
+        results = store(files, service.peer)
+        strict = store(files, service.peer, replace(SETTINGS, warnings_are_failures=True))
+    assert verdicts(results) == [Verdict.STORED, Verdict.WARNING, Verdict.REFUSED, Verdict.UNKNOWN]
+    assert [result.status for result in results] == [0, 0xB000, 0xA700, None]
+    assert results[2].reason == "status A700"
+    assert "no word of the object" in results[3].reason
+    assert strict[1].verdict is Verdict.REFUSED
+    assert [len(request) for request in service.requests] == [4, 1, 4, 1]
+    assert service.requests[1] == [fourth]
+
+
+def test_an_answer_that_says_nothing_of_what_was_sent_is_no_success(tmp_path: Path) -> None:
+    with serving(lambda _uids, _number: (200, told([]))) as service:
+        results = store(make_objects(tmp_path / "files", 2), service.peer)
+    assert verdicts(results) == [Verdict.UNKNOWN] * 2
+
+
+def test_a_batch_that_is_refused_as_a_whole_is_sent_one_by_one(tmp_path: Path) -> None:
+    files = make_objects(tmp_path / "files", 3)
+    poison = uid(files[1])
+    with serving(lambda uids, _number: (400, b"bad") if poison in uids else (200, b"")) as service:
+        results = store(files, service.peer)
+    assert verdicts(results) == [Verdict.STORED, Verdict.REFUSED, Verdict.STORED]
+    assert results[1].reason == "HTTP status 400"
+    assert [len(request) for request in service.requests] == [3, 1, 1, 1]
+
+
+def test_an_answer_409_is_read_object_by_object(tmp_path: Path) -> None:
+    files = make_objects(tmp_path / "files", 2)
+    with serving(lambda uids, _number: (409, told([], dict.fromkeys(uids, 0x0110)))) as service:
+        results = store(files, service.peer)
+    assert verdicts(results) == [Verdict.REFUSED] * 2
+    assert len(service.requests) == 1
+
+
+@pytest.mark.parametrize("trouble", [503, 429, None])
+def test_transient_trouble_is_tried_again(tmp_path: Path, trouble: int | None) -> None:
+    files = make_objects(tmp_path / "files", 2)
+
+    def answer(uids: list[str], number: int) -> Answer | None:
+        if number <= 2:
+            return (trouble, b"") if trouble else None
+        return everything(uids, number)
+
+    with serving(answer) as service:
+        results = store(files, service.peer)
+    assert set(verdicts(results)) == {Verdict.STORED}
+    assert len(service.requests) == 3
+
+
+def test_what_was_sent_and_never_answered_is_unknown_and_the_rest_is_not_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stow, "MOST_OBJECTS", 1)
+    with serving(lambda _uids, _number: None) as service:
+        results = store(make_objects(tmp_path / "files", 2), service.peer)
+    assert verdicts(results) == [Verdict.UNKNOWN, Verdict.NOT_SENT]
+
+
+def test_nobody_there(tmp_path: Path) -> None:
+    results = store(make_objects(tmp_path / "files", 2), WebPeer("WEB", f"http://127.0.0.1:{free_port()}/dicom-web"))
+    assert verdicts(results) == [Verdict.NOT_SENT] * 2
+    assert "cannot connect" in results[0].reason
+
+
+@pytest.mark.parametrize(("status", "hint"), [(401, "authentication"), (404, "url")])
+def test_who_is_refused_does_not_go_on(tmp_path: Path, status: int, hint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stow, "MOST_OBJECTS", 1)
+    with serving(lambda _uids, _number: (status, b"")) as service:
+        results = store(make_objects(tmp_path / "files", 3), service.peer)
+    assert verdicts(results) == [Verdict.NOT_SENT] * 3
+    assert hint in results[0].reason
+    assert len(service.requests) == 1
+
+
+def test_what_is_no_part_10_file_has_a_result_and_harms_nothing(tmp_path: Path) -> None:
+    text = tmp_path / "notes.txt"
+    text.write_text("no DICOM")
+    with serving(everything) as service:
+        results = store([text, *make_objects(tmp_path / "files", 1), tmp_path / "missing.dcm"], service.peer)
+    assert verdicts(results) == [Verdict.UNREADABLE, Verdict.STORED, Verdict.UNREADABLE]
+
+
+def test_a_file_that_goes_while_it_is_sent_costs_only_itself(tmp_path: Path) -> None:
+    files = make_objects(tmp_path / "files", 3)
+    asked: list[bool] = []
+
+    def goes() -> bool:
+        if not asked:
+            files[1].unlink()
+        asked.append(True)
+        return False
+
+    with serving(everything) as service:
+        results = store(files, service.peer, stop=goes)
+    assert verdicts(results) == [Verdict.STORED, Verdict.UNREADABLE, Verdict.STORED]
+
+
+def test_sending_stops_between_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stow, "MOST_OBJECTS", 1)
+    with serving(everything) as service:
+        results = store(make_objects(tmp_path / "files", 3), service.peer, stop=lambda: len(service.requests) >= 2)
+    assert len(results) == 2
+
+
+# ---- who we are ----
+
+
+def secret(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "secret"
+    path.write_text(f"{text}\n")
+    return path
+
+
+def test_basic_and_bearer(tmp_path: Path) -> None:
+    files = make_objects(tmp_path / "files", 1)
+    with serving(everything) as service:
+        store(files, replace(service.peer, authentication=Basic("us", secret(tmp_path, "pw"))))
+        store(files, replace(service.peer, authentication=Bearer(secret(tmp_path, "token"))))
+    assert service.authorizations == [f"Basic {base64.b64encode(b'us:pw').decode()}", "Bearer token"]
+
+
+def test_a_token_is_asked_for_once_and_used_for_every_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stow, "MOST_OBJECTS", 1)
+    with serving(everything) as service:
+        grant = ClientCredentials(
+            service.url.replace("/dicom-web/", "/token"), "us", secret(tmp_path, "pw"), "dicom.write"
+        )
+        results = store(make_objects(tmp_path / "files", 2), replace(service.peer, authentication=grant))
+    assert set(verdicts(results)) == {Verdict.STORED}
+    assert service.authorizations == ["Bearer T1", "Bearer T1"]
+    login = base64.b64encode(b"us:pw").decode()
+    assert service.tokens == [f"grant_type=client_credentials&scope=dicom.write Basic {login}".encode()]
+
+
+def test_a_secret_that_is_missing_and_a_token_that_is_refused_are_named(tmp_path: Path) -> None:
+    files = make_objects(tmp_path / "files", 1)
+    with serving(everything) as service:
+        nowhere = tmp_path / "nowhere"
+        missing = store(files, replace(service.peer, authentication=Bearer(nowhere)))
+        grant = ClientCredentials(f"{service.url}no-such-path", "us", secret(tmp_path, "pw"))
+        refused = store(files, replace(service.peer, authentication=grant))
+    assert str(nowhere) in missing[0].reason
+    assert "gave no token: HTTP status 404" in refused[0].reason
+    assert verdicts([*missing, *refused]) == [Verdict.NOT_SENT] * 2
+    assert not service.requests
+
+
+def test_tls_with_an_authority_of_its_own(tmp_path: Path) -> None:
+    files = make_objects(tmp_path / "files", 1)
+    authority = Authority(tmp_path / "ca")
+    with serving(everything, authority.issue("web", host="web.hospital")) as service:
+        trusted = TlsClient(authority.ca, server_name="web.hospital")
+        assert verdicts(store(files, replace(service.peer, tls=trusted))) == [Verdict.STORED]
+        wrong_name = store(files, replace(service.peer, tls=TlsClient(authority.ca)))
+        not_trusted = store(files, service.peer)
+    assert "tls.serverName" in wrong_name[0].reason
+    assert "its certificate was not accepted" in not_trusted[0].reason

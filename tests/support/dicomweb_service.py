@@ -1,0 +1,103 @@
+"""A DICOMweb service of a few lines that takes STOW-RS, misbehaves on request, and gives tokens."""
+
+import json
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email import message_from_bytes
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from typing import Any
+
+from clara_dicom_adapter.dicom.part10 import read_meta_of
+from clara_dicom_adapter.dicom.stow import WebPeer
+
+Answer = tuple[int, bytes]
+
+
+def told(stored: list[str], failed: dict[str, int] | None = None, warned: dict[str, int] | None = None) -> bytes:
+    def item(instance: str, tag: str, reasons: dict[str, int]) -> dict[str, Any]:
+        reason = {tag: {"vr": "US", "Value": [reasons[instance]]}} if instance in reasons else {}
+        return {"00081155": {"vr": "UI", "Value": [instance]}, **reason}
+
+    dataset = {
+        "00081199": {"vr": "SQ", "Value": [item(each, "00081196", warned or {}) for each in stored]},
+        "00081198": {"vr": "SQ", "Value": [item(each, "00081197", failed or {}) for each in failed or {}]},
+    }
+    return json.dumps(dataset).encode()
+
+
+@dataclass
+class Service:
+    """A DICOMweb service; ``answer`` gets the SOP instance UIDs of a request and its number, from 1."""
+
+    answer: Callable[[list[str], int], Answer | None]
+    url: str = ""
+    requests: list[list[str]] = field(default_factory=list[list[str]])
+    bodies: list[bytes] = field(default_factory=list[bytes])
+    authorizations: list[str] = field(default_factory=list[str])
+    tokens: list[bytes] = field(default_factory=list[bytes])
+
+    def take(self, headers: Any, body: bytes) -> Answer | None:
+        message = message_from_bytes(f"Content-Type: {headers['Content-Type']}\r\n\r\n".encode() + body)
+        parts = [part.get_payload(decode=True) for part in message.get_payload()]  # type: ignore[union-attr]
+        self.bodies += [part for part in parts if isinstance(part, bytes)]
+        self.authorizations.append(headers.get("Authorization", ""))
+        self.requests.append([_uid_in(part) for part in self.bodies[len(self.bodies) - len(parts) :]])
+        return self.answer(self.requests[-1], len(self.requests))
+
+    @property
+    def peer(self) -> WebPeer:
+        return WebPeer("WEB", self.url)
+
+
+def _uid_in(part: bytes) -> str:
+    return read_meta_of(BytesIO(part)).sop_instance_uid
+
+
+@contextmanager
+def serving(answer: Callable[[list[str], int], Answer | None], certificate: Any = None) -> Iterator[Service]:
+    service = Service(answer)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.path == "/token":
+                service.tokens.append(body + b" " + self.headers["Authorization"].encode())
+                said: Answer | None = (200, b'{"access_token": "T%d", "expires_in": 3600}' % len(service.tokens))
+            elif self.path == "/dicom-web/studies":
+                said = service.take(self.headers, body)
+            else:
+                said = (404, b"")
+            if said is None:
+                self.close_connection = True
+                return
+            self.send_response(said[0])
+            self.send_header("Content-Length", str(len(said[1])))
+            self.end_headers()
+            self.wfile.write(said[1])
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    scheme = "http"
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate.certificate, certificate.key)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        scheme = "https"
+    service.url = f"{scheme}://127.0.0.1:{server.server_port}/dicom-web/"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield service
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def everything(uids: list[str], _number: int) -> Answer:
+    return 200, told(uids)
