@@ -1,12 +1,12 @@
 """The REST interface: configuration, health, what has been recorded, and answers to what waits for a person."""
 
 from importlib.metadata import version
-from ipaddress import ip_address
 from typing import Any
 
 from fastapi import FastAPI
 
-from clara_dicom_adapter.api import attention, configuration, health, lists, metrics, problems
+from clara_dicom_adapter.api import attention, configuration, destinations, explaining, health, lists, metrics, problems
+from clara_dicom_adapter.api.authentication import OPEN_PATHS, Authentication, is_loopback
 from clara_dicom_adapter.api.dependencies import Dependencies
 from clara_dicom_adapter.api.guard import Guard
 
@@ -25,7 +25,15 @@ class _Application(FastAPI):
         document = super().openapi()
         schemas = document["components"]["schemas"]
         schemas["Problem"] = problems.Problem.model_json_schema()
-        for operation in (each for path in document["paths"].values() for each in path.values()):
+        document["components"]["securitySchemes"] = {
+            "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, or an OpenID Connect token."}
+        }
+        for path, operation in (
+            (path, operation) for path, operations in document["paths"].items() for operation in operations.values()
+        ):
+            if path not in OPEN_PATHS:
+                operation["security"] = [{"bearer": []}] if self.state.dependencies.authenticator else []
+                operation["responses"] |= problems.responses(401, 403)
             if "HTTPValidationError" in str(operation["responses"].get("422")):
                 operation["responses"]["422"] = problems.responses(422)[422]
         for unused in ("HTTPValidationError", "ValidationError"):
@@ -43,15 +51,12 @@ def create_app(dependencies: Dependencies) -> FastAPI:
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     app.state.dependencies = dependencies
-    app.add_middleware(Guard, loopback=_is_loopback(dependencies.settings.host))
+    app.add_middleware(Authentication, authenticator=dependencies.authenticator)
+    app.add_middleware(Guard, loopback=is_loopback(dependencies.settings.host))
     problems.install(app)
-    for router in (configuration.router, attention.router, lists.router, health.router, metrics.router):
+    routers = (destinations.router, attention.router, lists.router, health.router, metrics.router)
+    for router in (configuration.router(dependencies.settings.dialect), *routers):
         app.include_router(router)
+    if dependencies.explainer is not None:
+        app.include_router(explaining.router(dependencies.explainer))
     return app
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

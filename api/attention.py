@@ -8,9 +8,11 @@ from fastapi import APIRouter, Body
 from fastapi.concurrency import run_in_threadpool
 
 from clara_dicom_adapter.api import schemas
+from clara_dicom_adapter.api.callers import needs
 from clara_dicom_adapter.api.dependencies import Dependencies, Deps
 from clara_dicom_adapter.api.lists import SUBJECTS, links
 from clara_dicom_adapter.api.problems import WorkflowGone, WorkflowRefused, responses
+from clara_dicom_adapter.configuration.roles import Role
 from clara_dicom_adapter.records.listing import Filter, Listing
 from clara_dicom_adapter.temporal.attributes import WAITING_FOR_A_PERSON
 from clara_dicom_adapter.workflows.models import Answer, DiscardInput, ReceptionState, RetryInput
@@ -31,6 +33,7 @@ Choice = Annotated[schemas.Decision | None, Body()]
     tags=["operations"],
     operation_id="listAttention",
     summary="What waits for a person: quarantined groups, refused jobs, failed exports",
+    dependencies=[needs(Role.READ)],
     responses=responses(503),
 )
 def list_attention(deps: Deps) -> list[schemas.AttentionItem]:
@@ -42,6 +45,7 @@ def list_attention(deps: Deps) -> list[schemas.AttentionItem]:
     tags=["operations"],
     operation_id="answerAll",
     summary="Retry or discard everything that waits for a person",
+    dependencies=[needs(Role.OPERATE)],
     responses=responses(422, 503),
 )
 async def answer_all(verb: Verb, deps: Deps, decision: Choice = None) -> list[schemas.Outcome]:
@@ -64,6 +68,7 @@ async def answer_all(verb: Verb, deps: Deps, decision: Choice = None) -> list[sc
     tags=["operations"],
     operation_id="answerOne",
     summary="Retry or discard what waits in one group, submission or export",
+    dependencies=[needs(Role.OPERATE)],
     responses=responses(404, 409, 422, 503),
 )
 async def answer_one(

@@ -10,13 +10,15 @@ from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from clara_dicom_adapter.api import schemas
+from clara_dicom_adapter.api.callers import needs
 from clara_dicom_adapter.api.dependencies import Dependencies, Deps
 from clara_dicom_adapter.api.problems import responses
+from clara_dicom_adapter.configuration.roles import Role
 from clara_dicom_adapter.errors import NotFound
 from clara_dicom_adapter.records.listing import Filter, Listing, Subject
 from clara_dicom_adapter.records.trace import Tracer
 
-router = APIRouter(prefix="/api")
+router = APIRouter(prefix="/api", dependencies=[needs(Role.READ)])
 
 SUBJECTS = {"receptions": Subject.RECEPTION, "submissions": Subject.SUBMISSION, "exports": Subject.EXPORT}
 
