@@ -46,7 +46,7 @@ def list_attention(deps: Deps) -> list[schemas.AttentionItem]:
     operation_id="answerAll",
     summary="Retry or discard everything that waits for a person",
     dependencies=[needs(Role.OPERATE)],
-    responses=responses(422, 503),
+    responses=responses(400, 422, 503),
 )
 async def answer_all(verb: Verb, deps: Deps, decision: Choice = None) -> list[schemas.Outcome]:
     waiting = await run_in_threadpool(_waiting, deps)
@@ -69,7 +69,7 @@ async def answer_all(verb: Verb, deps: Deps, decision: Choice = None) -> list[sc
     operation_id="answerOne",
     summary="Retry or discard what waits in one group, submission or export",
     dependencies=[needs(Role.OPERATE)],
-    responses=responses(404, 409, 422, 503),
+    responses=responses(400, 404, 409, 422, 503),
 )
 async def answer_one(
     subject: SubjectName, key: str, verb: Verb, deps: Deps, decision: Choice = None

@@ -16,7 +16,7 @@ from clara_dicom_adapter.api.bodies import JsonBody
 from clara_dicom_adapter.api.callers import needs
 from clara_dicom_adapter.api.dependencies import Dependencies, Deps
 from clara_dicom_adapter.api.exchange import Exchange, Speaks
-from clara_dicom_adapter.api.kinds import KINDS, SOURCES, AnyKind
+from clara_dicom_adapter.api.kinds import KINDS, SOURCES, AnyKind, Key
 from clara_dicom_adapter.configuration.entities import Entity, Source
 from clara_dicom_adapter.configuration.entity_store import EntityStore
 from clara_dicom_adapter.configuration.roles import Role
@@ -44,7 +44,7 @@ def _add_routes(routes: APIRouter, kind: AnyKind, described: openapi.Description
         entities = await run_in_threadpool(_store(deps, kind).all)
         return _answer(speaks, speaks.answer.listed(kind, entities))
 
-    async def get_one(key: str, deps: Deps, speaks: Speaks, host_ip: HostIp = None) -> Response:
+    async def get_one(key: Key, deps: Deps, speaks: Speaks, host_ip: HostIp = None) -> Response:
         entity = await run_in_threadpool(_store(deps, kind).get, key, host_ip)
         return _answer(speaks, speaks.answer.one(kind, entity))
 
@@ -55,7 +55,7 @@ def _add_routes(routes: APIRouter, kind: AnyKind, described: openapi.Description
         status = speaks.answer.created_status
         return _answer(speaks, speaks.answer.one(kind, entity), status, {"Location": location})
 
-    async def replace(key: str, body: JsonBody, deps: Deps, speaks: Speaks, host_ip: HostIp = None) -> Response:
+    async def replace(key: Key, body: JsonBody, deps: Deps, speaks: Speaks, host_ip: HostIp = None) -> Response:
         store = _store(deps, kind)
         present = await run_in_threadpool(store.get, key, host_ip)
         name = getattr(present, "name", None) if kind.named else None
@@ -63,7 +63,7 @@ def _add_routes(routes: APIRouter, kind: AnyKind, described: openapi.Description
         entity = await run_in_threadpool(store.replace, key, wanted, host_ip)
         return _answer(speaks, speaks.answer.one(kind, entity))
 
-    async def remove(key: str, deps: Deps, speaks: Speaks, host_ip: HostIp = None) -> Response:
+    async def remove(key: Key, deps: Deps, speaks: Speaks, host_ip: HostIp = None) -> Response:
         entity = await run_in_threadpool(_store(deps, kind).remove, key, host_ip)
         return _answer(speaks, speaks.answer.removed(kind, entity))
 

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from clara_dicom_adapter.api.callers import needs
 from clara_dicom_adapter.api.dependencies import Deps
+from clara_dicom_adapter.api.kinds import Key
 from clara_dicom_adapter.api.problems import responses
 from clara_dicom_adapter.api.schemas import Schema
 from clara_dicom_adapter.configuration.roles import Role
@@ -36,7 +37,7 @@ class EchoOutcome(Schema):
     dependencies=[needs(Role.OPERATE)],
 )
 def echo_destination(
-    key: str,
+    key: Key,
     deps: Deps,
     seconds: Annotated[float, Query(gt=0, le=60, description="Time limit of each of its steps.")] = 10,
 ) -> EchoOutcome:

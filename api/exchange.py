@@ -26,7 +26,7 @@ class Exchange:
     """The shapes of one request.
 
     Attributes:
-        media_type: Of the answer: the vendor's when it was asked for.
+        media_type: Of the answer: the vendor's when it was asked for, or is not what plain JSON means here.
     """
 
     body: Shape
@@ -42,7 +42,7 @@ def exchange(request: Request, deps: Deps) -> Exchange:
     found = Exchange(
         body=SHAPES[sent or asked or deps.settings.dialect],
         answer=SHAPES[answer],
-        media_type=media_type_of(answer) if asked else JSON,
+        media_type=media_type_of(answer) if asked or answer is not deps.settings.dialect else JSON,
     )
     request.state.shape = found.answer  # for the error handlers
     return found

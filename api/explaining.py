@@ -8,6 +8,7 @@ from fastapi.concurrency import run_in_threadpool
 from clara_dicom_adapter.api.bodies import FileHead
 from clara_dicom_adapter.api.callers import needs
 from clara_dicom_adapter.api.dependencies import Deps
+from clara_dicom_adapter.api.kinds import Key
 from clara_dicom_adapter.api.problems import responses
 from clara_dicom_adapter.configuration.forecast import Explainer, Explanation
 from clara_dicom_adapter.configuration.roles import Role
@@ -32,7 +33,7 @@ def router(explainer: Explainer) -> APIRouter:
         },
     )
     async def explain(
-        key: str,
+        key: Key,
         head: FileHead,
         deps: Deps,
         calling_ae_title: Annotated[str | None, Query(alias="callingAeTitle", description="Of the sender.")] = None,

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Generic
+from typing import Annotated, Any, Final, Generic
+
+from fastapi import Path
 
 from clara_dicom_adapter.configuration import checks
 from clara_dicom_adapter.configuration.entities import DEFAULT_PROCESSOR, ClaraAeTitle, Destination, Source
@@ -42,6 +44,7 @@ class Kind(Generic[EntityT]):
 
 
 AnyKind = Kind[Any]
+Key = Annotated[str, Path(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=253, description="A name or an AE title.")]
 
 CLARA_AE_TITLES: Final = Kind(
     route="claraaetitle",

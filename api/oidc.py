@@ -27,11 +27,13 @@ _LEEWAY_SECONDS: Final = 30
 class OidcTokens:
     """Checks tokens; thread-safe."""
 
-    def __init__(self, settings: OidcSettings) -> None:
+    def __init__(self, settings: OidcSettings, *, cooldown_seconds: float = 30) -> None:
         """Args:
         settings: With issuer and audience.
+        cooldown_seconds: The provider is not asked for its keys again before this has passed.
         """
         self._settings = settings
+        self._cooldown_seconds = cooldown_seconds
         self._lock = threading.Lock()
         self._keys: jwt.PyJWKClient | None = None
 
@@ -66,7 +68,8 @@ class OidcTokens:
     def _client(self) -> jwt.PyJWKClient:
         with self._lock:
             if self._keys is None:
-                self._keys = jwt.PyJWKClient(self._settings.jwks_uri or self._discovered(), timeout=_SECONDS)
+                address = self._settings.jwks_uri or self._discovered()
+                self._keys = jwt.PyJWKClient(address, timeout=_SECONDS, cooldown_duration=self._cooldown_seconds)
             return self._keys
 
     def _discovered(self) -> str:

@@ -92,7 +92,7 @@ class Descriptions:
 
     def _errors(self, *statuses: int) -> Document:
         """Errors of the 0.8 shape are problem documents, those of 0.6 have a ``Status``."""
-        described = problems.responses(*statuses, 401, 403, 406)
+        described = problems.responses(*statuses, 422, 401, 403, 406)
         for response in described.values():
             response["content"] = {**response["content"], JSON: {"schema": STATUS_SCHEMA}}
         return described

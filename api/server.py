@@ -44,8 +44,7 @@ class Certificate:
 
     def __init__(self, file: Path, key: Path) -> None:
         """Load them; raises ConfigurationInvalid."""
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.context = _context()
         self._file = file
         self._key = key
         self._loaded = self._times()
@@ -68,6 +67,8 @@ class Certificate:
         if times == self._loaded or None in times:
             return
         try:
+            # first into another one: a pair that does not fit would leave half of itself behind
+            _context().load_cert_chain(self._file, self._key)
             self.context.load_cert_chain(self._file, self._key)
         except OSError as error:
             log.warning("certificate_not_renewed", path=str(self._file), error=type(error).__name__)
@@ -77,6 +78,12 @@ class Certificate:
 
     def _times(self) -> tuple[int | None, int | None]:
         return _changed(self._file), _changed(self._key)
+
+
+def _context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
 
 
 def _changed(file: Path) -> int | None:

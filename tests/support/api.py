@@ -11,16 +11,21 @@ from sqlalchemy import Engine
 
 from clara_dicom_adapter.api import Dependencies, RunFolder, WorkflowControl, create_app
 from clara_dicom_adapter.api.authentication import policy
+from clara_dicom_adapter.api.problems import WorkflowGone
 from clara_dicom_adapter.api.server import serve
 from clara_dicom_adapter.configuration.api_keys import ApiKeys
 from clara_dicom_adapter.configuration.settings import ApiSettings, DataFolder, Settings
 from clara_dicom_adapter.configuration.store import ConfigurationStore
 from clara_dicom_adapter.receiver.dry_run import DryRun
 from clara_dicom_adapter.records.secret import SiteSecret
+from clara_dicom_adapter.workflows.models import Answer, DiscardInput, RetryInput
 
 
 class NoWorkflows(WorkflowControl):
     """Stands for Temporal where nothing is asked of it."""
+
+    async def ask(self, workflow_id: str, request: RetryInput | DiscardInput) -> Answer:
+        raise WorkflowGone(f"{workflow_id} is not known ({type(request).__name__})")
 
     def link(self, workflow_id: str) -> str | None:
         del workflow_id
@@ -59,7 +64,7 @@ async def serving(deps: Dependencies, trust: SSLContext | None = None) -> AsyncI
         await task
     base = f"{'https' if trust else 'http'}://127.0.0.1:{port.result()}"
     try:
-        async with httpx.AsyncClient(base_url=base, trust_env=False, verify=trust or True) as client:
+        async with httpx.AsyncClient(base_url=base, trust_env=False, verify=trust or False) as client:
             yield client
     finally:
         stop.set()
