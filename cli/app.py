@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from clara_dicom_adapter.cli.commands import attention, demo, entities, lifecycle, lists, sending, spool, trace
+from clara_dicom_adapter.cli.commands import attention, demo, entities, keys, lifecycle, lists, sending, spool, trace
 from clara_dicom_adapter.cli.output import to_stderr
+from clara_dicom_adapter.cli.stores import elsewhere
 from clara_dicom_adapter.errors import AdapterError, ConfigurationInvalid
 
 FAILED = 1
@@ -22,14 +23,15 @@ app = typer.Typer(
     name="clara",
     help="Clara DICOM Adapter: DICOM in, pipelines, DICOM out.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings=_SHORT_HELP,
 )
 dicom = typer.Typer(no_args_is_help=True, context_settings=_SHORT_HELP)
+dicom.callback()(elsewhere)
 app.add_typer(dicom, name="dicom", help="Run the adapter, configure it, and see what it does.")
 lifecycle.add_to(dicom)
 entities.add_to(dicom)
+keys.add_to(dicom)
 lists.add_to(dicom)
 sending.add_to(dicom)
 trace.add_to(dicom)
