@@ -8,7 +8,19 @@ from typing import Annotated
 
 import typer
 
-from clara_dicom_adapter.cli.commands import attention, demo, entities, keys, lifecycle, lists, sending, spool, trace
+from clara_dicom_adapter.cli.commands import (
+    attention,
+    demo,
+    doctor,
+    entities,
+    keys,
+    lifecycle,
+    lists,
+    pull,
+    sending,
+    spool,
+    trace,
+)
 from clara_dicom_adapter.cli.output import to_stderr
 from clara_dicom_adapter.cli.stores import elsewhere
 from clara_dicom_adapter.errors import AdapterError, ConfigurationInvalid
@@ -37,6 +49,8 @@ sending.add_to(dicom)
 trace.add_to(dicom)
 attention.add_to(dicom)
 spool.add_to(dicom)
+doctor.add_to(dicom)
+pull.add_to(app)
 demo.add_to(app)
 
 

@@ -51,6 +51,7 @@ def start(data_dir: DataDir, config: Config = None) -> None:
     place = Place(data_dir, config)
     if config is None:
         place.config = None
+        place.as_started()
     try:
         settings = place.settings
     except ConfigurationInvalid as error:
@@ -86,6 +87,8 @@ def start(data_dir: DataDir, config: Config = None) -> None:
 def _welcome(place: Place, settings: Settings, ready: AdapterStatus) -> list[str]:
     addresses = ready.addresses
     lines = ["", "Clara DICOM Adapter is ready.", f"  data folder  {place.data.root}"]
+    if place.config is not None:
+        lines.append(f"  settings     {place.config}")
     for service, label in _LABELS.items():
         if service in addresses:
             lines.append(f"  {label:<12} {addresses[service]}")
