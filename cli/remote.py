@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import httpx
 
-from clara_dicom_adapter.configuration.entities import ClaraAeTitle, Destination, Source
+from clara_dicom_adapter.configuration.entities import ClaraAeTitle, Destination, Entity, Source
 from clara_dicom_adapter.configuration.entity_store import EntityStores, EntityT
 from clara_dicom_adapter.errors import AdapterError, ConfigurationInvalid, ServiceUnreachable
 
@@ -137,5 +137,5 @@ class _RestStore(Generic[EntityT]):
         return f"{self._route}/{quote(key, safe='')}"
 
 
-def _plain(entity: EntityT) -> dict[str, Any]:
+def _plain(entity: Entity) -> dict[str, Any]:
     return entity.model_dump(mode="json", by_alias=True)

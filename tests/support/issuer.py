@@ -62,8 +62,8 @@ def issuing() -> Iterator[Issuer]:
             self.end_headers()
             self.wfile.write(content)
 
-        def log_message(self, *_: object) -> None:
-            pass
+        def log_message(self, format: str, *_: object) -> None:  # noqa: A002 - the base class calls it so
+            del format
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     issuer.url = f"http://127.0.0.1:{server.server_port}"
