@@ -67,7 +67,7 @@ def _add_routes(routes: APIRouter, kind: AnyKind, described: openapi.Description
         entity = await run_in_threadpool(_store(deps, kind).remove, key, host_ip)
         return _answer(speaks, speaks.answer.removed(kind, entity))
 
-    one = f"/{kind.route}/{{key:path}}"
+    one = f"/{kind.route}/{{key:key}}"
     configure, read = [needs(Role.CONFIGURE)], [needs(Role.READ)]
     common: dict[str, Any] = {"response_class": Response}
     routes.get(f"/{kind.route}", dependencies=read, **described.listing, **common)(list_all)

@@ -30,7 +30,7 @@ class EchoOutcome(Schema):
 
 
 @router.post(
-    "/{key:path}/echo",
+    "/{key:key}/echo",
     operation_id="echoDestination",
     summary="Send a C-ECHO to a destination, by name or AE title",
     responses=responses(400, 404, 422, 503),

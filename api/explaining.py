@@ -19,7 +19,7 @@ def router(explainer: Explainer) -> APIRouter:
     routes = APIRouter(prefix="/api/config/claraaetitle", tags=["configuration"])
 
     @routes.post(
-        "/{key:path}/explain",
+        "/{key:key}/explain",
         operation_id="explain",
         summary="What would be done with a DICOM file sent to a Clara AE title; nothing is kept",
         responses=responses(400, 404, 422, 503),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final, Generic
 
 from fastapi import Path
+from starlette.convertors import Convertor, register_url_convertor
 
 from clara_dicom_adapter.configuration import checks
 from clara_dicom_adapter.configuration.entities import DEFAULT_PROCESSOR, ClaraAeTitle, Destination, Source
@@ -43,6 +44,19 @@ class Kind(Generic[EntityT]):
         return f"/api/config/{self.route}"
 
 
+class _KeyConvertor(Convertor[str]):
+    """Everything, slashes and line ends too, so that a key that is none is told as such, and not as no path of ours."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("key", _KeyConvertor())
 AnyKind = Kind[Any]
 Key = Annotated[str, Path(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=253, description="A name or an AE title.")]
 

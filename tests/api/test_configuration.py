@@ -191,3 +191,10 @@ async def test_a_body_that_is_no_configuration_is_told_and_fills_no_memory(
     answer = await api.post("/api/config/sourceaetitle", content=content)
     assert answer.status_code == status
     assert detail in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("key", ["a%0Ab", "%00", "x" * 254])
+async def test_what_cannot_be_a_key_is_told_as_such(api: httpx.AsyncClient, key: str) -> None:
+    for method in ("GET", "PUT", "DELETE"):
+        answer = await api.request(method, f"/api/config/sourceaetitle/{key}", json=SOURCE)
+        assert (answer.status_code, answer.json()["title"]) == (422, "Validation error.")
