@@ -7,20 +7,24 @@ from http import HTTPStatus
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query
+import structlog
+from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, Response
 
 from clara_dicom_adapter.api import openapi
 from clara_dicom_adapter.api.bodies import JsonBody
-from clara_dicom_adapter.api.callers import needs
+from clara_dicom_adapter.api.callers import caller_of, needs
 from clara_dicom_adapter.api.dependencies import Dependencies, Deps
 from clara_dicom_adapter.api.exchange import Exchange, Speaks
 from clara_dicom_adapter.api.kinds import KINDS, SOURCES, AnyKind, Key
 from clara_dicom_adapter.configuration.entities import Entity, Source
 from clara_dicom_adapter.configuration.entity_store import EntityStore
+from clara_dicom_adapter.configuration.resource_names import resource_name
 from clara_dicom_adapter.configuration.roles import Role
 from clara_dicom_adapter.configuration.settings import Dialect
+
+log = structlog.get_logger("clara_dicom_adapter.api")
 
 HostIp = Annotated[str | None, Query(alias="hostIp", description="Needed when a source's AE title has several hosts.")]
 
@@ -48,23 +52,28 @@ def _add_routes(routes: APIRouter, kind: AnyKind, described: openapi.Description
         entity = await run_in_threadpool(_store(deps, kind).get, key, host_ip)
         return _answer(speaks, speaks.answer.one(kind, entity))
 
-    async def add(body: JsonBody, deps: Deps, speaks: Speaks) -> Response:
+    async def add(request: Request, body: JsonBody, deps: Deps, speaks: Speaks) -> Response:
         wanted = speaks.body.read(kind, body)
         entity = await run_in_threadpool(_store(deps, kind).add, wanted)
+        _note(request, kind, entity)
         location = await run_in_threadpool(_location, deps, kind, entity)
         status = speaks.answer.created_status
         return _answer(speaks, speaks.answer.one(kind, entity), status, {"Location": location})
 
-    async def replace(key: Key, body: JsonBody, deps: Deps, speaks: Speaks, host_ip: HostIp = None) -> Response:
+    async def replace(
+        request: Request, key: Key, body: JsonBody, deps: Deps, *, speaks: Speaks, host_ip: HostIp = None
+    ) -> Response:
         store = _store(deps, kind)
         present = await run_in_threadpool(store.get, key, host_ip)
         name = getattr(present, "name", None) if kind.named else None
         wanted = speaks.body.read(kind, body, name)
         entity = await run_in_threadpool(store.replace, key, wanted, host_ip)
+        _note(request, kind, entity)
         return _answer(speaks, speaks.answer.one(kind, entity))
 
-    async def remove(key: Key, deps: Deps, speaks: Speaks, host_ip: HostIp = None) -> Response:
+    async def remove(request: Request, key: Key, deps: Deps, speaks: Speaks, host_ip: HostIp = None) -> Response:
         entity = await run_in_threadpool(_store(deps, kind).remove, key, host_ip)
+        _note(request, kind, entity)
         return _answer(speaks, speaks.answer.removed(kind, entity))
 
     one = f"/{kind.route}/{{key:key}}"
@@ -80,6 +89,12 @@ def _add_routes(routes: APIRouter, kind: AnyKind, described: openapi.Description
 def _store(deps: Dependencies, kind: AnyKind) -> EntityStore[Any]:
     store: EntityStore[Any] = deps.entities.of(kind.entity)
     return store
+
+
+def _note(request: Request, kind: AnyKind, entity: Entity) -> None:
+    """Who has changed what, for those who ask later."""
+    changed = resource_name(entity)
+    log.info("configuration_changed", method=request.method, kind=kind.name, key=changed, name=caller_of(request).name)
 
 
 def _answer(

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 from sqlalchemy import Engine, text
+from structlog.testing import capture_logs
 from support.api import dependencies, serving
 
 from clara_dicom_adapter.api.authentication import OPEN_PATHS, policy
@@ -95,14 +96,28 @@ async def test_a_key_counts_until_it_is_revoked_and_is_kept_as_a_hash(
     assert (await closed.get("/api/exports", headers=bearer(key))).status_code == 200
     with engine.connect() as connection:
         kept = str(connection.execute(text("SELECT * FROM api_key")).mappings().all())
-    assert key.rpartition("_")[2] not in kept
+    secret = key.split("_", 2)[2]
+    assert secret not in kept
     changed = key[:-1] + ("A" if key[-1] != "A" else "B")
-    for wrong in (changed, "cda_000000000000_" + key.rpartition("_")[2], "a.b.c", "x", key + "\N{SNOWMAN}"):
+    for wrong in (changed, "cda_000000000000_" + secret, "a.b.c", "x", key + "\N{SNOWMAN}"):
         headers = {b"Authorization": f"Bearer {wrong}".encode()}
         assert (await closed.get("/api/exports", headers=headers)).status_code == 401, wrong
     assert (await closed.get("/api/exports", headers={"Authorization": f"Basic {key}"})).status_code == 401
     assert keys.revoke("read-key").role is Role.READ
     assert (await closed.get("/api/exports", headers=bearer(key))).status_code == 401
+
+
+async def test_who_has_changed_what_is_logged(closed: httpx.AsyncClient, keys: ApiKeys) -> None:
+    key = bearer(made(keys, Role.CONFIGURE))
+    with capture_logs() as lines:
+        await closed.post("/api/config/sourceaetitle", json=SOURCE, headers=key)
+        await closed.post("/api/config/sourceaetitle", json=SOURCE, headers=key)
+        await closed.put("/api/config/sourceaetitle/CT1", json=SOURCE, headers=key)
+        await closed.delete("/api/config/sourceaetitle/CT1", headers=key)
+    changes = [line for line in lines if line["event"] == "configuration_changed"]
+    assert [(line["method"], line["kind"], line["key"], line["name"]) for line in changes] == [
+        (method, "Source", "ct1-10.1.2.3", "configure-key") for method in ("POST", "PUT", "DELETE")
+    ]
 
 
 async def test_a_key_can_expire(closed: httpx.AsyncClient, keys: ApiKeys) -> None:
