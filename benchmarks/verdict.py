@@ -56,13 +56,16 @@ def fill(engine: Engine) -> None:
         for number in range(AE_TITLES)
     ]
     destinations = [
-        {"name": f"PACS{n}", "name_key": f"pacs{n}", "ae_title": "PACS", "host_ip": f"10.200.0.{n % 250}", "port": 104}
+        checks.destination({"name": f"PACS{n}", "aeTitle": "PACS", "hostIp": f"10.200.0.{n % 250}", "port": 104})
         for n in range(DESTINATIONS)
     ]
     with engine.begin() as connection:
         connection.execute(insert(ClaraAeTitleRow), [ae.model_dump(mode="json") | {"revision": 1} for ae in titles])
         connection.execute(insert(SourceRow), [source(number).model_dump() for number in range(SOURCES)])
-        connection.execute(insert(DestinationRow), destinations)
+        connection.execute(
+            insert(DestinationRow),
+            [each.model_dump(mode="json") | {"name_key": each.name.casefold()} for each in destinations],
+        )
 
 
 def requests(count: int, seed: int = 1) -> Sequence[AssociationRequest]:

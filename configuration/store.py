@@ -205,7 +205,8 @@ class ConfigurationStore:
         with self._engine.begin() as connection:
             _next_revision(connection)
             name = _destination(connection, key).name
-            _same_name("destination", name.casefold(), entity.name.casefold())
+            if name.casefold() != entity.name.casefold():
+                _same_name("Destination", name, entity.name)
             values = entity.model_dump(mode="json") | {"name_key": entity.name.casefold()}
             connection.execute(update(DestinationRow).where(DestinationRow.name == name).values(values))
         return entity

@@ -20,7 +20,7 @@ from clara_dicom_adapter.configuration.settings import ApiSettings, DataFolder, 
 from clara_dicom_adapter.configuration.store import ConfigurationStore
 from clara_dicom_adapter.records.database import open_engine
 
-EXAMPLES = 10
+EXAMPLES = 6
 """For each operation and shape."""
 # that a name is free, a processor is installed and its settings suit it, no JSON schema says
 schemathesis.serializer.alias("application/dicom", "application/octet-stream")
