@@ -24,6 +24,7 @@ from clara_dicom_adapter.activities.export_sending import Route, Sending
 from clara_dicom_adapter.activities.export_turns import Turns
 from clara_dicom_adapter.activities.heartbeat import heartbeats, heartbeats_aside
 from clara_dicom_adapter.configuration.entities import Destination, WebAuthentication, WebDestination
+from clara_dicom_adapter.configuration.peers import peer_of, tls_client
 from clara_dicom_adapter.configuration.settings import ScuSettings
 from clara_dicom_adapter.dicom import uids
 from clara_dicom_adapter.dicom.dataset_log import DatasetLog
@@ -31,7 +32,6 @@ from clara_dicom_adapter.dicom.head import read_head
 from clara_dicom_adapter.dicom.part10 import read_meta
 from clara_dicom_adapter.dicom.sender import Peer, SendSettings, TimeLimits, WireLog
 from clara_dicom_adapter.dicom.stow import WebPeer
-from clara_dicom_adapter.dicom.tls import TlsClient
 from clara_dicom_adapter.dicom.web_authentication import Authentication, Basic, Bearer, ClientCredentials
 from clara_dicom_adapter.errors import DestinationUnknown, InvalidInstance, PlatformRefused
 from clara_dicom_adapter.records.exports import ResultObject
@@ -123,13 +123,12 @@ def send_settings(scu: ScuSettings) -> SendSettings:
     )
 
 
-def peer_of(destination: Destination | WebDestination) -> Peer | WebPeer:
+def target_of(destination: Destination | WebDestination) -> Peer | WebPeer:
     """Where a destination listens, and how it is spoken with."""
-    tls = destination.tls
-    secured = TlsClient(tls.ca_file, tls.certificate_file, tls.key_file, tls.server_name) if tls else None
     if isinstance(destination, Destination):
-        return Peer(destination.ae_title, destination.host_ip, destination.port, secured)
-    return WebPeer(destination.name, destination.url, _authentication(destination.authentication), secured)
+        return peer_of(destination)
+    authentication = _authentication(destination.authentication)
+    return WebPeer(destination.name, destination.url, authentication, tls_client(destination.tls))
 
 
 def _authentication(configured: WebAuthentication | None) -> Authentication | None:
@@ -285,7 +284,7 @@ class ExportActivities:
     def _route(self, destination: Destination | WebDestination) -> Route:
         return Route(
             key=destination.name.casefold(),
-            peer=peer_of(destination),
+            peer=target_of(destination),
             settings=send_settings(self._scu),
             associations=(
                 destination.maximum_associations

@@ -3,13 +3,23 @@
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
-from ipaddress import ip_address
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from clara_dicom_adapter.api import attention, configuration, health, lists, metrics, problems, web_destinations
+from clara_dicom_adapter.api import (
+    attention,
+    configuration,
+    destinations,
+    explaining,
+    health,
+    lists,
+    metrics,
+    problems,
+    web_destinations,
+)
+from clara_dicom_adapter.api.authentication import OPEN_PATHS, Authentication, is_loopback
 from clara_dicom_adapter.api.dependencies import Dependencies
 from clara_dicom_adapter.api.guard import Guard
 
@@ -30,30 +40,46 @@ def create_app(dependencies: Dependencies) -> FastAPI:
         openapi_tags=TAGS,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
-    app.openapi = partial(_described, app.openapi)  # type: ignore[method-assign]
+    app.openapi = partial(_described, app.openapi, asks=bool(dependencies.authenticator))  # type: ignore[method-assign]
     app.state.dependencies = dependencies
-    app.add_middleware(Guard, loopback=_is_loopback(dependencies.settings.host))
+    app.add_middleware(Authentication, authenticator=dependencies.authenticator)
+    app.add_middleware(Guard, loopback=is_loopback(dependencies.settings.host))
     problems.install(app)
-    for part in (configuration, web_destinations, attention, lists, health, metrics):
-        app.include_router(part.router)
+    routers = (
+        destinations.router,
+        web_destinations.router,
+        attention.router,
+        lists.router,
+        health.router,
+        metrics.router,
+    )
+    for router in (configuration.router(dependencies.settings.dialect), *routers):
+        app.include_router(router)
+    if dependencies.explainer is not None:
+        app.include_router(explaining.router(dependencies.explainer))
     return app
 
 
-def _described(describe: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Errors as they are: problem documents, where the framework would have shapes of its own."""
+def _described(describe: Callable[[], dict[str, Any]], *, asks: bool) -> dict[str, Any]:
+    """Errors as they are: problem documents, where the framework would have shapes of its own.
+
+    Args:
+        asks: Whether callers are asked who they are.
+    """
     document = describe()
     schemas = document["components"]["schemas"]
     schemas["Problem"] = problems.Problem.model_json_schema()
-    for operation in (each for path in document["paths"].values() for each in path.values()):
+    document["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, or an OpenID Connect token."}
+    }
+    for path, operation in (
+        (path, operation) for path, operations in document["paths"].items() for operation in operations.values()
+    ):
+        if path not in OPEN_PATHS:
+            operation["security"] = [{"bearer": []}] if asks else []
+            operation["responses"] |= problems.responses(401, 403)
         if "HTTPValidationError" in str(operation["responses"].get("422")):
             operation["responses"]["422"] = problems.responses(422)[422]
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     return document
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -8,10 +8,12 @@ from fastapi import APIRouter, Body
 from fastapi.concurrency import run_in_threadpool
 
 from clara_dicom_adapter.api import schemas
+from clara_dicom_adapter.api.callers import needs
 from clara_dicom_adapter.api.dependencies import Dependencies, Deps
 from clara_dicom_adapter.api.lists import SUBJECTS, links
 from clara_dicom_adapter.api.problems import WorkflowGone, WorkflowRefused, responses
 from clara_dicom_adapter.api.workflows import Request
+from clara_dicom_adapter.configuration.roles import Role
 from clara_dicom_adapter.configuration.web_destinations import EveryDestination
 from clara_dicom_adapter.records.listing import Filter, Listing
 from clara_dicom_adapter.temporal.attributes import WAITING_FOR_A_PERSON
@@ -33,6 +35,7 @@ Choice = Annotated[schemas.Decision | None, Body()]
     tags=["operations"],
     operation_id="listAttention",
     summary="What waits for a person: quarantined groups, refused jobs, failed exports",
+    dependencies=[needs(Role.READ)],
     responses=responses(503),
 )
 def list_attention(deps: Deps) -> list[schemas.AttentionItem]:
@@ -44,7 +47,8 @@ def list_attention(deps: Deps) -> list[schemas.AttentionItem]:
     tags=["operations"],
     operation_id="answerAll",
     summary="Retry or discard everything that waits for a person",
-    responses=responses(422, 503),
+    dependencies=[needs(Role.OPERATE)],
+    responses=responses(400, 422, 503),
 )
 async def answer_all(verb: Verb, deps: Deps, decision: Choice = None) -> list[schemas.Outcome]:
     waiting = await run_in_threadpool(_waiting, deps)
@@ -66,7 +70,8 @@ async def answer_all(verb: Verb, deps: Deps, decision: Choice = None) -> list[sc
     tags=["operations"],
     operation_id="answerOne",
     summary="Retry or discard what waits in one group, submission or export",
-    responses=responses(404, 409, 422, 503),
+    dependencies=[needs(Role.OPERATE)],
+    responses=responses(400, 404, 409, 422, 503),
 )
 async def answer_one(
     subject: SubjectName, key: str, verb: Verb, deps: Deps, decision: Choice = None

@@ -6,10 +6,12 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
+from clara_dicom_adapter.api.callers import needs
 from clara_dicom_adapter.api.dependencies import Dependencies, Deps
 from clara_dicom_adapter.api.parts import PartReport, PartState
 from clara_dicom_adapter.api.problems import responses
 from clara_dicom_adapter.api.schemas import Schema
+from clara_dicom_adapter.configuration.roles import Role
 from clara_dicom_adapter.errors import DatabaseUnavailable
 
 router = APIRouter(prefix="/health", tags=["health"])
@@ -101,7 +103,13 @@ def ready(
     return Ready(status="Healthy" if healthy else "Unhealthy", roles=roles)
 
 
-@router.get("/status", operation_id="status", summary="The state of every part", responses=responses())
+@router.get(
+    "/status",
+    operation_id="status",
+    summary="The state of every part",
+    responses=responses(),
+    dependencies=[needs(Role.READ)],
+)
 def status(deps: Deps) -> Status:
     reports = deps.parts.reports()
     return Status(
@@ -128,7 +136,7 @@ def _database(deps: Dependencies) -> RoleHealth:
         deps.configuration.revision()
     except DatabaseUnavailable as error:
         return RoleHealth(ready=False, reason=str(error))
-    return RoleHealth(ready=True)
+    return RoleHealth(ready=True, warnings=[f"api: {warning}" for warning in deps.warnings])
 
 
 def _state(role: str | None, reports: Sequence[PartReport]) -> PartState:

@@ -1,26 +1,39 @@
 """Lists of what has been recorded, and the timeline of an object."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from clara_dicom_adapter.api import schemas
+from clara_dicom_adapter.api.callers import needs
 from clara_dicom_adapter.api.dependencies import Dependencies, Deps
 from clara_dicom_adapter.api.problems import responses
+from clara_dicom_adapter.configuration.roles import Role
 from clara_dicom_adapter.errors import NotFound
 from clara_dicom_adapter.records.listing import Filter, Listing, Subject
 from clara_dicom_adapter.records.trace import Tracer
 
-router = APIRouter(prefix="/api")
+router = APIRouter(prefix="/api", dependencies=[needs(Role.READ)])
 
 SUBJECTS = {"receptions": Subject.RECEPTION, "submissions": Subject.SUBMISSION, "exports": Subject.EXPORT}
 
 PageT = TypeVar("PageT", bound=schemas.Listed[Any])
+
+
+def _written_out(value: object) -> object:
+    """Numbers would be read as seconds since 1970, and years that no database has as they stand."""
+    if not isinstance(value, str) or not re.match(r"(19|2[0-9])[0-9]{2}-", value):
+        raise ValueError("a time in the form of RFC 3339 is expected, such as 2024-05-01T08:00:00Z")
+    return value
+
+
+Moment = Annotated[datetime, BeforeValidator(_written_out)]
 
 
 class PageQuery(schemas.Schema):
@@ -29,8 +42,8 @@ class PageQuery(schemas.Schema):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
 
     state: list[str] = Field(default=[], description="One or several states; none: all.")
-    since: datetime | None = Field(None, description="Not older than this (RFC 3339; UTC without an offset).")
-    until: datetime | None = Field(None, description="Older than this.")
+    since: Moment | None = Field(None, description="Not older than this (RFC 3339; UTC without an offset).")
+    until: Moment | None = Field(None, description="Older than this.")
     limit: int = Field(50, ge=1, le=500)
     offset: int = Field(0, ge=0, le=10_000_000)
 

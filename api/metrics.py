@@ -12,15 +12,17 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from clara_dicom_adapter.api.attention import WAITING_STATES
+from clara_dicom_adapter.api.callers import needs
 from clara_dicom_adapter.api.dependencies import Dependencies, Deps
 from clara_dicom_adapter.api.parts import PartReport
 from clara_dicom_adapter.api.problems import responses
+from clara_dicom_adapter.configuration.roles import Role
 from clara_dicom_adapter.errors import DatabaseUnavailable
 from clara_dicom_adapter.records.listing import Listing, Subject
 
 log = structlog.get_logger("clara_dicom_adapter.api")
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], dependencies=[needs(Role.READ)])
 
 _RECORDED = (
     (Subject.ASSOCIATION, "associations", "Associations"),

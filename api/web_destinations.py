@@ -5,10 +5,12 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Body, Response
 
+from clara_dicom_adapter.api.callers import needs
 from clara_dicom_adapter.api.dependencies import Dependencies, Deps
 from clara_dicom_adapter.api.problems import responses
 from clara_dicom_adapter.configuration import checks
 from clara_dicom_adapter.configuration.entities import WebDestination
+from clara_dicom_adapter.configuration.roles import Role
 from clara_dicom_adapter.configuration.web_destinations import WebDestinations
 
 router = APIRouter(prefix="/api/config/dicomwebdestination", tags=["configuration"])
@@ -32,7 +34,13 @@ def _store(deps: Dependencies) -> WebDestinations:
     return WebDestinations(deps.engine)
 
 
-@router.get("", operation_id="listWebDestinations", summary="List the DICOMweb destinations", responses=responses(503))
+@router.get(
+    "",
+    operation_id="listWebDestinations",
+    summary="List the DICOMweb destinations",
+    responses=responses(503),
+    dependencies=[needs(Role.READ)],
+)
 def list_web_destinations(deps: Deps) -> list[WebDestination]:
     return _store(deps).all()
 
@@ -42,6 +50,7 @@ def list_web_destinations(deps: Deps) -> list[WebDestination]:
     operation_id="getWebDestination",
     summary="One DICOMweb destination, by name",
     responses=responses(404, 503),
+    dependencies=[needs(Role.READ)],
 )
 def get_web_destination(key: str, deps: Deps) -> WebDestination:
     return _store(deps).one(key)
@@ -54,6 +63,7 @@ def get_web_destination(key: str, deps: Deps) -> WebDestination:
     summary="Add a DICOMweb destination; secrets are in files on the worker's machine",
     responses=responses(400, 503),
     openapi_extra=_BODY,
+    dependencies=[needs(Role.CONFIGURE)],
 )
 def add_web_destination(body: Annotated[Any, Body()], response: Response, deps: Deps) -> WebDestination:
     entity = _store(deps).add(checks.web_destination(body))
@@ -66,6 +76,7 @@ def add_web_destination(body: Annotated[Any, Body()], response: Response, deps: 
     operation_id="deleteWebDestination",
     summary="Remove a DICOMweb destination, by name",
     responses=responses(404, 503),
+    dependencies=[needs(Role.CONFIGURE)],
 )
 def delete_web_destination(key: str, deps: Deps) -> WebDestination:
     return _store(deps).remove(key)

@@ -12,16 +12,20 @@ from clara_dicom_adapter.cli.commands import (
     attention,
     config,
     demo,
+    doctor,
     entities,
     export_objects,
+    keys,
     lifecycle,
     lists,
+    pull,
     sending,
     spool,
     trace,
     web_destinations,
 )
 from clara_dicom_adapter.cli.output import to_stderr
+from clara_dicom_adapter.cli.stores import elsewhere
 from clara_dicom_adapter.errors import AdapterError, ConfigurationInvalid
 
 FAILED = 1
@@ -34,15 +38,16 @@ app = typer.Typer(
     name="clara",
     help="Clara DICOM Adapter: DICOM in, pipelines, DICOM out.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings=_SHORT_HELP,
 )
 dicom = typer.Typer(no_args_is_help=True, context_settings=_SHORT_HELP)
+dicom.callback()(elsewhere)
 app.add_typer(dicom, name="dicom", help="Run the adapter, configure it, and see what it does.")
 lifecycle.add_to(dicom)
 entities.add_to(dicom)
 config.add_to(dicom)
+keys.add_to(dicom)
 lists.add_to(dicom)
 export_objects.add_to(dicom)
 web_destinations.add_to(dicom)
@@ -50,6 +55,8 @@ sending.add_to(dicom)
 trace.add_to(dicom)
 attention.add_to(dicom)
 spool.add_to(dicom)
+doctor.add_to(dicom)
+pull.add_to(app)
 demo.add_to(app)
 
 

@@ -9,3 +9,17 @@ CONFIG_VARIABLE = "CLARA_DICOM_CONFIG"
 def default_data_dir() -> Path:
     """Where everything is kept when nobody says otherwise."""
     return Path.home() / ".local" / "share" / "clara-dicom-adapter"
+
+
+def chart_folder() -> Path:
+    """Where ``clara pull dicom`` writes the chart; the documents name it."""
+    return Path.home() / ".clara" / "charts" / "dicom-adapter"
+
+
+def pulled_settings() -> Path | None:
+    """The settings file that lies there, that of 0.6 when there is no newer one; None: neither."""
+    files = chart_folder() / "files"
+    return next((file for name in _SETTINGS if (file := files / name).is_file()), None)
+
+
+_SETTINGS = ("appsettings.json", "dicom-server-config.yaml")

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
+from clara_dicom_adapter.cli.defaults import pulled_settings
 from clara_dicom_adapter.configuration.settings import DataFolder, Settings, TemporalSettings
 from clara_dicom_adapter.errors import AdapterError, TemporalUnavailable
 
@@ -38,6 +39,13 @@ class Place:
             return Path(self._note.read_text(encoding="utf-8").strip())
         except FileNotFoundError:
             return None
+
+    def as_started(self) -> Self:
+        """With the settings that ``clara dicom start`` would take: those of ``clara pull dicom``, when nobody named
+        others and none are in the data folder."""
+        if self.config is None and not (self.data.root / "appsettings.json").exists():
+            self.config = pulled_settings()
+        return self
 
     def remember_config(self) -> None:
         """Note with which settings the adapter is started."""

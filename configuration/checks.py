@@ -119,7 +119,8 @@ def _in_their_words(kind: type[Entity], values: Mapping[str, Any], problem: Erro
 
 
 def _shown(value: object) -> str:
-    return "" if value is None else str(value)[:100]
+    """As text that can be written down: JSON may hold half a character."""
+    return "" if value is None else str(value)[:100].encode(errors="replace").decode()
 
 
 def _processor_problems(ae_title: object, values: Mapping[str, Any]) -> list[str]:

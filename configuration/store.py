@@ -3,12 +3,16 @@
 Everyone who caches what is configured compares :meth:`ConfigurationStore.revision`, which every change moves on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic
 
-from sqlalchemy import Connection, Engine, RowMapping, delete, insert, select, update
+from sqlalchemy import Connection, Delete, Engine, RowMapping, delete, insert, select, update
 
 from clara_dicom_adapter.configuration import checks
 from clara_dicom_adapter.configuration.entities import ClaraAeTitle, Destination, Source
+from clara_dicom_adapter.configuration.entity_store import EntityStores, EntityT
+from clara_dicom_adapter.configuration.resource_names import source_name
 from clara_dicom_adapter.configuration.settings import ScpSettings, StorageSettings
 from clara_dicom_adapter.configuration.tables import (
     ClaraAeTitleRow,
@@ -25,6 +29,7 @@ REVISION = "configuration"
 DEFAULT_TIMEOUT_SECONDS = 5.0
 """Of AE titles that say nothing about it (0.8)."""
 DEFAULT_GROUP_BY = "0020,000D"
+_SOURCES = select(SourceRow.ae_title, SourceRow.host_ip).order_by(SourceRow.ae_title, SourceRow.host_ip)
 
 
 class ConfigurationStore:
@@ -44,6 +49,27 @@ class ConfigurationStore:
         """A number that grows with every change; cheap."""
         with reading(self._engine) as connection:
             return connection.scalar(select(CounterRow.value).where(CounterRow.name == REVISION)) or 0
+
+    @property
+    def entities(self) -> EntityStores:
+        """The same by kind, for who treats all kinds alike."""
+        return EntityStores(
+            clara_ae_titles=_OneKind(
+                self.clara_ae_titles,
+                lambda key, host: self.clara_ae_title(key),
+                self.add_clara_ae_title,
+                lambda key, entity, host: self.replace_clara_ae_title(key, entity),
+                lambda key, host: self.remove_clara_ae_title(key),
+            ),
+            sources=_OneKind(self.sources, self.source, self.add_source, self.replace_source, self.remove_source),
+            destinations=_OneKind(
+                self.destinations,
+                lambda key, host: self.destination(key),
+                self.add_destination,
+                lambda key, entity, host: self.replace_destination(key, entity),
+                lambda key, host: self.remove_destination(key),
+            ),
+        )
 
     # ---- Clara AE titles ----
 
@@ -79,6 +105,28 @@ class ConfigurationStore:
             connection.execute(insert(ClaraAeTitleRow).values(values))
         return entity
 
+    def replace_clara_ae_title(self, key: str, entity: ClaraAeTitle) -> ClaraAeTitle:
+        """Put another one in the place of that name, or else of that AE title.
+
+        Raises:
+            NotFound: There is none.
+            AlreadyExists: The new AE title is another one's.
+            ConfigurationInvalid: It is not acceptable, or bears another name.
+        """
+        checks.clara_ae_title(entity)
+        with self._engine.begin() as connection:
+            revision = _next_revision(connection)
+            name = _clara_ae_title(connection, key).name
+            _same_name("Clara AE Title", name, entity.name)
+            theirs = select(ClaraAeTitleRow.name).where(
+                ClaraAeTitleRow.ae_title == entity.ae_title, ClaraAeTitleRow.name != name
+            )
+            if connection.scalar(theirs) is not None:
+                raise AlreadyExists(f"Clara AE Title {entity.ae_title} already exists.")
+            values = entity.model_dump(mode="json") | {"revision": revision}
+            connection.execute(update(ClaraAeTitleRow).where(ClaraAeTitleRow.name == name).values(values))
+        return entity
+
     def remove_clara_ae_title(self, key: str) -> ClaraAeTitle:
         """Remove the one of that name, or else of that AE title; what it has received is not touched."""
         with self._engine.begin() as connection:
@@ -91,39 +139,39 @@ class ConfigurationStore:
 
     def sources(self) -> list[Source]:
         with reading(self._engine) as connection:
-            rows = connection.execute(
-                select(SourceRow.ae_title, SourceRow.host_ip).order_by(SourceRow.ae_title, SourceRow.host_ip)
-            )
-            return [Source(ae_title=row.ae_title, host_ip=row.host_ip) for row in rows]
+            return [Source(ae_title=row.ae_title, host_ip=row.host_ip) for row in connection.execute(_SOURCES)]
 
-    def source(self, ae_title: str, host_ip: str | None = None) -> Source:
-        """One source; the host is needed when the AE title has several.
+    def source(self, key: str, host_ip: str | None = None) -> Source:
+        """One source, by AE title or else by its name as a resource; an AE title with several hosts needs the host.
 
         Raises:
             NotFound: There is none.
             ConfigurationInvalid: The AE title has several hosts and none was given.
         """
         with reading(self._engine) as connection:
-            return _source(connection, ae_title, host_ip)
+            return _source(connection, key, host_ip)
 
     def add_source(self, entity: Source) -> Source:
         """Add one; the same AE title may come again with another host. Raises AlreadyExists."""
         with self._engine.begin() as connection:
             _next_revision(connection)
-            known = connection.scalars(select(SourceRow.host_ip).where(SourceRow.ae_title == entity.ae_title))
-            if entity.host_ip.casefold() in {host.casefold() for host in known}:
-                raise AlreadyExists(f"Source with AE Title {entity.ae_title} already exists.")
-            connection.execute(insert(SourceRow).values(entity.model_dump()))
+            _add_source(connection, entity)
         return entity
 
-    def remove_source(self, ae_title: str, host_ip: str | None = None) -> Source:
+    def replace_source(self, key: str, entity: Source, host_ip: str | None = None) -> Source:
+        """Put another one in the place of one; raises as :meth:`source`, and AlreadyExists."""
+        with self._engine.begin() as connection:
+            _next_revision(connection)
+            connection.execute(_delete_source(_source(connection, key, host_ip)))
+            _add_source(connection, entity)
+        return entity
+
+    def remove_source(self, key: str, host_ip: str | None = None) -> Source:
         """Remove one; raises as :meth:`source`."""
         with self._engine.begin() as connection:
             _next_revision(connection)
-            entity = _source(connection, ae_title, host_ip)
-            connection.execute(
-                delete(SourceRow).where(SourceRow.ae_title == entity.ae_title, SourceRow.host_ip == entity.host_ip)
-            )
+            entity = _source(connection, key, host_ip)
+            connection.execute(_delete_source(entity))
         return entity
 
     # ---- destinations ----
@@ -133,10 +181,15 @@ class ConfigurationStore:
             rows = connection.execute(select(DestinationRow.__table__).order_by(DestinationRow.name)).mappings()
             return [_destination_of(row) for row in rows]
 
-    def destination(self, name: str) -> Destination:
-        """The one of that name, in any case of its letters; raises NotFound."""
+    def destination(self, key: str) -> Destination:
+        """The one of that name, in any case of its letters, or else of that AE title.
+
+        Raises:
+            NotFound: There is none.
+            ConfigurationInvalid: Several have that AE title.
+        """
         with reading(self._engine) as connection:
-            return _destination(connection, name)
+            return _destination(connection, key)
 
     def add_destination(self, entity: Destination) -> Destination:
         """Add one; names are unique without regard to case. Raises AlreadyExists."""
@@ -150,11 +203,22 @@ class ConfigurationStore:
             connection.execute(insert(DestinationRow).values(entity.model_dump(mode="json") | {"name_key": key}))
         return entity
 
-    def remove_destination(self, name: str) -> Destination:
-        """Remove one; raises NotFound."""
+    def replace_destination(self, key: str, entity: Destination) -> Destination:
+        """Put another one in the place of one; raises as :meth:`destination`, and for another name."""
         with self._engine.begin() as connection:
             _next_revision(connection)
-            entity = _destination(connection, name)
+            name = _destination(connection, key).name
+            if name.casefold() != entity.name.casefold():
+                _same_name("Destination", name, entity.name)
+            values = entity.model_dump(mode="json") | {"name_key": entity.name.casefold()}
+            connection.execute(update(DestinationRow).where(DestinationRow.name == name).values(values))
+        return entity
+
+    def remove_destination(self, key: str) -> Destination:
+        """Remove one; raises as :meth:`destination`."""
+        with self._engine.begin() as connection:
+            _next_revision(connection)
+            entity = _destination(connection, key)
             connection.execute(delete(DestinationRow).where(DestinationRow.name == entity.name))
         return entity
 
@@ -162,6 +226,29 @@ class ConfigurationStore:
         with reading(self._engine) as connection:
             rows = connection.execute(select(ClaraAeTitleRow.__table__).order_by(ClaraAeTitleRow.name)).mappings()
             return [(_clara_of(row), row["revision"]) for row in rows]
+
+
+@dataclass(frozen=True)
+class _OneKind(Generic[EntityT]):
+    """An :class:`EntityStore` of functions."""
+
+    all: Callable[[], list[EntityT]]
+    get_one: Callable[[str, str | None], EntityT]
+    add_one: Callable[[EntityT], EntityT]
+    replace_one: Callable[[str, EntityT, str | None], EntityT]
+    remove_one: Callable[[str, str | None], EntityT]
+
+    def get(self, key: str, host: str | None = None) -> EntityT:
+        return self.get_one(key, host)
+
+    def add(self, entity: EntityT) -> EntityT:
+        return self.add_one(entity)
+
+    def replace(self, key: str, entity: EntityT, host: str | None = None) -> EntityT:
+        return self.replace_one(key, entity, host)
+
+    def remove(self, key: str, host: str | None = None) -> EntityT:
+        return self.remove_one(key, host)
 
 
 def pinned(ae: ClaraAeTitle, scp: ScpSettings, storage: StorageSettings, revision: int = 0) -> PinnedAeTitle:
@@ -211,23 +298,48 @@ def _clara_ae_title(connection: Connection, key: str) -> ClaraAeTitle:
     raise NotFound("Clara AE Title", key)
 
 
-def _source(connection: Connection, ae_title: str, host_ip: str | None) -> Source:
-    hosts = sorted(connection.scalars(select(SourceRow.host_ip).where(SourceRow.ae_title == ae_title)))
+def _source(connection: Connection, key: str, host_ip: str | None) -> Source:
+    known = [Source(ae_title=row.ae_title, host_ip=row.host_ip) for row in connection.execute(_SOURCES)]
+    found = [each for each in known if each.ae_title == key]
+    found = found or [each for each in known if source_name(each.ae_title, each.host_ip) == key]
     if host_ip is not None:
-        hosts = [host for host in hosts if host.casefold() == host_ip.casefold()]
-    if not hosts:
-        raise NotFound("Source", ae_title if host_ip is None else f"{ae_title} at {host_ip}")
-    if len(hosts) > 1:
-        raise ConfigurationInvalid([f"Source {ae_title} has several hosts, say which: {', '.join(hosts)}."])
-    return Source(ae_title=ae_title, host_ip=hosts[0])
+        found = [each for each in found if each.host_ip.casefold() == host_ip.casefold()]
+    if not found:
+        raise NotFound("Source", key if host_ip is None else f"{key} at {host_ip}")
+    if len(found) > 1:
+        hosts = ", ".join(sorted(each.host_ip for each in found))
+        raise ConfigurationInvalid([f"Source {key} has several hosts, say which: {hosts}."])
+    return found[0]
 
 
-def _destination(connection: Connection, name: str) -> Destination:
-    statement = select(DestinationRow.__table__).where(DestinationRow.name_key == name.casefold())
-    row = connection.execute(statement).mappings().first()
-    if row is None:
-        raise NotFound("Destination", name)
-    return _destination_of(row)
+def _add_source(connection: Connection, entity: Source) -> None:
+    known = connection.scalars(select(SourceRow.host_ip).where(SourceRow.ae_title == entity.ae_title))
+    if entity.host_ip.casefold() in {host.casefold() for host in known}:
+        raise AlreadyExists(f"Source with AE Title {entity.ae_title} already exists.")
+    connection.execute(insert(SourceRow).values(entity.model_dump()))
+
+
+def _delete_source(entity: Source) -> Delete:
+    return delete(SourceRow).where(SourceRow.ae_title == entity.ae_title, SourceRow.host_ip == entity.host_ip)
+
+
+def _destination(connection: Connection, key: str) -> Destination:
+    for column, value in ((DestinationRow.name_key, key.casefold()), (DestinationRow.ae_title, key)):
+        statement = select(DestinationRow.__table__).where(column == value).order_by(DestinationRow.name)
+        found = [_destination_of(row) for row in connection.execute(statement).mappings()]
+        if len(found) > 1:
+            names = ", ".join(each.name for each in found)
+            raise ConfigurationInvalid([f"AE Title {key} is that of several destinations, say which: {names}."])
+        if found:
+            return found[0]
+    raise NotFound("Destination", key)
+
+
+def _same_name(kind: str, name: str, wanted: str) -> None:
+    if name != wanted:
+        raise ConfigurationInvalid(
+            [f"The name of {kind} {name} cannot be changed to '{wanted[:100]}'; add another one, and delete this one."]
+        )
 
 
 def _clara_of(row: RowMapping) -> ClaraAeTitle:

@@ -106,6 +106,18 @@ class ImportedRow(Base):
     imported_at: Mapped[datetime]
 
 
+class ApiKeyRow(Base):
+    __tablename__ = "api_key"
+
+    key_id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    """Part of the key, not secret."""
+    name: Mapped[str] = mapped_column(String(63), unique=True)
+    role: Mapped[str] = mapped_column(String(16))
+    secret_hash: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+
+
 class CounterRow(Base):
     """Numbers that only grow: the configuration's revision, the exports' report mark."""
 

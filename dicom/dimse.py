@@ -1,4 +1,4 @@
-"""The two DIMSE messages a Storage SCU exchanges, as bytes: C-STORE-RQ out, C-STORE-RSP in. No I/O.
+"""The DIMSE messages a Storage SCU exchanges, as bytes: C-STORE-RQ and C-ECHO-RQ out, their responses in. No I/O.
 
 Command sets are always Implicit VR Little Endian (PS3.7 section 6.3.1) and hold group 0000 only, so a few lines read
 and write them; a dataset never passes through here.
@@ -10,6 +10,9 @@ from typing import Final
 
 C_STORE_RQ: Final = 0x0001  # PS3.7 table E.1-1, command field
 C_STORE_RSP: Final = 0x8001
+C_ECHO_RQ: Final = 0x0030
+C_ECHO_RSP: Final = 0x8030
+VERIFICATION: Final = "1.2.840.10008.1.1"  # PS3.4 annex A
 NO_DATASET: Final = 0x0101  # PS3.7 table E.1-1, command dataset type
 ANY_DATASET: Final = 0x0000
 
@@ -56,6 +59,27 @@ def store_request(message_id: int, sop_class_uid: str, sop_instance_uid: str) ->
         )
     )
     return _element(0x0000, struct.pack("<I", len(body))) + body
+
+
+def echo_request(message_id: int) -> bytes:
+    """Encode a C-ECHO-RQ (PS3.7 section 9.3.5.1)."""
+    body = b"".join(
+        (
+            _element(0x0002, _uid(VERIFICATION)),
+            _element(0x0100, _US.pack(C_ECHO_RQ)),
+            _element(0x0110, _US.pack(message_id)),
+            _element(0x0800, _US.pack(NO_DATASET)),
+        )
+    )
+    return _element(0x0000, struct.pack("<I", len(body))) + body
+
+
+def read_echo_status(command: bytes) -> int:
+    """The status of a C-ECHO-RSP; raises :class:`DimseError` for anything else."""
+    elements = _elements(command)
+    if _us(elements, 0x0100) != C_ECHO_RSP:
+        raise DimseError("a message other than C-ECHO-RSP")
+    return _us(elements, 0x0900)
 
 
 def _elements(command: bytes) -> dict[int, bytes]:

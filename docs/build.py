@@ -186,7 +186,9 @@ def refresh() -> None:
 def openapi() -> dict[str, Any]:
     """The description of the REST interface; nothing is opened for it."""
 
-    return create_app(cast(Dependencies, SimpleNamespace(settings=ApiSettings()))).openapi()
+    return create_app(
+        cast(Dependencies, SimpleNamespace(settings=ApiSettings(), explainer=True, authenticator=True))
+    ).openapi()
 
 
 _PAGE: Final = """<!doctype html>

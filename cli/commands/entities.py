@@ -1,54 +1,82 @@
-"""``clara dicom create``, ``list`` and ``delete`` of Clara AE titles, sources and destinations.
+"""``clara dicom create``, ``list``, ``get``, ``update`` and ``delete`` of Clara AE titles, sources and destinations.
 
-They work on the configuration in the database, whether the adapter runs or not; a running one follows at once.
+They work on the configuration in the database, whether the adapter runs or not; a running one follows at once. With
+``--url`` they work on an adapter elsewhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
-from clara_dicom_adapter.cli.options import Config, DataDir, Json
-from clara_dicom_adapter.cli.output import print_json, print_table, say
-from clara_dicom_adapter.cli.place import Place
-from clara_dicom_adapter.errors import ConfigurationInvalid
+from clara_dicom_adapter.cli.commands.changing import update, update_ae_title, update_destination, update_source
+from clara_dicom_adapter.cli.commands.showing import (
+    get,
+    get_ae_title,
+    get_destination,
+    get_source,
+    list_ae_titles,
+    list_destinations,
+    list_sources,
+    lists,
+    one_of,
+)
+from clara_dicom_adapter.cli.examples import examples
+from clara_dicom_adapter.cli.options import Config, DataDir
+from clara_dicom_adapter.cli.output import say
+from clara_dicom_adapter.cli.processor_settings import PROCESSOR_SETTINGS, parsed
+from clara_dicom_adapter.cli.stores import stores
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from clara_dicom_adapter.configuration.store import ConfigurationStore
+__all__ = ["add_to", "lists"]
 
 AeTitle = Annotated[str, typer.Option("--aetitle", "-a", help="AE title.")]
 Host = Annotated[str, typer.Option("--ip", "-i", help="Host name or IP address.")]
+Name = Annotated[str | None, typer.Option("--name", "-n", help="Its name.")]
+MaybeAeTitle = Annotated[str | None, typer.Option("--aetitle", "-a", help="Its AE title.")]
 
-create = typer.Typer(no_args_is_help=True)
+create = typer.Typer(invoke_without_command=True)
 delete = typer.Typer(no_args_is_help=True)
-lists = typer.Typer(no_args_is_help=True)
 
 
 def add_to(group: typer.Typer) -> None:
     """Add these commands."""
     group.add_typer(create, name="create", help="Add an AE title, a source or a destination.")
-    group.add_typer(delete, name="delete", help="Remove an AE title, a source or a destination.")
     group.add_typer(lists, name="list", help="Show what is configured, and what has happened.")
+    group.add_typer(get, name="get", help="Show one AE title, source or destination.")
+    group.add_typer(update, name="update", help="Change an AE title, a source or a destination.")
+    group.add_typer(delete, name="delete", help="Remove an AE title, a source or a destination.")
 
 
-@contextmanager
-def _store(data_dir: Path, config: Path | None, *, create_folder: bool = False) -> Iterator[ConfigurationStore]:
-    from clara_dicom_adapter.configuration.store import ConfigurationStore
-
-    place = Place(data_dir, config)
-    with place.database(create=create_folder) as engine:
-        yield ConfigurationStore(engine, place.settings.dicom.scp, place.settings.storage)
+@create.callback()
+def without_a_kind(
+    context: typer.Context,
+    ae_title: Annotated[str | None, typer.Option("--aetitle", "-a", hidden=True)] = None,
+    host: Annotated[str | None, typer.Option("--ip", "-i", hidden=True)] = None,
+    name: Annotated[str | None, typer.Option("--name", "-n", hidden=True)] = None,
+    port: Annotated[str | None, typer.Option("--port", "-p", hidden=True)] = None,
+) -> None:
+    """Say which kind was most likely meant; the 0.7 documents print the command without one."""
+    if context.invoked_subcommand is not None:
+        return
+    given = {"-n": name, "-a": ae_title, "-i": host, "-p": port}
+    words = " ".join(f"{option} {value}" for option, value in given.items() if value)
+    if not words:
+        say(context.get_help())
+        raise typer.Exit(2)
+    kind = "dest" if name or port else "src" if host else "aetitle"
+    ending = " pipeline-NAME=ID" if kind == "aetitle" else ""
+    raise typer.BadParameter(
+        f"say what to create: aetitle, src or dest. Did you mean `clara dicom create {kind} {words}{ending}`?"
+    )
 
 
 # ---- create ----
 
 
 def create_ae_title(
+    context: typer.Context,
     data_dir: DataDir,
     *,
     ae_title: AeTitle,
@@ -56,8 +84,7 @@ def create_ae_title(
         list[str] | None,
         typer.Argument(
             metavar="KEY=VALUE...",
-            help="Settings of the job processor: pipeline-NAME=ID (at least one), timeout=SECONDS, groupBy=GGGG,EEEE "
-            "or none, priority=lower|normal|higher|immediate, jobRetryDelay=MILLISECONDS.",
+            help=f"Settings of the job processor, at least one pipeline: {PROCESSOR_SETTINGS}",
         ),
     ] = None,
     name: Annotated[str | None, typer.Option("--name", "-n", help="Name; the AE title when not given.")] = None,
@@ -88,38 +115,29 @@ def create_ae_title(
             "ignoredSopClasses": ignored_sop_classes or [],
             "allowedSources": allowed_sources or [],
             "processor": processor,
-            "processorSettings": _settings(settings or []),
+            "processorSettings": parsed(settings or []),
             "interrupted": interrupted,
         }
     )
-    with _store(data_dir, config, create_folder=True) as store:
-        store.add_clara_ae_title(entity)
+    with stores(context, data_dir, config, create=True) as found:
+        found.clara_ae_titles.add(entity)
     say(f"AE title {entity.ae_title} added")
 
 
-def _settings(words: Sequence[str]) -> dict[str, str]:
-    pairs = [word.partition("=") for word in words]
-    wrong = [word for word, (key, equals, _) in zip(words, pairs, strict=True) if not (key.strip() and equals)]
-    if wrong:
-        raise ConfigurationInvalid([f"'{word}' is not of the form KEY=VALUE." for word in wrong])
-    keys = [key.strip().lower() for key, _, _ in pairs]
-    twice = sorted({key for key in keys if keys.count(key) > 1})
-    if twice:
-        raise ConfigurationInvalid([f"'{key}' is given more than once." for key in twice])
-    return {key.strip(): value.strip() for key, _, value in pairs}
-
-
-def create_source(data_dir: DataDir, ae_title: AeTitle, host: Host, config: Config = None) -> None:
+def create_source(
+    context: typer.Context, data_dir: DataDir, *, ae_title: AeTitle, host: Host, config: Config = None
+) -> None:
     """Add a source: an application entity that may send to us, from this host."""
     from clara_dicom_adapter.configuration import checks
 
     entity = checks.source({"aeTitle": ae_title, "hostIp": host})
-    with _store(data_dir, config, create_folder=True) as store:
-        store.add_source(entity)
+    with stores(context, data_dir, config, create=True) as found:
+        found.sources.add(entity)
     say(f"source {entity.ae_title} at {entity.host_ip} added")
 
 
 def create_destination(
+    context: typer.Context,
     data_dir: DataDir,
     *,
     ae_title: AeTitle,
@@ -153,119 +171,59 @@ def create_destination(
             "tls": secured if tls or any(secured.values()) else None,
         }
     )
-    with _store(data_dir, config, create_folder=True) as store:
-        store.add_destination(entity)
+    with stores(context, data_dir, config, create=True) as found:
+        found.destinations.add(entity)
     say(f"destination {entity.name} added: {entity.ae_title} at {entity.host_ip}:{entity.port}")
-
-
-# ---- list ----
-
-
-def list_ae_titles(data_dir: DataDir, config: Config = None, as_json: Json = False) -> None:
-    """Show our AE titles."""
-    with _store(data_dir, config) as store:
-        found = store.clara_ae_titles()
-    if as_json:
-        print_json(found)
-        return
-    print_table(
-        ("name", "AE title", "processor settings", "interrupted", "allowed sources"),
-        [
-            (
-                ae.name,
-                ae.ae_title,
-                " ".join(f"{key}={value}" for key, value in ae.processor_settings.items()),
-                ae.interrupted.value if ae.interrupted else "",
-                " ".join(ae.allowed_sources) or "all",
-            )
-            for ae in found
-        ],
-        empty="no AE titles: `clara dicom create aetitle -a AET pipeline-x=ID` adds one",
-    )
-
-
-def list_sources(data_dir: DataDir, config: Config = None, as_json: Json = False) -> None:
-    """Show who may send to us."""
-    with _store(data_dir, config) as store:
-        found = store.sources()
-    if as_json:
-        print_json(found)
-        return
-    print_table(
-        ("AE title", "host"),
-        [(source.ae_title, source.host_ip) for source in found],
-        empty="no sources: `clara dicom create src -a AET -i HOST` adds one",
-    )
-
-
-def list_destinations(data_dir: DataDir, config: Config = None, as_json: Json = False) -> None:
-    """Show where results can be sent to."""
-    with _store(data_dir, config) as store:
-        found = store.destinations()
-    if as_json:
-        print_json(found)
-        return
-    print_table(
-        ("name", "AE title", "host", "port", "associations", "TLS"),
-        [
-            (each.name, each.ae_title, each.host_ip, each.port, each.maximum_associations, "yes" if each.tls else "no")
-            for each in found
-        ],
-        empty="no destinations: `clara dicom create dest -n NAME -a AET -i HOST -p PORT` adds one",
-    )
 
 
 # ---- delete ----
 
-Name = Annotated[str | None, typer.Option("--name", "-n", help="Its name.")]
-MaybeAeTitle = Annotated[str | None, typer.Option("--aetitle", "-a", help="Its AE title.")]
 
-
-def _one_of(*given: str | None, wanted: str) -> str:
-    found = [value for value in given if value]
-    if len(found) != 1:
-        raise typer.BadParameter(wanted)
-    return found[0]
-
-
-def delete_ae_title(data_dir: DataDir, name: Name = None, ae_title: MaybeAeTitle = None, config: Config = None) -> None:
+def delete_ae_title(
+    context: typer.Context, data_dir: DataDir, name: Name = None, ae_title: MaybeAeTitle = None, config: Config = None
+) -> None:
     """Remove an AE title of ours; what it has received goes its way."""
-    key = _one_of(name, ae_title, wanted="say which with -n NAME or -a AET")
-    with _store(data_dir, config) as store:
-        removed = store.remove_clara_ae_title(key)
+    key = one_of(name, ae_title)
+    with stores(context, data_dir, config) as found:
+        removed = found.clara_ae_titles.remove(key)
     say(f"AE title {removed.ae_title} removed")
 
 
 def delete_source(
+    context: typer.Context,
     data_dir: DataDir,
+    *,
     ae_title: MaybeAeTitle = None,
     name: Annotated[str | None, typer.Option("--name", "-n", help="The same as -a.")] = None,
     host: Annotated[str | None, typer.Option("--ip", "-i", help="Its host, when it has several.")] = None,
     config: Config = None,
 ) -> None:
     """Remove a source."""
-    key = _one_of(ae_title, name, wanted="say which with -a AET")
-    with _store(data_dir, config) as store:
-        removed = store.remove_source(key, host)
+    key = one_of(ae_title, name)
+    with stores(context, data_dir, config) as found:
+        removed = found.sources.remove(key, host)
     say(f"source {removed.ae_title} at {removed.host_ip} removed")
 
 
 def delete_destination(
-    data_dir: DataDir, name: Annotated[str, typer.Option("--name", "-n", help="Its name.")], config: Config = None
+    context: typer.Context, data_dir: DataDir, name: Name = None, ae_title: MaybeAeTitle = None, config: Config = None
 ) -> None:
     """Remove a destination."""
-    with _store(data_dir, config) as store:
-        removed = store.remove_destination(name)
+    key = one_of(name, ae_title)
+    with stores(context, data_dir, config) as found:
+        removed = found.destinations.remove(key)
     say(f"destination {removed.name} removed")
 
 
 _NAMES = (("aetitle", "aet"), ("src", "source"), ("dest", "destination"))
-_COMMANDS: tuple[tuple[typer.Typer, tuple[Callable[..., None], ...]], ...] = (
-    (create, (create_ae_title, create_source, create_destination)),
-    (lists, (list_ae_titles, list_sources, list_destinations)),
-    (delete, (delete_ae_title, delete_source, delete_destination)),
+_COMMANDS: tuple[tuple[typer.Typer, str, tuple[Callable[..., None], ...]], ...] = (
+    (create, "create", (create_ae_title, create_source, create_destination)),
+    (lists, "list", (list_ae_titles, list_sources, list_destinations)),
+    (get, "get", (get_ae_title, get_source, get_destination)),
+    (update, "update", (update_ae_title, update_source, update_destination)),
+    (delete, "delete", (delete_ae_title, delete_source, delete_destination)),
 )
-for _group, _commands in _COMMANDS:
+for _group, _verb, _commands in _COMMANDS:
     for (_name, _alias), _command in zip(_NAMES, _commands, strict=True):
-        _group.command(_name)(_command)
-        _group.command(_alias, hidden=True)(_command)
+        _group.command(_name, epilog=examples(_verb, _name))(_command)
+        _group.command(_alias, epilog=examples(_verb, _name), hidden=True)(_command)

@@ -55,6 +55,7 @@ def start(data_dir: DataDir, config: Config = None) -> None:
         place.config = None
     if not is_locked(place.data):
         run_time_levels.forget(place.data)
+        place.as_started()
     try:
         settings = place.settings
     except ConfigurationInvalid as error:
@@ -100,6 +101,8 @@ def start(data_dir: DataDir, config: Config = None) -> None:
 def _welcome(place: Place, settings: Settings, ready: AdapterStatus) -> list[str]:
     addresses = ready.addresses
     lines = ["", "Clara DICOM Adapter is ready.", f"  data folder  {place.data.root}"]
+    if place.config is not None:
+        lines.append(f"  settings     {place.config}")
     for service, label in _LABELS.items():
         if service in addresses:
             lines.append(f"  {label:<12} {addresses[service]}")

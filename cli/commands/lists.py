@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clara_dicom_adapter.cli.commands.entities import lists
+from clara_dicom_adapter.cli.commands.showing import lists
 from clara_dicom_adapter.cli.options import Config, DataDir, Json
 from clara_dicom_adapter.cli.output import print_json, print_table, size, to_stderr
 from clara_dicom_adapter.cli.place import Place

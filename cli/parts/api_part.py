@@ -11,11 +11,15 @@ from sqlalchemy import Engine
 
 from clara_dicom_adapter.api import server
 from clara_dicom_adapter.api.app import create_app
+from clara_dicom_adapter.api.authentication import policy
 from clara_dicom_adapter.api.dependencies import Dependencies
 from clara_dicom_adapter.api.parts import RunFolder
 from clara_dicom_adapter.api.workflows import TemporalControl
 from clara_dicom_adapter.cli.parts.entry import Part, run_part
+from clara_dicom_adapter.configuration.api_keys import ApiKeys
 from clara_dicom_adapter.configuration.store import ConfigurationStore
+from clara_dicom_adapter.receiver.dry_run import DryRun
+from clara_dicom_adapter.records.secret import SiteSecret
 from clara_dicom_adapter.temporal.ports import host_and_port
 
 log = structlog.get_logger("clara_dicom_adapter.api")
@@ -40,18 +44,27 @@ async def _serve(part: Part, engine: Engine) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    protection = policy(settings.api, ApiKeys(engine))
+    for warning in protection.warnings:
+        log.warning("api_protection", reason=warning)
+    api = settings.api.model_copy(update={"host": protection.host})
+    scheme = "https" if api.tls_certificate_file else "http"
+    store = ConfigurationStore(engine, settings.dicom.scp, settings.storage)
     with closing(RunFolder(part.data.run)) as parts:
         app = create_app(
             Dependencies(
-                configuration=ConfigurationStore(engine, settings.dicom.scp, settings.storage),
+                configuration=store,
                 engine=engine,
                 parts=parts,
                 workflows=TemporalControl(settings.services.temporal),
-                settings=settings.api,
+                settings=api,
+                scu_ae_title=settings.dicom.scu.ae_title,
+                explainer=DryRun(settings, store, SiteSecret(engine)),
+                authenticator=protection.authenticator,
+                warnings=protection.warnings,
             )
         )
-        host = settings.api.host
-        await server.serve(app, settings.api, lambda port: part.ready(api=f"http://{host_and_port(host, port)}"), stop)
+        await server.serve(app, api, lambda port: part.ready(api=f"{scheme}://{host_and_port(api.host, port)}"), stop)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -6,6 +6,7 @@
     + DatabaseUnavailable       - the SQL database did not answer, or is locked
     + PlatformUnreachable       - no answer from the Clara Platform
     + ResultsServiceUnreachable - no answer from the Results Service
+    + ServiceUnreachable        - no adapter answers at the address that a command was given
     + SpoolUnavailable          - the spool's index is locked, or its disk fails, at the moment
     + StorageFull               - free space is below the reserve
     + TemporalUnavailable       - no Temporal server could be reached or started
@@ -78,6 +79,18 @@ class ResultsServiceUnreachable(TransientError):
     def __init__(self, endpoint: str, reason: str) -> None:
         super().__init__(f"Results Service at {endpoint} cannot be reached: {reason}")
         self.endpoint = endpoint
+        self.reason = reason
+
+
+class ServiceUnreachable(TransientError):
+    """No adapter answers over REST where a command looks for it."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(
+            f"no adapter answers at {url}: {reason}. Is it running there, and the address right? `clara dicom start` "
+            f"starts one on this machine; without --url and CLARA_DICOM_URL commands work on its data folder"
+        )
+        self.url = url
         self.reason = reason
 
 

@@ -1,19 +1,17 @@
 """The interface over real HTTP, on a real SQLite file, with parts that are real status servers."""
 
-import asyncio
+import shutil
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx
 import pytest
 from sqlalchemy import Engine
+from support.api import dependencies, serving
 
-from clara_dicom_adapter.api import Dependencies, RunFolder, create_app
 from clara_dicom_adapter.api.problems import WorkflowGone
-from clara_dicom_adapter.api.server import serve
-from clara_dicom_adapter.configuration.settings import ApiSettings, DataFolder
-from clara_dicom_adapter.configuration.store import ConfigurationStore
+from clara_dicom_adapter.configuration.settings import DataFolder
 from clara_dicom_adapter.records.database import open_engine
 from clara_dicom_adapter.workflows.models import Answer, DiscardInput, RetryInput, SendElsewhereInput
 
@@ -37,9 +35,19 @@ class RecordedControl:
         return f"http://temporal/{workflow_id}"
 
 
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with all its tables, made once, because that takes longer than most tests."""
+    data = DataFolder(tmp_path_factory.mktemp("migrated"))
+    open_engine("", data).dispose()
+    return data.database
+
+
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_engine("", DataFolder(tmp_path))
+def engine(tmp_path: Path, migrated: Path) -> Iterator[Engine]:
+    data = DataFolder(tmp_path)
+    shutil.copyfile(migrated, data.database)
+    engine = open_engine("", data)
     yield engine
     engine.dispose()
 
@@ -55,15 +63,7 @@ def run_folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def api(engine: Engine, control: RecordedControl, run_folder: Path) -> AsyncIterator[httpx.AsyncClient]:
+async def api(tmp_path: Path, engine: Engine, control: RecordedControl) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a server that listens on a free port."""
-    parts = RunFolder(run_folder)
-    app = create_app(Dependencies(ConfigurationStore(engine), engine, parts, control))
-    stop, port = asyncio.Event(), asyncio.get_running_loop().create_future()
-    serving = asyncio.create_task(serve(app, ApiSettings(port=0), port.set_result, stop))
-    await asyncio.wait({serving, port}, return_when=asyncio.FIRST_COMPLETED)
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port.result()}", trust_env=False) as client:
+    async with serving(replace(dependencies(engine, DataFolder(tmp_path)), workflows=control)) as client:
         yield client
-    stop.set()
-    await serving
-    parts.close()

@@ -126,3 +126,75 @@ async def test_a_source_with_several_hosts_is_removed_by_host(api: httpx.AsyncCl
     )
     assert (await api.delete(second.headers["location"])).json()["hostIp"] == "fe80::1"
     assert (await api.delete("/api/config/sourceaetitle/MYPACS")).json() == SOURCE
+
+
+async def test_one_is_replaced_as_a_whole_and_keeps_its_name(api: httpx.AsyncClient) -> None:
+    await api.post("/api/config/claraaetitle", json={**CLARA, "name": "lungs", "overwriteSameInstance": True})
+    changed = {"aeTitle": "LUNGS", "processorSettings": {"pipeline-lungs": "def", "timeout": "0"}}
+    put = await api.put("/api/config/claraaetitle/COVIDAET", json=changed)
+    assert put.status_code == 200
+    assert put.json().items() >= {**changed, "name": "lungs", "overwriteSameInstance": False}.items()
+    assert (await api.get("/api/config/claraaetitle")).json() == [put.json()]
+    renamed = await api.put("/api/config/claraaetitle/lungs", json={**changed, "name": "heart"})
+    assert renamed.json()["detail"] == (
+        "The name of Clara AE Title lungs cannot be changed to 'heart'; add another one, and delete this one."
+    )
+    await api.post("/api/config/claraaetitle", json=CLARA)
+    taken = await api.put("/api/config/claraaetitle/lungs", json=CLARA)
+    assert (taken.status_code, taken.json()["detail"]) == (400, "Clara AE Title COVIDAET already exists.")
+    assert (await api.put("/api/config/claraaetitle/OTHER", json=CLARA)).status_code == 404
+
+
+async def test_a_source_moves_to_another_host_and_a_destination_to_another_port(api: httpx.AsyncClient) -> None:
+    for host in ("10.20.30.1", "10.20.30.2"):
+        await api.post("/api/config/sourceaetitle", json={**SOURCE, "hostIp": host})
+    path = "/api/config/sourceaetitle/MYPACS"
+    assert (await api.put(path, json={**SOURCE, "hostIp": "10.20.30.3"})).status_code == 400
+    moved = await api.put(f"{path}?hostIp=10.20.30.2", json={**SOURCE, "hostIp": "10.20.30.3"})
+    assert moved.json()["hostIp"] == "10.20.30.3"
+    taken = await api.put(f"{path}?hostIp=10.20.30.3", json=SOURCE)
+    assert taken.json()["detail"] == "Source with AE Title MYPACS already exists."
+    assert [each["hostIp"] for each in (await api.get("/api/config/sourceaetitle")).json()] == [
+        "10.20.30.1",
+        "10.20.30.3",
+    ]
+    await api.post("/api/config/destinationaetitle", json=DESTINATION)
+    changed = {key: value for key, value in DESTINATION.items() if key != "name"} | {"port": 11112}
+    put = await api.put("/api/config/destinationaetitle/pacs%2F1", json=changed)
+    assert put.json().items() >= {**DESTINATION, "port": 11112}.items()
+
+
+async def test_a_destination_is_found_by_its_ae_title_unless_several_have_it(api: httpx.AsyncClient) -> None:
+    await api.post("/api/config/destinationaetitle", json=DESTINATION)
+    assert (await api.get("/api/config/destinationaetitle/MYPACSAET")).json()["name"] == "PACS/1"
+    await api.post("/api/config/destinationaetitle", json={**DESTINATION, "name": "PACS2"})
+    several = await api.get("/api/config/destinationaetitle/MYPACSAET")
+    assert (several.status_code, several.json()["detail"]) == (
+        400,
+        "AE Title MYPACSAET is that of several destinations, say which: PACS/1, PACS2.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "detail"),
+    [
+        (b"{", 400, "The body is no JSON: line 1, column 2: Expecting property name enclosed in double quotes."),
+        (b"\xff", 400, "The body is no JSON"),
+        (b"[" * 100_000, 400, "The body is no JSON: it is nested too deeply."),
+        (b'{"aeTitle": "\\ud800"}', 400, "is not a valid AE Title"),
+        (b'"' + b"x" * (1 << 20) + b'"', 413, "A body of at most 1048576 bytes is expected."),
+    ],
+)
+async def test_a_body_that_is_no_configuration_is_told_and_fills_no_memory(
+    api: httpx.AsyncClient, content: bytes, status: int, detail: str
+) -> None:
+    answer = await api.post("/api/config/sourceaetitle", content=content)
+    assert answer.status_code == status
+    assert detail in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("key", ["a%0Ab", "%00", "x" * 254])
+async def test_what_cannot_be_a_key_is_told_as_such(api: httpx.AsyncClient, key: str) -> None:
+    for method in ("GET", "PUT", "DELETE"):
+        answer = await api.request(method, f"/api/config/sourceaetitle/{key}", json=SOURCE)
+        assert (answer.status_code, answer.json()["title"]) == (422, "Validation error.")

@@ -125,3 +125,56 @@ def test_commands_follow_the_settings_that_the_adapter_was_started_with(clara: C
     clara("create", "src", "-a", "CT1", "-i", "h")
     assert (data / "other.db").exists()
     assert not (data / "dicomadapter.db").exists()
+
+
+def test_an_update_changes_what_is_said_and_leaves_the_rest(clara: Clara) -> None:
+    clara("create", "aetitle", "-a", "LUNG", "pipeline-a=A", "pipeline-b=B", "Timeout=5", "--allowed-source", "CT1")
+    assert clara("update", "aetitle", "-a", "LUNG", "timeout=9", "pipeline-b=", "--overwrite").out == (
+        "AE title LUNG changed\n"
+    )
+    found = json.loads(clara("get", "aetitle", "-a", "LUNG", "--json").out)
+    assert found["processorSettings"] == {"pipeline-a": "A", "timeout": "9"}
+    assert (found["overwriteSameInstance"], found["allowedSources"]) == (True, ["CT1"])
+    clara("update", "aet", "-n", "LUNG", "--new-aetitle", "LUNGS", "--allowed-source", "", "--no-overwrite")
+    found = json.loads(clara("get", "aet", "-n", "LUNG", "--json").out)
+    assert (found["aeTitle"], found["allowedSources"], found["overwriteSameInstance"]) == ("LUNGS", [], False)
+    refused = clara("update", "aetitle", "-n", "LUNG", "pipeline-a=")
+    assert (refused.status, "No pipeline defined" in refused.err) == (1, True)
+
+
+def test_a_source_and_a_destination_are_changed(clara: Clara) -> None:
+    clara("create", "src", "-a", "CT1", "-i", "10.0.0.1")
+    assert clara("update", "src", "-a", "CT1", "--new-ip", "10.0.0.2").out == "source CT1 changed: at 10.0.0.2\n"
+    clara("create", "dest", "-n", "PACS", "-a", "P", "-i", "h", "-p", "104")
+    assert clara("update", "dest", "-n", "PACS", "-p", "11112").out == "destination PACS changed: P at h:11112\n"
+    assert clara("get", "dest", "-n", "PACS").out.splitlines() == [
+        "field\tvalue",
+        "name\tPACS",
+        "aeTitle\tP",
+        "hostIp\th",
+        "port\t11112",
+    ]
+    assert clara("get", "src", "-a", "CT1", "--json").status == 0
+    assert clara("update", "dest", "-n", "OTHER", "-p", "1").status == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (("-a", "MYPACS", "-i", "10.20.30.1"), "clara dicom create src -a MYPACS -i 10.20.30.1"),
+        (("-n", "P", "-a", "P", "-i", "h", "-p", "1104"), "clara dicom create dest -n P -a P -i h -p 1104"),
+        (("-a", "COVIDAET"), "clara dicom create aetitle -a COVIDAET pipeline-NAME=ID"),
+    ],
+)
+def test_without_a_kind_the_likely_one_is_named(clara: Clara, arguments: tuple[str, ...], meant: str) -> None:
+    done = clara("create", *arguments)
+    assert done.status == 2
+    assert meant in " ".join(done.err.replace("\u2502", " ").split())
+
+
+def test_help_shows_how_the_documents_use_it(clara: Clara) -> None:
+    for verb in ("create", "list", "get", "update", "delete"):
+        for kind in ("aetitle", "src", "dest"):
+            done = clara(verb, kind, "--help")
+            assert done.status == 0
+            assert f"clara dicom {verb} {'aet' if (verb, kind) == ('delete', 'aetitle') else kind}" in done.out

@@ -27,6 +27,13 @@ def test_help_lists_the_commands(clara_process: Clara) -> None:
         assert f" {command} " in done.out
 
 
+def test_a_shell_completes_commands() -> None:
+    words = {"COMP_WORDS": "clara dicom cre", "COMP_CWORD": "2", "_CLARA_COMPLETE": "complete_bash"}
+    command = [sys.executable, "-m", "clara_dicom_adapter.cli"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **words})
+    assert done.stdout.split() == ["create"]
+
+
 def test_settings_that_cannot_work_are_all_told_at_start(clara_process: Clara, tmp_path: Path) -> None:
     config = tmp_path / "appsettings.json"
     config.write_text(

@@ -1,0 +1,40 @@
+"""``clara pull dicom``: the Helm chart and its configuration, to ``~/.clara/charts/dicom-adapter``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clara_dicom_adapter.cli.defaults import chart_folder
+from clara_dicom_adapter.cli.output import say, to_stderr
+
+pull = typer.Typer(no_args_is_help=True)
+
+
+def add_to(group: typer.Typer) -> None:
+    """Add these commands."""
+    group.add_typer(pull, name="pull", help="Get what is needed to install something.")
+
+
+@pull.callback()
+def what_is_pulled() -> None:
+    """Get what is needed to install something."""
+
+
+@pull.command("dicom")
+def pull_dicom(
+    to: Annotated[
+        Path | None, typer.Option(help="Another folder.", file_okay=False, show_default="~/.clara/charts/dicom-adapter")
+    ] = None,
+) -> None:
+    """Write the Helm chart and a configuration to start from; a file that you have edited stays as it is."""
+    from clara_dicom_adapter.cli import chart
+
+    folder = (to or chart_folder()).expanduser().absolute()
+    pulled = chart.pull(chart.packaged(), folder)
+    say(f"{folder}: {len(pulled.written)} files written, {len(pulled.unchanged)} as they were")
+    for file in pulled.kept:
+        to_stderr(f"{file} was edited and stays; `clara pull dicom --to FOLDER` shows the new one")
+    say(f"settings: {folder / 'files' / 'appsettings.json'}, used by `clara dicom start`; chart: {folder}")
