@@ -25,8 +25,8 @@ from clara_dicom_adapter.activities.starting import SubmissionStarter
 from clara_dicom_adapter.activities.submission import SubmissionActivities
 from clara_dicom_adapter.clara.platform import PlatformClient
 from clara_dicom_adapter.clara.results import ResultsServiceClient
+from clara_dicom_adapter.configuration.chosen import Configuration
 from clara_dicom_adapter.configuration.settings import Settings
-from clara_dicom_adapter.configuration.store import ConfigurationStore
 from clara_dicom_adapter.records.exports import ExportRecords
 from clara_dicom_adapter.records.held import HeldGroups
 from clara_dicom_adapter.records.jobs import JobRecords
@@ -61,6 +61,7 @@ class WorkerParts:
     temporary: Path
     spool: Spool
     engine: Engine
+    configuration: Configuration
     client: Client
     platform: PlatformClient
     results: ResultsServiceClient
@@ -138,7 +139,7 @@ def export_activities(parts: WorkerParts) -> ExportActivities:
     """What downloads and sends on this node."""
     return ExportActivities(
         store=ExportRecords(parts.engine),
-        destinations=ConfigurationStore(parts.engine),
+        destinations=parts.configuration,
         downloads=parts.platform,
         space=StorageSpace(parts.temporary, parts.settings.storage),
         scu=parts.settings.dicom.scu,

@@ -8,8 +8,8 @@ from sqlalchemy import Engine
 
 from clara_dicom_adapter.api.parts import PartsDirectory
 from clara_dicom_adapter.api.workflows import WorkflowControl
+from clara_dicom_adapter.configuration.chosen import Configuration
 from clara_dicom_adapter.configuration.settings import ApiSettings
-from clara_dicom_adapter.configuration.store import ConfigurationStore
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Dependencies:
         required_roles: Parts without which this installation is not ready.
     """
 
-    configuration: ConfigurationStore
+    configuration: Configuration
     engine: Engine
     parts: PartsDirectory
     workflows: WorkflowControl

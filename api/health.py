@@ -10,6 +10,7 @@ from clara_dicom_adapter.api.dependencies import Dependencies, Deps
 from clara_dicom_adapter.api.parts import PartReport, PartState
 from clara_dicom_adapter.api.problems import responses
 from clara_dicom_adapter.api.schemas import Schema
+from clara_dicom_adapter.configuration.store import ConfigurationStore
 from clara_dicom_adapter.errors import DatabaseUnavailable
 
 router = APIRouter(prefix="/health", tags=["health"])
@@ -125,7 +126,7 @@ def _role(role: str, reports: Sequence[PartReport]) -> RoleHealth:
 
 def _database(deps: Dependencies) -> RoleHealth:
     try:
-        deps.configuration.revision()
+        ConfigurationStore(deps.engine).revision()
     except DatabaseUnavailable as error:
         return RoleHealth(ready=False, reason=str(error))
     return RoleHealth(ready=True)

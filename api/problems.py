@@ -15,6 +15,7 @@ from clara_dicom_adapter.errors import (
     AdapterError,
     ConfigurationInvalid,
     DatabaseUnavailable,
+    KubernetesUnavailable,
     NotFound,
     TemporalUnavailable,
 )
@@ -78,6 +79,8 @@ def of(error: Exception) -> JSONResponse:
             return problem(403, "Forbidden.", detail)
         case DatabaseUnavailable():
             return problem(503, "Error querying database.", detail, {"Retry-After": "5"})
+        case KubernetesUnavailable():
+            return problem(503, "Kubernetes is unavailable.", detail, {"Retry-After": "5"})
         case TemporalUnavailable():
             return problem(503, "Temporal is unavailable.", detail, {"Retry-After": "5"})
     return problem(500, "Internal error.", f"The cause is in the log ({type(error).__name__}).")

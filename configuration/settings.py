@@ -47,6 +47,10 @@ class ScpSettings(Section):
     verification: VerificationSettings = VerificationSettings()
     reject_unknown_sources: bool = True
     """Whether only configured sources (calling AE title and host) may associate."""
+    read_ae_titles_from_crd: bool = False
+    """Whether Clara AE titles are read from Kubernetes resources; else from the SQL store."""
+    read_sources_from_crd: bool = False
+    """Whether sources are read from Kubernetes resources; else from the SQL store."""
     log_dimse_datasets: bool = False
     """Whether DIMSE commands are logged; patient attributes never are."""
     maximum_pdu_length: int = Field(default=131072, ge=4096, le=1048576)
@@ -94,6 +98,8 @@ class ScuSettings(Section):
     """Our AE title when exporting, and our agent name at the Results Service."""
     maximum_number_of_associations: int = Field(default=8, ge=1, le=100)
     """Outbound associations at once."""
+    read_destinations_from_crd: bool = False
+    """Whether destinations are read from Kubernetes resources; else from the SQL store."""
     log_dimse_datasets: bool = False
     """Whether DIMSE commands are logged; patient attributes never are."""
     log_data_pdus: Annotated[bool, Field(alias="logDataPDUs")] = False
@@ -220,6 +226,29 @@ class ApiSettings(Section):
     """TCP port of the REST interface."""
 
 
+class KubernetesSettings(Section):
+    """The Kubernetes API server, where AE titles, sources or destinations are read from resources there."""
+
+    namespace: str | None = None
+    """Namespace of the resources; none: the pod's own, else the kubeconfig context's."""
+    kubeconfig: Path | None = None
+    """File to reach the API server with; none: the pod's service account, else `KUBECONFIG` or `~/.kube/config`."""
+    context: str | None = None
+    """Context of that file; none: its current one."""
+    report_status: bool = True
+    """Whether the API part writes to each resource whether it is accepted; needs the right to patch its status."""
+
+
+class HealthSettings(Section):
+    """The port of one part on which probes and Prometheus ask it; for parts that run alone, such as in a pod."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; the answers hold no patient data and no secrets."""
+    port: Port = 0
+    """TCP port of `/health/live`, `/health/ready` and `/metrics`; 0: any free one. Parts of one machine cannot share
+    a number."""
+
+
 class Settings(Section):
     """Everything under ``DicomAdapter``, with the two sections beside it."""
 
@@ -227,6 +256,8 @@ class Settings(Section):
     services: ServicesSettings = ServicesSettings()
     storage: StorageSettings = StorageSettings()
     api: ApiSettings = ApiSettings()
+    kubernetes: KubernetesSettings = KubernetesSettings()
+    health: HealthSettings = HealthSettings()
     database: str = ""
     """SQLAlchemy URL or ``Data Source=FILE`` (``ConnectionStrings>DicomAdapterDatabase``); empty: data folder."""
     log_levels: dict[str, str] = {}

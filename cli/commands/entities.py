@@ -1,6 +1,7 @@
 """``clara dicom create``, ``list`` and ``delete`` of Clara AE titles, sources and destinations.
 
-They work on the configuration in the database, whether the adapter runs or not; a running one follows at once.
+They work on the configuration, in the database or in Kubernetes, whether the adapter runs or not; a running one
+follows at once.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from clara_dicom_adapter.errors import ConfigurationInvalid
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from clara_dicom_adapter.configuration.store import ConfigurationStore
+    from clara_dicom_adapter.configuration.chosen import Configuration
 
 AeTitle = Annotated[str, typer.Option("--aetitle", "-a", help="AE title.")]
 Host = Annotated[str, typer.Option("--ip", "-i", help="Host name or IP address.")]
@@ -37,12 +38,14 @@ def add_to(group: typer.Typer) -> None:
 
 
 @contextmanager
-def _store(data_dir: Path, config: Path | None, *, create_folder: bool = False) -> Iterator[ConfigurationStore]:
+def _store(data_dir: Path, config: Path | None, *, create_folder: bool = False) -> Iterator[Configuration]:
     from clara_dicom_adapter.configuration.store import ConfigurationStore
+    from clara_dicom_adapter.resources.opening import open_configuration
 
     place = Place(data_dir, config)
     with place.database(create=create_folder) as engine:
-        yield ConfigurationStore(engine, place.settings.dicom.scp, place.settings.storage)
+        sql = ConfigurationStore(engine, place.settings.dicom.scp, place.settings.storage)
+        yield open_configuration(place.settings, lambda: sql, place.data, watch=False).configuration
 
 
 # ---- create ----

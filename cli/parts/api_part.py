@@ -16,6 +16,7 @@ from clara_dicom_adapter.api.parts import RunFolder
 from clara_dicom_adapter.api.workflows import TemporalControl
 from clara_dicom_adapter.cli.parts.entry import Part, run_part
 from clara_dicom_adapter.configuration.store import ConfigurationStore
+from clara_dicom_adapter.resources.opening import open_configuration
 from clara_dicom_adapter.temporal.ports import host_and_port
 
 log = structlog.get_logger("clara_dicom_adapter.api")
@@ -40,10 +41,14 @@ async def _serve(part: Part, engine: Engine) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    with closing(RunFolder(part.data.run)) as parts:
+    sql = ConfigurationStore(engine, settings.dicom.scp, settings.storage)
+    with (
+        closing(RunFolder(part.data.run)) as parts,
+        closing(open_configuration(settings, lambda: sql, part.data, report=True)) as opened,
+    ):
         app = create_app(
             Dependencies(
-                configuration=ConfigurationStore(engine, settings.dicom.scp, settings.storage),
+                configuration=opened.configuration,
                 engine=engine,
                 parts=parts,
                 workflows=TemporalControl(settings.services.temporal),

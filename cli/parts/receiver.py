@@ -13,6 +13,7 @@ import structlog
 from temporalio.client import Client
 
 from clara_dicom_adapter.cli.parts.entry import Part
+from clara_dicom_adapter.configuration.chosen import Configuration
 from clara_dicom_adapter.configuration.entities import ClaraAeTitle, Source
 from clara_dicom_adapter.configuration.store import ConfigurationStore
 from clara_dicom_adapter.receiver.acceptance import AssociationRequest, RejectReason
@@ -25,6 +26,7 @@ from clara_dicom_adapter.receiver.service import ReceiverHealth, ReceiverService
 from clara_dicom_adapter.records.associations import AssociationRecords
 from clara_dicom_adapter.records.database import open_engine
 from clara_dicom_adapter.records.secret import SiteSecret
+from clara_dicom_adapter.resources.opening import OpenConfiguration, open_configuration
 from clara_dicom_adapter.spool import Spool, SpoolRole
 from clara_dicom_adapter.temporal import client as temporal
 from clara_dicom_adapter.temporal.exit import StopSignal
@@ -42,6 +44,18 @@ class LateDatabase:
         self._node_id = node_id
         self._opening = threading.Lock()
         self._opened: tuple[ConfigurationStore, AssociationRecords, SiteSecret] | None = None
+        self._configuration: OpenConfiguration | None = None
+
+    def close(self) -> None:
+        if self._configuration is not None:
+            self._configuration.close()
+
+    @property
+    def _configured(self) -> Configuration:
+        """What is kept as resources needs no database."""
+        if self._configuration is None:
+            self._configuration = open_configuration(self._part.settings, lambda: self._open()[0], self._part.data)
+        return self._configuration.configuration
 
     def _open(self) -> tuple[ConfigurationStore, AssociationRecords, SiteSecret]:
         with self._opening:
@@ -58,13 +72,13 @@ class LateDatabase:
     # ---- receiver.known.ConfigurationSource ----
 
     def revision(self) -> int:
-        return self._open()[0].revision()
+        return self._configured.revision()
 
     def ae_titles(self) -> Sequence[tuple[ClaraAeTitle, PinnedAeTitle]]:
-        return self._open()[0].ae_titles()
+        return self._configured.ae_titles()
 
     def sources(self) -> Sequence[Source]:
-        return self._open()[0].sources()
+        return self._configured.sources()
 
     # ---- receiver.recorder.AssociationRecords ----
 
@@ -124,6 +138,7 @@ def serve(part: Part) -> int:
         part.ready(dicom=", ".join(host_and_port(host, service.port) for host in settings.dicom.scp.host))
         stopping.wait()
         service.stop(settings.dicom.scp.shutdown_grace_seconds)
+        database.close()
     return 0
 
 

@@ -95,7 +95,16 @@ def configure(levels: Mapping[str, str], *, json: bool, part: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(LEVELS.get(levels.get("Default", "Information"), logging.INFO))
-    for noisy in ("pynetdicom", "httpx", "httpcore", "uvicorn", "temporalio.worker", "alembic"):
+    for noisy in (
+        "pynetdicom",
+        "httpx",
+        "httpcore",
+        "uvicorn",
+        "temporalio.worker",
+        "alembic",
+        "kubernetes",
+        "urllib3",
+    ):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     logging.getLogger("pydicom").setLevel(logging.ERROR)  # what is odd in an object is told by us, with nothing quoted
     logging.getLogger("temporalio.activity").setLevel(logging.ERROR)  # failures are told once, by our interceptor
