@@ -98,10 +98,6 @@ class Cluster:
         for port in self._ports:
             port.close()
 
-    @property
-    def runs(self) -> bool:
-        return self._server is not None
-
     def is_ready(self) -> bool:
         assert self._server is not None
         assert self._server.poll() is None, (self._folder / "kube-apiserver.log").read_text()[-2000:]
