@@ -6,6 +6,8 @@
 #   dicom3tools    dciodvfy, which judges the objects that the example pipelines make
 #   strace         shows that data is flushed before it is acknowledged
 #   postgresql     the other database
+#   etcd-server    what the Kubernetes API server of the tests keeps its objects in
+#   openssl        its keys
 # and names the toolchain that only some machines need. Run it again at any time; it installs what is missing.
 set -euo pipefail
 
@@ -15,6 +17,8 @@ declare -A package_of=(
   [gdcmscu]=libgdcm-tools
   [dciodvfy]=dicom3tools
   [strace]=strace
+  [etcd]=etcd-server
+  [openssl]=openssl
 )
 
 missing=()
@@ -59,3 +63,6 @@ if ! command -v temporal >/dev/null; then
     echo "note: no 'temporal' on PATH and no Go; the tests depend on the SDK's download of the server" >&2
   fi
 fi
+
+# The Kubernetes API server, Helm and the reader of compose files are built for the tests, once: ten minutes together.
+command -v go >/dev/null || echo "note: no Go, so no Kubernetes API server and no Helm for the tests of the chart" >&2

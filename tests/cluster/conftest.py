@@ -20,7 +20,7 @@ from support.site import wait_until
 from clara_dicom_adapter.temporal.building import NotBuilt
 
 _HERE = Path(__file__).parent
-_NEEDS = {"cluster": servers.find_api_server, "helm": servers.find_helm}
+_NEEDS = {"cluster": servers.find_api_server, "helm": servers.find_helm, "compose": servers.find_compose}
 """Fixtures, and what finds or builds their programs."""
 _found: dict[str, Path | str] = {}
 
@@ -55,6 +55,12 @@ def _program(fixture: str) -> Path:
 def helm() -> Path:
     """The Helm program."""
     return _program("helm")
+
+
+@pytest.fixture(scope="session")
+def compose() -> Path:
+    """The program that reads compose files."""
+    return _program("compose")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Kubernetes' API server and Helm for tests: built once with Go, and kept in the user's cache folder.
+"""Kubernetes' API server, Helm and the reader of compose files: built once with Go, kept in the user's cache folder.
 
 ``python -m support.servers`` builds what is missing; CI does so beside the checks, so that no test has to wait.
 """
@@ -13,7 +13,9 @@ from clara_dicom_adapter.temporal.building import GoProgram, NotBuilt, Progress
 
 API_SERVER_VERSION = "v1.32.0"
 HELM_VERSION = "v3.18.6"
-_RECIPE = Path(__file__).parents[2] / "deploy" / "servers" / "kube-apiserver"
+COMPOSE_VERSION = "v2.4.9"
+"""As in its go.mod."""
+_RECIPES = Path(__file__).parents[2] / "deploy" / "servers"
 API_SERVER = GoProgram(
     "kube-apiserver",
     f"the Kubernetes API server {API_SERVER_VERSION}",
@@ -28,13 +30,20 @@ API_SERVER = GoProgram(
         ".",
     ),
     (1, 23),
-    _RECIPE,
+    _RECIPES / "kube-apiserver",
 )
 HELM = GoProgram(
     "helm",
     f"Helm {HELM_VERSION}",
     ("install", "-ldflags", "-s -w", f"helm.sh/helm/v3/cmd/helm@{HELM_VERSION}"),
     (1, 24),
+)
+COMPOSE = GoProgram(
+    "compose",
+    f"the reader of compose files {COMPOSE_VERSION}",
+    ("build", "-buildvcs=false", "-mod=readonly", "-ldflags", "-s -w", "-o", "{bin}/compose", "."),
+    (1, 24),
+    _RECIPES / "compose",
 )
 
 
@@ -46,6 +55,11 @@ def find_api_server(progress: Progress = building.to_stderr, environ: Mapping[st
 def find_helm(progress: Progress = building.to_stderr, environ: Mapping[str, str] = os.environ) -> Path:
     """Helm; raises NotBuilt."""
     return _find(HELM, HELM_VERSION, progress, environ)
+
+
+def find_compose(progress: Progress = building.to_stderr, environ: Mapping[str, str] = os.environ) -> Path:
+    """Prints what compose files amount to, or says what is wrong with them; raises NotBuilt."""
+    return _find(COMPOSE, COMPOSE_VERSION, progress, environ)
 
 
 def _find(wanted: GoProgram, version: str, progress: Progress, environ: Mapping[str, str]) -> Path:
@@ -60,7 +74,7 @@ def _find(wanted: GoProgram, version: str, progress: Progress, environ: Mapping[
 
 if __name__ == "__main__":
     try:
-        for found in (find_api_server(), find_helm()):
+        for found in (find_compose(), find_helm(), find_api_server()):
             building.to_stderr(str(found))
     except NotBuilt as error:
         sys.exit(f"the servers for the tests cannot be built: {error}")
