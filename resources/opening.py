@@ -20,9 +20,16 @@ def chosen(settings: Settings) -> bool:
 class OpenConfiguration:
     """A configuration, and what runs behind it until it is closed."""
 
-    def __init__(self, configuration: Configuration, close: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        close: Callable[[], None] = lambda: None,
+        warnings: Callable[[], list[str]] = list,
+    ) -> None:
         self.configuration = configuration
         self.close = close
+        self.warnings = warnings
+        """Why what is at hand may be old, for people."""
 
 
 def open_configuration(
@@ -86,4 +93,11 @@ def open_configuration(
         for each in kept:
             each.stop()
 
-    return OpenConfiguration(configuration, close)
+    def warnings() -> list[str]:
+        return [
+            f"{each.kind.plural} are those that were known before: {each.watched.trouble}"
+            for each in kept
+            if each.watched.trouble is not None
+        ]
+
+    return OpenConfiguration(configuration, close, warnings)

@@ -13,6 +13,7 @@ from typing import Any, Final, NoReturn, cast
 
 from kubernetes import client, config, watch
 from kubernetes.client.exceptions import ApiException
+from kubernetes.config import incluster_config
 from urllib3.exceptions import HTTPError
 
 from clara_dicom_adapter.configuration.settings import KubernetesSettings
@@ -24,7 +25,8 @@ CONNECT_SECONDS: Final = 5.0
 CALL_SECONDS: Final = 30.0
 WATCH_SECONDS: Final = 300
 """How long one watch lasts before the API server ends it; the next goes on where it was."""
-_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""Where the kubelet puts a pod's service account."""
 _KEEP_ALIVE: Final = (
     # a watch says nothing for minutes; a peer that has vanished without a word is noticed within half a minute
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -43,8 +45,12 @@ class Cluster:
         configuration = client.Configuration()
         try:
             self.namespace = settings.namespace or _namespace(settings)
-            if settings.kubeconfig is None and _ACCOUNT.exists():
-                config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            if settings.kubeconfig is None and ACCOUNT.exists():
+                # its hook reads the token anew, which the kubelet replaces before it expires
+                loader = incluster_config.InClusterConfigLoader(  # type: ignore[no-untyped-call]
+                    token_filename=str(ACCOUNT / "token"), cert_filename=str(ACCOUNT / "ca.crt")
+                )
+                loader.load_and_set(configuration)  # type: ignore[no-untyped-call]
             else:
                 file = None if settings.kubeconfig is None else str(settings.kubeconfig)
                 context = settings.context
@@ -61,8 +67,8 @@ class Cluster:
 
 
 def _namespace(settings: KubernetesSettings) -> str:
-    if settings.kubeconfig is None and _ACCOUNT.exists():
-        return (_ACCOUNT / "namespace").read_text(encoding="utf-8").strip()
+    if settings.kubeconfig is None and ACCOUNT.exists():
+        return (ACCOUNT / "namespace").read_text(encoding="utf-8").strip()
     file = None if settings.kubeconfig is None else str(settings.kubeconfig)
     known: Any = config.list_kube_config_contexts(file)  # type: ignore[no-untyped-call]
     contexts, current = known

@@ -51,6 +51,10 @@ class LateDatabase:
             self._configuration.close()
 
     @property
+    def warnings(self) -> list[str]:
+        return self._configuration.warnings() if self._configuration is not None else []
+
+    @property
     def _configured(self) -> Configuration:
         """What is kept as resources needs no database."""
         if self._configuration is None:
@@ -134,7 +138,9 @@ def serve(part: Part) -> int:
             log.error("port_cannot_be_had", address=error.filename, reason=error.strerror)
             service.stop(0)
             return 1
-        part.answers(lambda: _condition(service.health(), service.associations()), service.metrics.registry)
+        part.answers(
+            lambda: _condition(service.health(), service.associations(), database.warnings), service.metrics.registry
+        )
         part.ready(dicom=", ".join(host_and_port(host, service.port) for host in settings.dicom.scp.host))
         stopping.wait()
         service.stop(settings.dicom.scp.shutdown_grace_seconds)
@@ -142,7 +148,9 @@ def serve(part: Part) -> int:
     return 0
 
 
-def _condition(health: ReceiverHealth, associations: Sequence[OpenAssociation]) -> dict[str, object]:
+def _condition(
+    health: ReceiverHealth, associations: Sequence[OpenAssociation], warnings: Sequence[str]
+) -> dict[str, object]:
     lacking = {
         f"none of its {health.listeners} listener processes listens": not health.listening,
         "there is no space, or the disk fails": not health.can_store,
@@ -152,7 +160,7 @@ def _condition(health: ReceiverHealth, associations: Sequence[OpenAssociation]) 
     return {
         "ready": health.ready,
         "reason": reason,
-        "warnings": health.warnings,
+        "warnings": [*health.warnings, *warnings],
         **asdict(health),
         "associations": [_told(association) for association in associations],
     }

@@ -90,6 +90,13 @@ def test_a_receiver_follows_the_resources_and_its_probes_answer(place: Place, ru
         place.withdraw("sources", "ct1")
         wait_until("and is not any more", lambda: not associates(dicom))
         assert "clara_dicom_" in probe.get("/metrics").text
+        place.cluster.stop_server()
+        try:
+            wait_until("somebody is told", lambda: "sources are those" in str(probe.get("/status").json()["warnings"]))
+            assert probe.get("/health/ready").status_code == 200, "it goes on"
+        finally:
+            place.cluster.start_server()
+        wait_until("it is over", lambda: probe.get("/status").json()["warnings"] == [])
 
 
 def test_the_rest_interface_writes_resources_and_judges_those_of_others(place: Place, run: Run) -> None:

@@ -1,9 +1,12 @@
 """Entities kept as resources of a real API server, with the chart's definitions, accounts and roles."""
 
+import base64
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from support.kubernetes_cluster import Refused
 from support.kubernetes_place import Place
 from support.site import wait_until
@@ -11,8 +14,12 @@ from support.site import wait_until
 from clara_dicom_adapter.configuration import checks
 from clara_dicom_adapter.configuration.chosen import Configuration
 from clara_dicom_adapter.configuration.entities import Destination, Source
+from clara_dicom_adapter.configuration.settings import KubernetesSettings
 from clara_dicom_adapter.errors import AlreadyExists, ConfigurationInvalid, KubernetesUnavailable, NotFound
 from clara_dicom_adapter.receiver.known import KnownKeeper
+from clara_dicom_adapter.resources.kept import KeptAsResources
+from clara_dicom_adapter.resources.kinds import SOURCE
+from clara_dicom_adapter.resources.server import Cluster, ResourceServer
 
 AE = {"aeTitle": "BrainTumorModel", "processorSettings": {"pipeline-brain": "7b9cda79"}}
 CT = {"aeTitle": "CT1", "hostIp": "10.1.2.3"}
@@ -170,6 +177,52 @@ def test_the_definitions_refuse_what_cannot_be(place: Place) -> None:
             place.declare(plural, "wrong", spec)
         assert refused.value.code in {400, 422, 500}, refused.value
     assert place.declare("sources", "sixteen", {"aeTitle": "SIXTEEN-LETTERS.", "hostIp": "::1"})
+
+
+def test_what_is_replaced_keeps_its_resource(place: Place) -> None:
+    server = ResourceServer(Cluster(place.settings().kubernetes), SOURCE)
+    sources = KeptAsResources(SOURCE, server)
+    sources.add(Source(ae_title="CT1", host_ip="h1"))
+    sources.add(Source(ae_title="CT2", host_ip="h2"))
+    [name] = [name for name in place.names("sources") if name.startswith("ct1")]
+    assert sources.replace("CT1", Source(ae_title="CT1", host_ip="h3")).host_ip == "h3"
+    assert place.read("sources", name)["spec"] == {"aeTitle": "CT1", "hostIp": "h3"}
+    with pytest.raises(AlreadyExists, match="CT2"):
+        sources.replace("CT1", Source(ae_title="CT2", host_ip="h2"))
+    with pytest.raises(NotFound, match="CT9"):
+        sources.replace("CT9", Source(ae_title="CT9", host_ip="h"))
+    old = place.read("sources", name)
+    place.declare("sources", name, {"aeTitle": "CT1", "hostIp": "h4"})
+    with pytest.raises(ConfigurationInvalid, match="changed by somebody else"):
+        server.replace(old, {"aeTitle": "CT1", "hostIp": "h5"})
+
+
+def test_a_command_is_told_what_the_definition_refuses(place: Place) -> None:
+    """REST and command line check as strictly; this is what becomes of a slip between the two."""
+    server = ResourceServer(Cluster(place.settings().kubernetes), SOURCE)
+    with pytest.raises(ConfigurationInvalid, match=r"spec\.hostIp: "):
+        server.create("wrong", {"aeTitle": "CT1", "hostIp": "no blanks"})
+
+
+def test_in_a_pod_the_service_account_is_used(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    account = yaml.safe_load(place.kubeconfig("receiver").read_text())
+    folder = tmp_path / "serviceaccount"
+    folder.mkdir()
+    (folder / "namespace").write_text(place.namespace)
+    (folder / "token").write_text(account["users"][0]["user"]["token"])
+    (folder / "ca.crt").write_bytes(base64.b64decode(account["clusters"][0]["cluster"]["certificate-authority-data"]))
+    host, _, port = place.cluster.url.removeprefix("https://").partition(":")
+    monkeypatch.setattr("clara_dicom_adapter.resources.server.ACCOUNT", folder)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", port)
+    place.declare("sources", "ct1", CT)
+    sources = KeptAsResources(SOURCE, ResourceServer(Cluster(KubernetesSettings()), SOURCE))
+    assert [each.ae_title for each in sources.all()] == ["CT1"]
+
+
+def test_without_any_account_it_is_said_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(KubernetesUnavailable, match="DicomAdapter>kubernetes>kubeconfig"):
+        Cluster(KubernetesSettings(kubeconfig=tmp_path / "nowhere"))
 
 
 # ---- rights ----

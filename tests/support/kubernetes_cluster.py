@@ -39,6 +39,13 @@ class Cluster:
         self._api_server = api_server
         self._token = secrets.token_hex(16)
         self._ports = [ReservedPort() for _ in range(3)]
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # it makes a certificate of its own at its first start
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        self._opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+        )
+        self._kinds: dict[tuple[str, str], tuple[str, bool]] = {}
         self._etcd: subprocess.Popen[bytes] | None = None
         self._server: subprocess.Popen[bytes] | None = None
         self.url = f"https://127.0.0.1:{self._ports[2].port}"
@@ -126,11 +133,8 @@ class Cluster:
         if body is not None:
             request.data = json.dumps(body).encode()
             request.add_header("Content-Type", content)
-        context = ssl.create_default_context(cafile=None)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
         try:
-            with urllib.request.urlopen(request, timeout=20, context=context) as answer:
+            with self._opener.open(request, timeout=20) as answer:
                 text = answer.read()
         except urllib.error.HTTPError as error:
             with error:
@@ -152,9 +156,12 @@ class Cluster:
         """The collection that an object belongs to, as the server's own discovery names it."""
         version, kind = str(document["apiVersion"]), str(document["kind"])
         root = f"/api/{version}" if "/" not in version else f"/apis/{version}"
-        found = next(each for each in self.call("GET", root)["resources"] if each["kind"] == kind)
-        where = f"/namespaces/{document['metadata'].get('namespace', namespace)}" if found["namespaced"] else ""
-        return f"{root}{where}/{found['name']}"
+        if (version, kind) not in self._kinds:
+            found = next(each for each in self.call("GET", root)["resources"] if each["kind"] == kind)
+            self._kinds[version, kind] = found["name"], found["namespaced"]
+        plural, namespaced = self._kinds[version, kind]
+        where = f"/namespaces/{document['metadata'].get('namespace', namespace)}" if namespaced else ""
+        return f"{root}{where}/{plural}"
 
     # ---- access for others ----
 
