@@ -149,7 +149,7 @@ def serve(part: Part) -> int:
 
 
 def _condition(
-    health: ReceiverHealth, associations: Sequence[OpenAssociation], warnings: Sequence[str]
+    health: ReceiverHealth, associations: Sequence[OpenAssociation], warnings: Sequence[str] = ()
 ) -> dict[str, object]:
     lacking = {
         f"none of its {health.listeners} listener processes listens": not health.listening,
