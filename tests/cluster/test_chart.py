@@ -1,5 +1,6 @@
 """The chart: what Helm makes of it, judged by Helm's linter and by a real API server."""
 
+import base64
 import json
 import subprocess
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ import pytest
 import typer.main
 import yaml
 from support.chart import CHART, KUBE_VERSION, Document, container, one, render, variables
-from support.kubernetes_cluster import Cluster, Refused
+from support.kubernetes_cluster import Cluster, Refused, without_proxy
 
 from clara_dicom_adapter.cli.app import app
 from clara_dicom_adapter.configuration import reader
@@ -161,6 +162,30 @@ def restricted(definitions: Cluster) -> str:
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     definitions.call("POST", "/api/v1/namespaces", {"metadata": {"name": "restricted", "labels": labels}})
     return "restricted"
+
+
+def test_an_installation_can_be_upgraded_and_keeps_its_keys(definitions: Cluster, helm: Path, tmp_path: Path) -> None:
+    """Helm's own way to the API server; nothing runs there, but everything is made."""
+    definitions.call("POST", "/api/v1/namespaces", {"metadata": {"name": "installed"}})
+    access = definitions.kubeconfig(tmp_path / "kubeconfig", namespace="installed")
+
+    def run(*arguments: str) -> None:
+        command = [helm, *arguments, "clara", CHART, "--namespace", "installed", "--kubeconfig", access]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=without_proxy())
+        assert done.returncode == 0, done.stderr
+
+    def keys() -> dict[str, str]:
+        secret = definitions.call("GET", "/api/v1/namespaces/installed/secrets/clara-dicom-adapter-api-keys")
+        return {name: base64.b64decode(value).decode() for name, value in secret["data"].items()}
+
+    run("install")
+    before = keys()
+    assert before["keys"] == f"configure {before['configure-key']}\nread {before['read-key']}\n"
+    assert len(before["configure-key"]) == 48
+    run("upgrade", "--set", "dicomAdapter.readAeTitlesFromCrd=true")
+    assert keys() == before
+    roles = definitions.call("GET", "/apis/rbac.authorization.k8s.io/v1/namespaces/installed/roles")["items"]
+    assert len(roles) == 2
 
 
 def test_the_service_monitor_is_made_where_its_resource_exists(helm: Path) -> None:
