@@ -71,8 +71,8 @@ class KeptAsResources(Generic[EntityT]):
         return [entity for entity, _ in self.revised()]
 
     def revised(self) -> Sequence[tuple[EntityT, int]]:
-        found = sorted(self.verdicts().items())
-        return [(verdict.entity, verdict.generation) for _, verdict in found if verdict.entity is not None]
+        accepted = [(each.entity, each.generation) for each in self.verdicts().values() if each.entity is not None]
+        return sorted(accepted, key=lambda each: self.kind.key(each[0]))
 
     def get(self, key: str, host: str | None = None) -> EntityT:
         return self._one(key, host)[1]
@@ -101,9 +101,14 @@ class KeptAsResources(Generic[EntityT]):
 
         Raises:
             AlreadyExists: Another one claims what the new entity does.
-            ConfigurationInvalid: The API server refuses it, or somebody has changed it meanwhile.
+            ConfigurationInvalid: It has another name, the API server refuses it, or somebody has changed it meanwhile.
         """
-        resource, _ = self._one(key, host)
+        resource, before = self._one(key, host)
+        called, wanted = (getattr(each, "name", None) for each in (before, entity))
+        if called != wanted:
+            raise ConfigurationInvalid(
+                [f"The name of {self.kind.words} {called} cannot be changed; add another one, and delete this one."]
+            )
         name = str(resource["metadata"]["name"])
         self._unclaimed(entity, besides=name)
         changed = self.server.replace(resource, self.kind.spec(entity, name))

@@ -134,6 +134,9 @@ DESTINATION: Final = Kind[Destination](
     spec=_destination_spec,
     key=lambda entity: entity.name,
     claims=lambda entity: (f"name {entity.name.casefold()}",),
-    found_by=(lambda entity, key, _: entity.name.casefold() == key.casefold(),),
+    found_by=(
+        lambda entity, key, _: entity.name.casefold() == key.casefold(),
+        lambda entity, key, _: entity.ae_title == key,
+    ),
     exists=lambda entity: f"Destination with name {entity.name} already exists.",
 )

@@ -170,7 +170,8 @@ def test_an_installation_can_be_upgraded_and_keeps_its_keys(definitions: Cluster
     access = definitions.kubeconfig(tmp_path / "kubeconfig", namespace="installed")
 
     def run(*arguments: str) -> None:
-        command = [helm, *arguments, "clara", CHART, "--namespace", "installed", "--kubeconfig", access]
+        where = ["--namespace", "installed", "--kubeconfig", str(access)]
+        command = [str(helm), *arguments, "clara", str(CHART), *where]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=without_proxy())
         assert done.returncode == 0, done.stderr
 

@@ -18,7 +18,7 @@ from clara_dicom_adapter.configuration.settings import KubernetesSettings
 from clara_dicom_adapter.errors import AlreadyExists, ConfigurationInvalid, KubernetesUnavailable, NotFound
 from clara_dicom_adapter.receiver.known import KnownKeeper
 from clara_dicom_adapter.resources.kept import KeptAsResources
-from clara_dicom_adapter.resources.kinds import SOURCE
+from clara_dicom_adapter.resources.kinds import DESTINATION, SOURCE
 from clara_dicom_adapter.resources.server import Cluster, ResourceServer
 
 AE = {"aeTitle": "BrainTumorModel", "processorSettings": {"pipeline-brain": "7b9cda79"}}
@@ -191,6 +191,11 @@ def test_what_is_replaced_keeps_its_resource(place: Place) -> None:
         sources.replace("CT1", Source(ae_title="CT2", host_ip="h2"))
     with pytest.raises(NotFound, match="CT9"):
         sources.replace("CT9", Source(ae_title="CT9", host_ip="h"))
+    destinations = KeptAsResources(DESTINATION, ResourceServer(Cluster(place.settings().kubernetes), DESTINATION))
+    pacs = destinations.add(Destination(name="PACS", ae_title="ARCHIVE", host_ip="h", port=104))
+    with pytest.raises(ConfigurationInvalid, match="name of Destination PACS cannot be changed"):
+        destinations.replace("PACS", pacs.model_copy(update={"name": "OTHER"}))
+    assert destinations.replace("ARCHIVE", pacs.model_copy(update={"port": 105})).port == 105, "by its AE title, too"
     old = place.read("sources", name)
     place.declare("sources", name, {"aeTitle": "CT1", "hostIp": "h4"})
     with pytest.raises(ConfigurationInvalid, match="changed by somebody else"):
