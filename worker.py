@@ -26,8 +26,8 @@ from clara_dicom_adapter.activities.starting import SubmissionStarter
 from clara_dicom_adapter.activities.submission import SubmissionActivities
 from clara_dicom_adapter.clara.platform import PlatformClient
 from clara_dicom_adapter.clara.results import ResultsServiceClient
+from clara_dicom_adapter.configuration.chosen import Configuration
 from clara_dicom_adapter.configuration.settings import Settings
-from clara_dicom_adapter.configuration.store import ConfigurationStore
 from clara_dicom_adapter.configuration.web_destinations import EveryDestination
 from clara_dicom_adapter.records.exports import ExportRecords
 from clara_dicom_adapter.records.held import HeldGroups
@@ -65,6 +65,7 @@ class WorkerParts:
     temporary: Path
     spool: Spool
     engine: Engine
+    configuration: Configuration
     client: Client
     platform: PlatformClient
     results: ResultsServiceClient
@@ -87,7 +88,7 @@ def build(
         SubmissionRecords(parts.engine),
         parts.platform,
         parts.settings.services.platform,
-        ConfigurationStore(parts.engine).clara_ae_titles,
+        parts.configuration.clara_ae_titles,
     )
     results = ResultsActivities(
         parts.client, parts.results, ExportRecords(parts.engine), parts.settings.dicom.scu.export.poll_frequency_ms
@@ -156,7 +157,7 @@ def export_activities(parts: WorkerParts) -> ExportActivities:
     """What downloads and sends on this node."""
     return ExportActivities(
         store=ExportRecords(parts.engine),
-        destinations=EveryDestination(parts.engine),
+        destinations=EveryDestination(parts.configuration.destinations, parts.engine),
         downloads=parts.platform,
         space=StorageSpace(parts.temporary, parts.settings.storage),
         scu=parts.settings.dicom.scu,

@@ -104,7 +104,9 @@ async def _ask(
     elif decision is not None and decision.to is not None:
         if subject != "exports":
             raise WorkflowRefused(f"only exports can be sent to another destination, not {subject}")
-        name = await run_in_threadpool(EveryDestination(deps.engine).name_of, decision.to)
+        name = await run_in_threadpool(
+            EveryDestination(deps.configuration.destinations, deps.engine).name_of, decision.to
+        )
         request = SendElsewhereInput(destination=name, instead_of=item)
     else:
         request = RetryInput(item=item)

@@ -10,10 +10,10 @@ from sqlalchemy import Engine
 from clara_dicom_adapter.api.authentication import Authenticator
 from clara_dicom_adapter.api.parts import PartsDirectory
 from clara_dicom_adapter.api.workflows import WorkflowControl
+from clara_dicom_adapter.configuration.chosen import Configuration
 from clara_dicom_adapter.configuration.entity_store import EntityStores
 from clara_dicom_adapter.configuration.forecast import Explainer
 from clara_dicom_adapter.configuration.settings import ApiSettings
-from clara_dicom_adapter.configuration.store import ConfigurationStore
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Dependencies:
         required_roles: Parts without which this installation is not ready.
     """
 
-    configuration: ConfigurationStore
+    configuration: Configuration
     engine: Engine
     parts: PartsDirectory
     workflows: WorkflowControl

@@ -12,6 +12,7 @@ from clara_dicom_adapter.api.parts import PartReport, PartState
 from clara_dicom_adapter.api.problems import responses
 from clara_dicom_adapter.api.schemas import Schema
 from clara_dicom_adapter.configuration.roles import Role
+from clara_dicom_adapter.configuration.store import ConfigurationStore
 from clara_dicom_adapter.errors import DatabaseUnavailable
 
 router = APIRouter(prefix="/health", tags=["health"])
@@ -133,7 +134,7 @@ def _role(role: str, reports: Sequence[PartReport]) -> RoleHealth:
 
 def _database(deps: Dependencies) -> RoleHealth:
     try:
-        deps.configuration.revision()
+        ConfigurationStore(deps.engine).revision()
     except DatabaseUnavailable as error:
         return RoleHealth(ready=False, reason=str(error))
     return RoleHealth(ready=True, warnings=[f"api: {warning}" for warning in deps.warnings])

@@ -18,6 +18,7 @@ from clara_dicom_adapter.errors import (
     AdapterError,
     ConfigurationInvalid,
     DatabaseUnavailable,
+    KubernetesUnavailable,
     NotFound,
     TemporalUnavailable,
 )
@@ -106,6 +107,7 @@ _MEANINGS: Final[Mapping[type[Exception], _Meaning]] = {
     BodyTooLarge: _Meaning(413, "The body is too large."),
     UnexpectedContent: _Meaning(415, "Unsupported media type."),
     DatabaseUnavailable: _Meaning(503, "Error querying database.", _LATER),
+    KubernetesUnavailable: _Meaning(503, "Kubernetes is unavailable.", _LATER),
     TemporalUnavailable: _Meaning(503, "Temporal is unavailable.", _LATER),
     IdentityProviderUnavailable: _Meaning(503, "The identity provider is unavailable.", _LATER),
 }

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # these take long to import, and not every command needs them
     from sqlalchemy import Engine
 
     from clara_dicom_adapter.cli.running import AdapterStatus
+    from clara_dicom_adapter.configuration.chosen import Configuration
     from clara_dicom_adapter.configuration.reader import Reading
 
 
@@ -105,6 +106,14 @@ class Place:
             yield engine
         finally:
             engine.dispose()
+
+    def configuration(self, engine: "Engine") -> "Configuration":
+        """What is configured, wherever the settings say that it is kept."""
+        from clara_dicom_adapter.configuration.store import ConfigurationStore
+        from clara_dicom_adapter.resources.opening import open_configuration
+
+        sql = ConfigurationStore(engine, self.settings.dicom.scp, self.settings.storage)
+        return open_configuration(self.settings, lambda: sql, self.data, watch=False).configuration
 
     @property
     def temporal(self) -> TemporalSettings:

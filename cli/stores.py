@@ -79,7 +79,5 @@ def stores(
 
         yield Remote(told.url, told.key, told.ca_file).stores(place.data.root)
         return
-    from clara_dicom_adapter.configuration.store import ConfigurationStore
-
     with place.database(create=create) as engine:
-        yield ConfigurationStore(engine, place.settings.dicom.scp, place.settings.storage).entities
+        yield place.configuration(engine).entities

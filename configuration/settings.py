@@ -359,6 +359,29 @@ class LoggingSettings(BaseModel):
     file: FileLogSettings = Field(default=FileLogSettings(), alias="File")
 
 
+class KubernetesSettings(Section):
+    """The Kubernetes API server, where AE titles, sources or destinations are read from resources there."""
+
+    namespace: str | None = None
+    """Namespace of the resources; none: the pod's own, else the kubeconfig context's."""
+    kubeconfig: Path | None = None
+    """File to reach the API server with; none: the pod's service account, else `KUBECONFIG` or `~/.kube/config`."""
+    context: str | None = None
+    """Context of that file; none: its current one."""
+    report_status: bool = True
+    """Whether the API part writes to each resource whether it is accepted; needs the right to patch its status."""
+
+
+class HealthSettings(Section):
+    """The port of one part on which probes and Prometheus ask it; for parts that run alone, such as in a pod."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; the answers hold no patient data and no secrets."""
+    port: Port = 0
+    """TCP port of `/health/live`, `/health/ready` and `/metrics`; 0: any free one. Parts of one machine cannot share
+    a number."""
+
+
 class Settings(Section):
     """Everything under ``DicomAdapter``, with the two sections beside it."""
 
@@ -366,6 +389,8 @@ class Settings(Section):
     services: ServicesSettings = ServicesSettings()
     storage: StorageSettings = StorageSettings()
     api: ApiSettings = ApiSettings()
+    kubernetes: KubernetesSettings = KubernetesSettings()
+    health: HealthSettings = HealthSettings()
     database: str = ""
     """SQLAlchemy URL or ``Data Source=FILE`` (``ConnectionStrings>DicomAdapterDatabase``); empty: data folder."""
     logging: LoggingSettings = LoggingSettings()

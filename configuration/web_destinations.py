@@ -1,11 +1,10 @@
 """The store of DICOMweb destinations, beside those of ``configuration.store``; a name belongs to one of either kind."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sqlalchemy import Engine, RowMapping, delete, insert, select
 
 from clara_dicom_adapter.configuration.entities import Destination, WebDestination
-from clara_dicom_adapter.configuration.store import ConfigurationStore
 from clara_dicom_adapter.configuration.tables import DestinationRow, WebDestinationRow, reading
 from clara_dicom_adapter.errors import AlreadyExists, NotFound
 
@@ -52,12 +51,15 @@ class WebDestinations:
 class EveryDestination:
     """Destinations of both kinds."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._store = ConfigurationStore(engine)
+    def __init__(self, by_dicom: Callable[[], Sequence[Destination]], engine: Engine) -> None:
+        """Args:
+        by_dicom: Gives those that take C-STORE, wherever they are kept.
+        """
+        self._by_dicom = by_dicom
         self._web = WebDestinations(engine)
 
     def destinations(self) -> Sequence[Destination | WebDestination]:
-        return [*self._store.destinations(), *self._web.all()]
+        return [*self._by_dicom(), *self._web.all()]
 
     def name_of(self, name: str) -> str:
         """As it is written there; raises NotFound."""

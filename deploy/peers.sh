@@ -7,6 +7,8 @@
 #   dicom3tools    dciodvfy, which judges the objects that the example pipelines make
 #   strace         shows that data is flushed before it is acknowledged
 #   postgresql     the other database
+#   etcd-server    what the Kubernetes API server of the tests keeps its objects in
+#   openssl        its keys
 # and names the toolchains that they need besides. Run it again at any time; it installs what is missing.
 set -euo pipefail
 
@@ -16,6 +18,8 @@ declare -A package_of=(
   [gdcmscu]=libgdcm-tools
   [dciodvfy]=dicom3tools
   [strace]=strace
+  [etcd]=etcd-server
+  [openssl]=openssl
 )
 
 missing=()
@@ -65,3 +69,5 @@ fi
 
 # dicom-rs's programs are built on first use. Debian's cargo is too old for them.
 command -v cargo >/dev/null || echo "note: no cargo; the tests with dicom-rs's sender need it: https://rustup.rs" >&2
+# The Kubernetes API server, Helm and the reader of compose files are built for the tests, once: ten minutes together.
+command -v go >/dev/null || echo "note: no Go, so no Kubernetes API server and no Helm for the tests of the chart" >&2

@@ -11,11 +11,11 @@ from clara_dicom_adapter.activities import planning
 from clara_dicom_adapter.activities.submission import PROCESSOR_NAME, SUBMISSION_KEY
 from clara_dicom_adapter.clara import metadata
 from clara_dicom_adapter.configuration import processors
+from clara_dicom_adapter.configuration.chosen import Configuration
 from clara_dicom_adapter.configuration.entities import ClaraAeTitle
 from clara_dicom_adapter.configuration.forecast import Explanation, GroupForecast, JobForecast, SourceVerdict
 from clara_dicom_adapter.configuration.processors import GroupedInstance, InstanceGroup
 from clara_dicom_adapter.configuration.settings import Settings
-from clara_dicom_adapter.configuration.store import ConfigurationStore
 from clara_dicom_adapter.dicom.head import Head, read_head
 from clara_dicom_adapter.dicom.part10 import FileMeta, read_meta_of
 from clara_dicom_adapter.errors import InvalidInstance
@@ -38,7 +38,7 @@ _REASONS: Mapping[acceptance.RejectReason, str] = {
 class DryRun:
     """Judges files; thread-safe."""
 
-    def __init__(self, settings: Settings, store: ConfigurationStore, secret: SiteSecret) -> None:
+    def __init__(self, settings: Settings, store: Configuration, secret: SiteSecret) -> None:
         self._settings = settings
         self._store = store
         self._secret = secret

@@ -16,6 +16,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from clara_dicom_adapter.configuration.entities import ClaraAeTitle, Source
+from clara_dicom_adapter.errors import AdapterError
 from clara_dicom_adapter.receiver.acceptance import KnownAeTitle, KnownApplicationEntities, canonical_address
 from clara_dicom_adapter.workflows.models import PinnedAeTitle
 
@@ -137,7 +138,8 @@ class KnownKeeper:
                 self._hosts_changed.set()
         except Exception as error:  # whatever a database driver raises; the last snapshot stays in force
             if self.reachable or self._revision is None:
-                log.warning("configuration_unreachable", error=type(error).__name__)
+                reason = str(error) if isinstance(error, AdapterError) else ""  # of others it may hold anything
+                log.warning("configuration_unreachable", error=type(error).__name__, reason=reason)
             self.reachable = False
             return False
         self.reachable = True

@@ -93,7 +93,8 @@ def workflow_of(place: Place, identifier: str) -> str:
 def destination(place: Place, name: str) -> str:
     """The name of a configured destination, as it was written there; raises NotFound."""
     with place.database() as engine:
-        return EveryDestination(engine).name_of(name)
+        configuration = place.configuration(engine)
+        return EveryDestination(configuration.destinations, engine).name_of(name)
 
 
 def answer(place: Place, workflows: Sequence[str], request: Request) -> list[Outcome]:

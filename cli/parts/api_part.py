@@ -20,6 +20,7 @@ from clara_dicom_adapter.configuration.api_keys import ApiKeys
 from clara_dicom_adapter.configuration.store import ConfigurationStore
 from clara_dicom_adapter.receiver.dry_run import DryRun
 from clara_dicom_adapter.records.secret import SiteSecret
+from clara_dicom_adapter.resources.opening import open_configuration
 from clara_dicom_adapter.temporal.ports import host_and_port
 
 log = structlog.get_logger("clara_dicom_adapter.api")
@@ -49,17 +50,20 @@ async def _serve(part: Part, engine: Engine) -> None:
         log.warning("api_protection", reason=warning)
     api = settings.api.model_copy(update={"host": protection.host})
     scheme = "https" if api.tls_certificate_file else "http"
-    store = ConfigurationStore(engine, settings.dicom.scp, settings.storage)
-    with closing(RunFolder(part.data.run)) as parts:
+    sql = ConfigurationStore(engine, settings.dicom.scp, settings.storage)
+    with (
+        closing(RunFolder(part.data.run)) as parts,
+        closing(open_configuration(settings, lambda: sql, part.data, report=True)) as opened,
+    ):
         app = create_app(
             Dependencies(
-                configuration=store,
+                configuration=opened.configuration,
                 engine=engine,
                 parts=parts,
                 workflows=TemporalControl(settings.services.temporal),
                 settings=api,
                 scu_ae_title=settings.dicom.scu.ae_title,
-                explainer=DryRun(settings, store, SiteSecret(engine)),
+                explainer=DryRun(settings, opened.configuration, SiteSecret(engine)),
                 authenticator=protection.authenticator,
                 warnings=protection.warnings,
             )

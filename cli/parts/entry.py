@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -29,6 +29,7 @@ from clara_dicom_adapter.configuration.settings import DataFolder
 from clara_dicom_adapter.errors import AdapterError, ConfigurationInvalid, DatabaseUnavailable
 from clara_dicom_adapter.records.database import open_engine
 from clara_dicom_adapter.temporal.exit import run_and_leave
+from clara_dicom_adapter.temporal.ports import host_and_port
 
 log = structlog.get_logger("clara_dicom_adapter.cli")
 
@@ -47,10 +48,25 @@ class Part:
         """Told new log levels; for a part with processes of its own."""
         self._status_fd = status_fd
         self._status: part_status.StatusServer | None = None
+        self._serves = False
 
     def answers(self, status: part_status.StatusSource, registry: CollectorRegistry | None = None) -> None:
-        """Answer from now on, on a loopback port of its own, how the part is; the API asks."""
-        self._status = part_status.serve(status, registry)
+        """Answer from now on, on a port of its own, how the part is; the API and probes ask.
+
+        It is not ready before it says that it serves, whatever ``status`` says.
+        """
+
+        def told() -> Mapping[str, Any]:
+            return status() if self._serves else {**status(), "ready": False, "reason": "it is starting"}
+
+        health = self.settings.health
+        try:
+            self._status = part_status.serve(told, registry, host=health.host, port=health.port)
+        except OSError as error:
+            raise AdapterError(
+                f"DicomAdapter>health: {host_and_port(health.host, health.port)} cannot be had: {error.strerror}; "
+                "a port that is not 0 is for one part that runs alone"
+            ) from error
 
     def apply_levels(self, levels: Mapping[str, str]) -> None:
         """Other log levels are in force in this process."""
@@ -63,6 +79,7 @@ class Part:
             addresses: ``host:port``, several of one port with commas, or URL by service; none for a part that listens
                 on nothing.
         """
+        self._serves = True
         ports = {service: int(address.rpartition(":")[2]) for service, address in addresses.items()}
         if self._status is not None:
             ports[part_status.STATUS_PORT] = self._status.port

@@ -13,6 +13,7 @@ import structlog
 from temporalio.client import Client
 
 from clara_dicom_adapter.cli.parts.entry import Part
+from clara_dicom_adapter.configuration.chosen import Configuration
 from clara_dicom_adapter.configuration.entities import ClaraAeTitle, Source
 from clara_dicom_adapter.configuration.importing import import_once
 from clara_dicom_adapter.configuration.store import ConfigurationStore
@@ -26,6 +27,7 @@ from clara_dicom_adapter.receiver.service import ReceiverHealth, ReceiverService
 from clara_dicom_adapter.records.associations import AssociationRecords
 from clara_dicom_adapter.records.database import open_engine
 from clara_dicom_adapter.records.secret import SiteSecret
+from clara_dicom_adapter.resources.opening import OpenConfiguration, open_configuration
 from clara_dicom_adapter.spool import Spool, SpoolRole
 from clara_dicom_adapter.temporal import client as temporal
 from clara_dicom_adapter.temporal.exit import StopSignal
@@ -43,6 +45,22 @@ class LateDatabase:
         self._node_id = node_id
         self._opening = threading.Lock()
         self._opened: tuple[ConfigurationStore, AssociationRecords, SiteSecret] | None = None
+        self._configuration: OpenConfiguration | None = None
+
+    def close(self) -> None:
+        if self._configuration is not None:
+            self._configuration.close()
+
+    @property
+    def warnings(self) -> list[str]:
+        return self._configuration.warnings() if self._configuration is not None else []
+
+    @property
+    def _configured(self) -> Configuration:
+        """What is kept as resources needs no database."""
+        if self._configuration is None:
+            self._configuration = open_configuration(self._part.settings, lambda: self._open()[0], self._part.data)
+        return self._configuration.configuration
 
     def _open(self) -> tuple[ConfigurationStore, AssociationRecords, SiteSecret]:
         with self._opening:
@@ -60,13 +78,13 @@ class LateDatabase:
     # ---- receiver.known.ConfigurationSource ----
 
     def revision(self) -> int:
-        return self._open()[0].revision()
+        return self._configured.revision()
 
     def ae_titles(self) -> Sequence[tuple[ClaraAeTitle, PinnedAeTitle]]:
-        return self._open()[0].ae_titles()
+        return self._configured.ae_titles()
 
     def sources(self) -> Sequence[Source]:
-        return self._open()[0].sources()
+        return self._configured.sources()
 
     # ---- receiver.recorder.AssociationRecords ----
 
@@ -123,14 +141,19 @@ def serve(part: Part) -> int:
             log.error("port_cannot_be_had", address=error.filename, reason=error.strerror)
             service.stop(0)
             return 1
-        part.answers(lambda: _condition(service.health(), service.associations()), service.metrics.registry)
+        part.answers(
+            lambda: _condition(service.health(), service.associations(), database.warnings), service.metrics.registry
+        )
         part.ready(dicom=", ".join(host_and_port(host, service.port) for host in settings.dicom.scp.host))
         stopping.wait()
         service.stop(settings.dicom.scp.shutdown_grace_seconds)
+        database.close()
     return 0
 
 
-def _condition(health: ReceiverHealth, associations: Sequence[OpenAssociation]) -> dict[str, object]:
+def _condition(
+    health: ReceiverHealth, associations: Sequence[OpenAssociation], warnings: Sequence[str] = ()
+) -> dict[str, object]:
     lacking = {
         f"none of its {health.listeners} listener processes listens": not health.listening,
         "there is no space, or the disk fails": not health.can_store,
@@ -140,7 +163,7 @@ def _condition(health: ReceiverHealth, associations: Sequence[OpenAssociation]) 
     return {
         "ready": health.ready,
         "reason": reason,
-        "warnings": health.warnings,
+        "warnings": [*health.warnings, *warnings],
         **asdict(health),
         "associations": [_told(association) for association in associations],
     }

@@ -12,6 +12,8 @@ from clara_dicom_adapter.clara.platform import PlatformClient
 from clara_dicom_adapter.clara.results import ResultsServiceClient
 from clara_dicom_adapter.cli.parts.entry import Part, run_part
 from clara_dicom_adapter.cli.parts.temporal_watch import TemporalWatch
+from clara_dicom_adapter.configuration.store import ConfigurationStore
+from clara_dicom_adapter.resources.opening import open_configuration
 from clara_dicom_adapter.spool import Spool, SpoolRole
 from clara_dicom_adapter.temporal import client as temporal
 from clara_dicom_adapter.temporal import registration
@@ -24,15 +26,18 @@ def serve(part: Part) -> None:
 
 async def _serve(part: Part) -> None:
     services = part.settings.services
-    client = await temporal.connect(services.temporal, patience_seconds=math.inf)
-    await registration.register(client)
     watch = TemporalWatch()
     metrics = WorkerMetrics()
     part.answers(watch.status, metrics.registry)
+    client = await temporal.connect(services.temporal, patience_seconds=math.inf)
+    await registration.register(client)
     temporary = part.settings.storage.temporary or part.data.payloads
     platform = services.platform.endpoint or f"127.0.0.1:{services.platform.embedded_port}"
     results = services.results_service_endpoint or f"http://127.0.0.1:{services.platform.embedded_results_port}"
+    engine = part.database()
+    sql = ConfigurationStore(engine)
     with (
+        closing(open_configuration(part.settings, lambda: sql, part.data)) as opened,
         closing(Spool.open(temporary / "spool", SpoolRole.WORKER)) as spool,
         PlatformClient(platform, services.platform.call_timeout_seconds) as platform_client,
         ResultsServiceClient(results, services.platform.call_timeout_seconds) as results_client,
@@ -41,7 +46,8 @@ async def _serve(part: Part) -> None:
             settings=part.settings,
             temporary=temporary,
             spool=spool,
-            engine=part.database(),
+            engine=engine,
+            configuration=opened.configuration,
             client=client,
             platform=platform_client,
             results=results_client,

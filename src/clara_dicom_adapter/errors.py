@@ -4,6 +4,7 @@
   x TransientError              - trying again may help
     + AssociationFailed         - the peer was unreachable, rejected or aborted us
     + DatabaseUnavailable       - the SQL database did not answer, or is locked
+    + KubernetesUnavailable     - the Kubernetes API server did not answer, or does not let us
     + PlatformUnreachable       - no answer from the Clara Platform
     + ResultsServiceUnreachable - no answer from the Results Service
     + ServiceUnreachable        - no adapter answers at the address that a command was given
@@ -61,6 +62,15 @@ class DatabaseUnavailable(TransientError):
     def __init__(self, database: str, reason: str) -> None:
         super().__init__(f"the {database} database cannot be used: {reason}")
         self.database = database
+        self.reason = reason
+
+
+class KubernetesUnavailable(TransientError):
+    """The Kubernetes API server did not answer, or refuses us what the chart's role allows."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(f"the Kubernetes API server at {address} cannot be used: {reason}")
+        self.address = address
         self.reason = reason
 
 

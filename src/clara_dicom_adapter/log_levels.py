@@ -59,6 +59,8 @@ _QUIET: Final = {"microsoft": "Warning", "system": "Warning", "dicom": "Warning"
 """Unless a category says otherwise; ``Default`` alone does not."""
 _QUIET_LOGGERS: Final = {
     "temporalio.worker": logging.WARNING,
+    "kubernetes": logging.WARNING,
+    "urllib3": logging.WARNING,
     "temporalio.activity": logging.ERROR,  # failures are told once, by our interceptor
 }
 _NEVER_BELOW: Final = {"pydicom": logging.ERROR}

@@ -1,17 +1,22 @@
 """How a part of the adapter tells the others that it runs, and how it is.
 
 Each process writes ``<data>/run/<part>.json`` when it is ready, and serves ``GET /status`` (JSON) and ``GET /metrics``
-(Prometheus) on a loopback port of its own that stands in that file. The file says where to ask; the answer says how
+(Prometheus) on a port of its own that stands in that file. The file says where to ask; the answer says how
 things are. A file whose process is gone means that the part has stopped, whatever else stands in it.
+
+For probes there are ``/health/live`` and ``/health/ready`` on the same port, which is one of loopback unless the
+settings say otherwise. ``/status`` tells who is connected, and answers loopback only.
 """
 
 import json
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, Self, cast
 
@@ -141,10 +146,18 @@ def read_one(path: Path) -> PartFile | None:
 
 
 class StatusServer:
-    """Serves a part's ``/status`` and ``/metrics`` on loopback, from a thread."""
+    """Serves a part's ``/status``, health and ``/metrics`` from a thread; raises OSError when the port is taken."""
 
-    def __init__(self, status: StatusSource, registry: CollectorRegistry | None = None, *, port: int = 0) -> None:
-        self._server = _Server(("127.0.0.1", port), _Handler)
+    def __init__(
+        self,
+        status: StatusSource,
+        registry: CollectorRegistry | None = None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
+        server = _Server6 if ":" in host else _Server
+        self._server = server((host, port), _Handler)
         self._server.status = status
         self._server.registry = registry
         self.port: int = self._server.server_address[1]
@@ -169,9 +182,11 @@ class StatusServer:
         self.close()
 
 
-def serve(status: StatusSource, registry: CollectorRegistry | None = None, *, port: int = 0) -> StatusServer:
+def serve(
+    status: StatusSource, registry: CollectorRegistry | None = None, *, host: str = "127.0.0.1", port: int = 0
+) -> StatusServer:
     """Serve ``status()`` as JSON and the registry's metrics; :attr:`StatusServer.port` goes into the part's file."""
-    return StatusServer(status, registry, port=port).start()
+    return StatusServer(status, registry, host=host, port=port).start()
 
 
 class _Server(ThreadingHTTPServer):
@@ -180,13 +195,26 @@ class _Server(ThreadingHTTPServer):
     registry: CollectorRegistry | None
 
 
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+def _is_loopback(address: str) -> bool:
+    found = ip_address(address)
+    return (getattr(found, "ipv4_mapped", None) or found).is_loopback
+
+
 class _Handler(BaseHTTPRequestHandler):
     timeout = 5
 
     def do_GET(self) -> None:
         server = cast(_Server, self.server)
         try:
-            if self.path == "/status":
+            if self.path == "/health/live":
+                self._answer(200, b'{"status": "Healthy"}', "application/json")
+            elif self.path == "/health/ready":
+                self._answer_ready(server.status())
+            elif self.path == "/status" and _is_loopback(self.client_address[0]):
                 self._answer(200, json.dumps(server.status()).encode(), "application/json")
             elif self.path == "/metrics" and server.registry is not None:
                 self._answer(200, generate_latest(server.registry), CONTENT_TYPE_LATEST)
@@ -197,6 +225,12 @@ class _Handler(BaseHTTPRequestHandler):
         except Exception as error:  # a status that cannot be told is an answer, not the end of the part
             log.warning("status_failed", error=type(error).__name__)
             self._answer(500, json.dumps({"error": type(error).__name__}).encode(), "application/json")
+
+    def _answer_ready(self, status: Mapping[str, Any]) -> None:
+        """As the REST interface's route of that name: 200 or 503, and why."""
+        ready = bool(status.get("ready", True))
+        told = {"status": "Healthy" if ready else "Unhealthy", "reason": "" if ready else status.get("reason", "")}
+        self._answer(200 if ready else 503, json.dumps(told).encode(), "application/json")
 
     def _answer(self, status: int, body: bytes, content_type: str) -> None:
         self.send_response(status)

@@ -153,6 +153,8 @@ def test_a_source_and_a_destination_are_changed(clara: Clara) -> None:
         "aeTitle\tP",
         "hostIp\th",
         "port\t11112",
+        "maximumAssociations\t2",
+        "tls\t",
     ]
     assert clara("get", "src", "-a", "CT1", "--json").status == 0
     assert clara("update", "dest", "-n", "OTHER", "-p", "1").status == 1
