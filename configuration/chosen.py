@@ -31,14 +31,14 @@ class Configuration(Protocol):
     def remove_clara_ae_title(self, key: str) -> ClaraAeTitle: ...
 
     def sources(self) -> list[Source]: ...
-    def source(self, ae_title: str, host_ip: str | None = None) -> Source: ...
+    def source(self, key: str, host_ip: str | None = None) -> Source: ...
     def add_source(self, entity: Source) -> Source: ...
-    def remove_source(self, ae_title: str, host_ip: str | None = None) -> Source: ...
+    def remove_source(self, key: str, host_ip: str | None = None) -> Source: ...
 
     def destinations(self) -> list[Destination]: ...
-    def destination(self, name: str) -> Destination: ...
+    def destination(self, key: str) -> Destination: ...
     def add_destination(self, entity: Destination) -> Destination: ...
-    def remove_destination(self, name: str) -> Destination: ...
+    def remove_destination(self, key: str) -> Destination: ...
 
 
 class Kept(Protocol[EntityT]):
@@ -138,27 +138,25 @@ class ChosenConfiguration:
     def sources(self) -> list[Source]:
         return list(self._sources.all()) if self._sources else self._sql().sources()
 
-    def source(self, ae_title: str, host_ip: str | None = None) -> Source:
-        return self._sources.get(ae_title, host_ip) if self._sources else self._sql().source(ae_title, host_ip)
+    def source(self, key: str, host_ip: str | None = None) -> Source:
+        return self._sources.get(key, host_ip) if self._sources else self._sql().source(key, host_ip)
 
     def add_source(self, entity: Source) -> Source:
         return self._sources.add(entity) if self._sources else self._sql().add_source(entity)
 
-    def remove_source(self, ae_title: str, host_ip: str | None = None) -> Source:
-        return (
-            self._sources.remove(ae_title, host_ip) if self._sources else self._sql().remove_source(ae_title, host_ip)
-        )
+    def remove_source(self, key: str, host_ip: str | None = None) -> Source:
+        return self._sources.remove(key, host_ip) if self._sources else self._sql().remove_source(key, host_ip)
 
     # ---- destinations ----
 
     def destinations(self) -> list[Destination]:
         return list(self._destinations.all()) if self._destinations else self._sql().destinations()
 
-    def destination(self, name: str) -> Destination:
-        return self._destinations.get(name) if self._destinations else self._sql().destination(name)
+    def destination(self, key: str) -> Destination:
+        return self._destinations.get(key) if self._destinations else self._sql().destination(key)
 
     def add_destination(self, entity: Destination) -> Destination:
         return self._destinations.add(entity) if self._destinations else self._sql().add_destination(entity)
 
-    def remove_destination(self, name: str) -> Destination:
-        return self._destinations.remove(name) if self._destinations else self._sql().remove_destination(name)
+    def remove_destination(self, key: str) -> Destination:
+        return self._destinations.remove(key) if self._destinations else self._sql().remove_destination(key)
