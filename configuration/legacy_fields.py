@@ -15,7 +15,7 @@ _GROUP_BY: Final = "none"
 SCHEMA: Final[Mapping[str, Any]] = {
     "pipelineId": {"type": "string", "description": "Id or name of the one pipeline."},
     "timeout": {"type": "number", "minimum": 0, "description": "Seconds; 0: a job per association."},
-    "processors": {"type": "array", "items": {"type": "string"}, "maxItems": 1, "description": "The job processor."},
+    "processors": {"type": "array", "items": {"type": "string"}, "description": "The job processors."},
 }
 SHOWN: Final = ("pipelineId", "timeout")
 
@@ -46,10 +46,10 @@ def translated(body: Mapping[str, Any]) -> dict[str, Any]:
     if "pipelineid" in old:
         wrong += _take_pipeline(settings, old["pipelineid"], str(body.get(lowered.get("name", ""), "") or "clara"))
     processors = old.get("processors", [])
-    if not isinstance(processors, list) or len(processors) > 1 or not all(isinstance(each, str) for each in processors):
-        wrong.append("Invalid processors: a list of one job processor is expected.")
+    if not isinstance(processors, list) or not all(isinstance(each, str) for each in processors):
+        wrong.append("Invalid processors: a list of job processors is expected.")
     elif processors:
-        values["processor"] = processors[0]
+        values["processor"] = "; ".join(processors)
     if wrong:
         raise ConfigurationInvalid(wrong)
     return {**values, settings_key: settings}

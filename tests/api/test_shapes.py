@@ -86,10 +86,10 @@ async def test_a_timeout_of_0_6_collects_everything_of_the_ae_title_whatever_the
     assert (await old.post(AE_TITLES, json=body)).status_code == 200
     plain = (await old.get(f"{AE_TITLES}/ALL", headers={"Accept": V8})).json()
     assert plain["processorSettings"] == {"timeout": "5", "groupBy": "none", "pipeline-all": "p1"}
-    more = {"aeTitle": "MORE", "pipelineId": "p1", "processors": ["series"], "overwriteSameInstance": True}
+    more = {"aeTitle": "MORE", "pipelineId": "p1", "processors": ["series", "ae-title"], "overwriteSameInstance": True}
     assert (await old.post(AE_TITLES, json=more)).json()["spec"]["timeout"] == 0
     plain = (await old.get(f"{AE_TITLES}/MORE", headers={"Accept": V8})).json()
-    assert (plain["processor"], plain["overwriteSameInstance"]) == ("series", True)
+    assert (plain["processor"], plain["overwriteSameInstance"]) == ("series; ae-title", True)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ async def test_a_timeout_of_0_6_collects_everything_of_the_ae_title_whatever_the
             {"aeTitle": "A", "pipelineId": "p", "timeout": "soon", "processors": "one"},
             (
                 "Invalid timeout 'soon': a number of seconds is expected, 0 or more.\n"
-                "Invalid processors: a list of one job processor is expected."
+                "Invalid processors: a list of job processors is expected."
             ),
         ),
         ({"aeTitle": "A"}, "[ERROR] No pipeline defined for AE Title A."),
