@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from pynetdicom import AE
+from support.signals import heed
 
 from clara_dicom_adapter import part_status
 from clara_dicom_adapter.cli import running
@@ -155,8 +156,18 @@ def test_a_level_that_is_none_changes_nothing(data: DataFolder) -> None:
 # ---- the supervisor ----
 
 
+def on_a_terminal() -> None:
+    """The process that begins has its standard input as its terminal."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    heed()
+
+
 def test_the_supervisor_passes_a_sighup_on_and_goes_on(data: DataFolder) -> None:
-    process = subprocess.Popen([sys.executable, str(SUPERVISE), str(data.root), "one=ok"], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, str(SUPERVISE), str(data.root), "one=ok"],
+        stderr=subprocess.DEVNULL,
+        preexec_fn=heed,  # noqa: PLW1509 - nothing else runs in this test
+    )
     try:
         awaited(lambda: is_running(data))
         process.send_signal(signal.SIGHUP)
@@ -176,7 +187,7 @@ def test_the_supervisor_stops_when_its_terminal_is_closed(data: DataFolder) -> N
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - nothing else runs in this test
+        preexec_fn=on_a_terminal,  # noqa: PLW1509 - nothing else runs in this test
     )
     os.close(theirs)
     try:

@@ -20,6 +20,7 @@ import pytest
 from rich.console import Console
 from support.commands import Clara
 from support.receiver_wire import established, store_message
+from support.signals import heed
 
 from clara_dicom_adapter.cli.commands import watch
 from clara_dicom_adapter.cli.commands.condition import Condition, PartCondition
@@ -66,6 +67,7 @@ class Terminal:
             stdout=theirs,
             stderr=theirs,
             env=environment,
+            preexec_fn=heed,  # noqa: PLW1509 - it starts no thread before
         )
         os.close(theirs)
         self._descriptor = ours
