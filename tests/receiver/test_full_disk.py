@@ -45,12 +45,12 @@ def test_what_does_not_fit_is_answered_a700_and_everything_else_goes_on(tmp_path
         with established(port) as first, established(port) as second:
             whole = message_with("1.2.2.1", b"\2" * 200_000, pdu_length=16384)
             second.sendall(whole[:100_000])
-            wait_until("it is in the middle of an instance", lambda: len(list(parts.glob("*/*.part"))) == 1, 10)
-            (of_second,) = parts.glob("*/*.part")
+            wait_until("it is in the middle of an instance", lambda: len(list(parts.glob("*/[0-9]*.part"))) == 1, 10)
+            (of_second,) = parts.glob("*/[0-9]*.part")
 
             assert store(first, "1.2.1.1", 500_000) == SUCCESS
             assert store(first, "1.2.1.2", 2 * DISK_MB * 1_000_000) == OUT_OF_RESOURCES
-            assert list(parts.glob("*/*.part")) == [of_second]
+            assert list(parts.glob("*/[0-9]*.part")) == [of_second]
             assert store(first, "1.2.1.3", 500_000) == SUCCESS
             second.sendall(whole[100_000:])
             assert store_response(second) == ("1.2.2.1", SUCCESS)
@@ -58,7 +58,7 @@ def test_what_does_not_fit_is_answered_a700_and_everything_else_goes_on(tmp_path
             fill(inside / "ballast")
             assert store(first, "1.2.1.4", 500_000) == OUT_OF_RESOURCES
             assert store(second, "1.2.2.2", 500_000) == OUT_OF_RESOURCES
-            assert list(parts.glob("*/*.part")) == []
+            assert list(parts.glob("*/[0-9]*.part")) == []
             (inside / "ballast").unlink()
             again = iter(range(5, 1000))  # space is looked at once a second
             wait_until("there is space", lambda: store(first, f"1.2.1.{next(again)}", 100_000) == SUCCESS, 10)
