@@ -43,7 +43,7 @@ def test_a_receiver_killed_within_an_association_loses_nothing_it_acknowledged(t
             peer.sendall(store_message(f"1.2.{number}", 500))
             assert peer.recv(1024)[0] == 4
         peer.sendall(store_message("1.2.99", 50_000)[:20_000])
-        while not list((tmp_path / "spool").glob("associations/*/*.part")):
+        while not list((tmp_path / "spool").glob("associations/*/[0-9]*.part")):
             pass
         process.send_signal(signal.SIGKILL)
         process.wait(10)

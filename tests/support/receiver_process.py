@@ -30,7 +30,7 @@ def main() -> None:
     spool = Spool.open(Path(sys.argv[1]), SpoolRole.RECEIVER)
     service = ReceiverService(
         InThisProcess(ScpSettings(port=0, host=(LOOPBACK,)), Arrivals(spool.root)),
-        StorageSettings(watermark_percent=100, reserve_space_gb=0, prepared_space_mb=20),
+        StorageSettings(watermark_percent=100, reserve_space_gb=0, prepared_space_mb=0),
         spool,
         configuration=Configured(),
         associations=Recorded(),
