@@ -127,8 +127,11 @@ def _make(path: Path, size: int) -> None:
         os.close(descriptor)
 
 
-def place_sealed(root: Path) -> int:
+def place_sealed(root: Path, *, changed_after_ns: int = 0) -> int:
     """Give each sealed file that no process writes its name in its association; returns how many.
+
+    Args:
+        changed_after_ns: Only look at files that were written to since, nanoseconds since 1970.
 
     What is sealed and does not agree with its seal was never answered, for a power cut came before its flush had ended:
     it is deleted.
@@ -137,7 +140,7 @@ def place_sealed(root: Path) -> int:
         OSError: The disk refuses.
     """
     placed: list[Path] = []
-    for path, seal in _sealed(root / PREPARED):
+    for path, seal in _sealed(root / PREPARED, changed_after_ns):
         with path.open("rb+", buffering=0) as stream:
             if not seal.agrees_with(stream):
                 log.info("sealed_file_incomplete", path=str(path), association_id=seal.association_id)
@@ -167,8 +170,8 @@ def file_system(path: Path) -> str:
     return ""
 
 
-def _sealed(folder: Path) -> Iterator[tuple[Path, Seal]]:
-    for path, preamble in _unlocked(folder):
+def _sealed(folder: Path, changed_after_ns: int) -> Iterator[tuple[Path, Seal]]:
+    for path, preamble in _unlocked(folder, changed_after_ns):
         seal = Seal.read(preamble)
         if seal is not None:
             yield path, seal
@@ -180,14 +183,23 @@ def _blank(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _unlocked(folder: Path) -> Iterator[tuple[Path, bytes]]:
+def _unlocked(folder: Path, changed_after_ns: int = 0) -> Iterator[tuple[Path, bytes]]:
     """Files that no listener has taken, each with its preamble, and locked until the next is asked for."""
     if not folder.exists():
         return
-    for path in sorted(folder.iterdir()):
+    with os.scandir(folder) as entries:
+        changed = [Path(entry.path) for entry in entries if _changed_at(entry) >= changed_after_ns]
+    for path in sorted(changed):
         with _locked(path) as descriptor:
             if descriptor is not None:
                 yield path, os.pread(descriptor, PREAMBLE_BYTES, 0)
+
+
+def _changed_at(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat().st_mtime_ns
+    except FileNotFoundError:
+        return -1
 
 
 @contextmanager

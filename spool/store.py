@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -42,6 +43,8 @@ log = structlog.get_logger("clara_dicom_adapter.spool")
 
 _NO_LIMIT: Final = -1
 _OUTCOMES_KEPT: Final = 10_000
+_CLOCK_MARGIN_NS: Final = 60_000_000_000
+"""Times of files are of the kernel's coarse clock, and a clock may be set back a little."""
 
 
 class Spool:
@@ -62,6 +65,7 @@ class Spool:
         self._database = database
         self._arrivals = Arrivals(root, durable=database.durable)
         self._interrupted: dict[str, bool] = {}
+        self._placed_at = 0
         self._ownership = Ownership(database, self._associations, node.node_id)
         self._reclaimer = Reclaimer(database, self._associations)
 
@@ -140,7 +144,10 @@ class Spool:
             for folder in self.associations()
             if folder.outcome is None and not folder.receiving and folder.outcome is None
         ]
-        place_sealed(self.root)
+        now = time.time_ns()
+        # all of them the first time, and when somebody died, who may have stood still before
+        place_sealed(self.root, changed_after_ns=0 if abandoned else self._placed_at - _CLOCK_MARGIN_NS)
+        self._placed_at = now
         for folder in abandoned:
             folder.end_abandoned()
         return abandoned
