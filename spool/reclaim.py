@@ -15,9 +15,11 @@ from clara_dicom_adapter.spool.association import FACTS, OUTCOME, AssociationFol
 from clara_dicom_adapter.spool.database import Database
 from clara_dicom_adapter.spool.durable import sync_folder
 from clara_dicom_adapter.spool.models import ReclaimTotals, instance_name, is_association_id
+from clara_dicom_adapter.spool.preparing import place_sealed
 
 _GONE = ".gone"
 _INSTANCES_AT_ONCE = 1000
+_CLOCK_MARGIN_NS = 60_000_000_000
 _MOVES_KEPT_NS = 30 * 24 * 3600 * 1_000_000_000
 _EMPTY = (
     "NOT EXISTS (SELECT 1 FROM instance WHERE instance.association_id = association.association_id)"
@@ -50,12 +52,18 @@ class Reclaimer:
             self._delete(released)
             instances += len(released)
             size += sum(each.bytes for each in released)
+        ended: list[Path] = []
         for path in sorted(self._associations.iterdir()):
             if path.name.endswith(_GONE):
                 shutil.rmtree(path, ignore_errors=True)
             elif is_association_id(path.name) and (path / OUTCOME).exists():
                 parts += remove_parts(path)
-                folders += self._remove_empty(path)
+                ended.append(path)
+        empty = [path for path in ended if not any(path.glob("*.dcm"))]
+        if empty:  # unless what was answered in it is there and could not be named; that raises, and nothing is removed
+            began = min(_began_at(path) for path in empty)
+            place_sealed(self._associations.parent, changed_after_ns=began)
+        folders += sum(self._remove_empty(path) for path in empty)
         self._forget_associations()
         return ReclaimTotals(instances, size, parts, folders)
 
@@ -140,3 +148,11 @@ class Reclaimer:
                 " AND owner_id NOT IN (SELECT from_owner FROM moved UNION SELECT to_owner FROM moved)",
                 old,
             )
+
+
+def _began_at(path: Path) -> int:
+    """When an association began, nanoseconds since 1970, or before that."""
+    try:
+        return (path / FACTS).stat().st_mtime_ns - _CLOCK_MARGIN_NS
+    except FileNotFoundError:
+        return 0

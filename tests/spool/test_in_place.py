@@ -206,6 +206,24 @@ def test_what_cannot_be_named_is_safe_and_is_named_later(
     assert stored.path.read_bytes().endswith(b"abc")
 
 
+def test_what_could_not_be_named_keeps_its_association(
+    spool: Spool, prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has ended, and nothing in it has a name: it is not empty all the same."""
+    folder = spool.begin_association(facts())
+    incoming = begin(folder)
+    incoming.write(b"abc")
+    stored = incoming.commit()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", lambda *_arguments, **_names: Path("/nowhere").stat())
+        with pytest.raises(OSError, match="nowhere"):
+            incoming.name()
+    folder.end(AssociationOutcome.RELEASED)
+    assert spool.reclaim().associations == 0
+    assert list(spool.association(folder.association_id).stored()) == [stored]
+    assert spool.unindexed(spool.association(folder.association_id)) == [stored]
+
+
 def test_an_instance_that_outgrows_its_file_on_a_full_disk_surfaces(spool: Spool, prepared: Path) -> None:
     folder = spool.begin_association(facts())
     incoming = begin(folder)
