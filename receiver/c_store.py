@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -20,6 +21,7 @@ from clara_dicom_adapter.receiver import commands
 from clara_dicom_adapter.receiver.acceptance import KnownAeTitle
 from clara_dicom_adapter.receiver.contexts import VERIFICATION
 from clara_dicom_adapter.receiver.live import LiveAssociation
+from clara_dicom_adapter.receiver.naming import Naming
 from clara_dicom_adapter.spool import AssociationFolder, IncomingInstance
 from clara_dicom_adapter.workflows.models import AssociationOutcome
 
@@ -48,17 +50,21 @@ class StoreSession:
         *,
         open_folder: Callable[[], AssociationFolder],
         can_store: Callable[[], bool],
+        naming: Naming,
         closed: Closed,
     ) -> None:
         self.live = live
         self._ignored_sop_classes = frozenset(ae.entity.ignored_sop_classes)
         self._open_folder = open_folder
         self._can_store = can_store
+        self._naming = naming
         self._closed = closed
         self._lock = threading.Lock()
         self._folder: AssociationFolder | None = None
         self._incoming: IncomingInstance | None = None
         self._unnamed: tuple[IncomingInstance, int] | None = None
+        self._naming_any = False
+        self._counting = threading.Lock()
         self._answer: tuple[int, str] = (commands.SUCCESS, "")
         self._size = 0
         self._ended = False
@@ -69,7 +75,7 @@ class StoreSession:
         """A C-STORE-RQ has come."""
         with self._lock:
             self._discard()
-            self._name()
+            self._have_named()
             self._size = 0
             self.live.arriving_since = self.live.last_fragment_at = time.monotonic()
             refusal = self._refusal(request, abstract_syntax)
@@ -110,9 +116,9 @@ class StoreSession:
             return self._answer
 
     def answered(self) -> None:
-        """The reply has been sent; the instance gets its name, if it has none."""
+        """The reply has been sent; the instance gets its name soon, if it has none."""
         with self._lock:
-            self._name()
+            self._have_named()
 
     def end(self, outcome: AssociationOutcome) -> None:
         """The association is over; only the first call counts. What is incomplete leaves nothing behind."""
@@ -122,7 +128,9 @@ class StoreSession:
             self._ended = True
             self.live.arriving_since = None
             self._discard()
-            self._name()
+            self._have_named()
+            if self._naming_any:  # the outcome counts them, and who reads it looks for their names
+                self._naming.wait()
             written = self._folder is None or self._write_outcome(self._folder, outcome)
         self._closed(self.live, outcome, None if written else self._folder)
         log.info(
@@ -187,18 +195,29 @@ class StoreSession:
             self.live.flushes += 1
             self.live.flush_seconds += incoming.flush_seconds
 
-    def _name(self) -> None:
+    def _have_named(self) -> None:
         unnamed, self._unnamed = self._unnamed, None
         if unnamed is None:
             return
         incoming, size = unnamed
+        if incoming.named_later:
+            self._naming_any = True
+            self._naming.put(partial(self._name, incoming, size))
+        else:
+            self._count(size)
+
+    def _name(self, incoming: IncomingInstance, size: int) -> None:
         try:
             incoming.name()
         except OSError as error:  # it is safe, and the reconciler names it
             log.error("instance_not_named", association_id=self.live.association_id, error=str(error))
-        # counted only now: who is told of it looks for its name
-        self.live.instances += 1
-        self.live.bytes += size
+        self._count(size)
+
+    def _count(self, size: int) -> None:
+        # only when it has its name, for who is told of it looks for that
+        with self._counting:
+            self.live.instances += 1
+            self.live.bytes += size
 
     def _fail(self, error: Exception) -> None:
         self._discard()

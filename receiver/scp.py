@@ -27,6 +27,7 @@ from clara_dicom_adapter.receiver.acceptance import (
 from clara_dicom_adapter.receiver.association import ReceiverAssociation, ReceiverServer
 from clara_dicom_adapter.receiver.c_store import StoreSession
 from clara_dicom_adapter.receiver.live import LiveAssociation, LiveAssociations
+from clara_dicom_adapter.receiver.naming import Naming
 from clara_dicom_adapter.receiver.places import Places
 from clara_dicom_adapter.receiver.reports import Accepted, Ended, Rejected, Report
 from clara_dicom_adapter.receiver.upper_layer import Limits
@@ -75,6 +76,7 @@ class StorageScp:
             ),
         )
         self.live = LiveAssociations()
+        self._naming = Naming()
         self._owed: list[tuple[AssociationFolder, AssociationOutcome]] = []
         self._stopping = False
         self._connections: set[ReceiverAssociation] = set()
@@ -217,6 +219,7 @@ class StorageScp:
             ae,
             open_folder=open_folder,
             can_store=self._parts.can_store,
+            naming=self._naming,
             closed=self._closed,
         )
 

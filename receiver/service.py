@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from clara_dicom_adapter.configuration.settings import Durability, StorageSettings
+from clara_dicom_adapter.configuration.settings import StorageSettings
 from clara_dicom_adapter.errors import AdapterError
 from clara_dicom_adapter.receiver.acceptance import RejectReason
 from clara_dicom_adapter.receiver.addressing import Addressing
@@ -112,7 +112,7 @@ class ReceiverService:
             closed=lambda folder: self._recorder.ended(*_ended_live(folder)),
             looked=self._parked,
         )
-        prepared = storage.prepared_space_mb * 1_000_000 if storage.durability is Durability.FLUSH else 0
+        prepared = storage.prepared_space_mb * 1_000_000
         self._preparing = Preparing(spool.preparer(prepared, room=lambda: rule.measure().room_bytes))
         self._stopped = threading.Event()
         self._watch(spool)

@@ -19,7 +19,7 @@ class Arrivals:
         self._durable = durable
         self._lock = threading.Lock()
         self._open: list[AssociationFolder] = []
-        self._prepared = PreparedFiles(root) if durable else None
+        self._prepared = PreparedFiles(root, durable=durable)
 
     def begin_association(self, facts: AssociationFacts) -> AssociationFolder:
         """Make an association's folder; whose its instances will be is durable when this returns."""
@@ -40,5 +40,4 @@ class Arrivals:
             for folder in self._open:
                 folder.close()
             self._open.clear()
-        if self._prepared is not None:
-            self._prepared.close()
+        self._prepared.close()

@@ -135,7 +135,7 @@ class AssociationFolder:
             taken = self._prepared.take(sop_class_uid) if self._prepared is not None else None
             if taken is None or self._prepared is None:
                 return NewFile(arriving, durable=self._durable, stored=self._count)
-            return InPlace(arriving, taken, self._prepared, self._count)
+            return InPlace(arriving, taken, self._prepared, durable=self._durable, stored=self._count)
 
     def end(self, outcome: AssociationOutcome) -> None:
         """Make the outcome durable; safe to repeat, and the first outcome stands.

@@ -21,15 +21,25 @@ _PAGE: Final = 4096
 class InPlace(IncomingInstance):
     """An instance in a prepared file."""
 
+    named_later = True
+
     def __init__(
-        self, arriving: Arriving, taken: Taken, files: PreparedFiles, stored: Callable[[StoredInstance], None]
+        self,
+        arriving: Arriving,
+        taken: Taken,
+        files: PreparedFiles,
+        *,
+        durable: bool,
+        stored: Callable[[StoredInstance], None],
     ) -> None:
         """Args:
+        durable: False: nothing is flushed; the seal still tells what is whole when the process dies.
         stored: Called when it is.
         """
         self._arriving = arriving
         self._taken = taken
         self._files = files
+        self._durable = durable
         self._stored = stored
         header = arriving.header()
         self._tail = header  # what has come and does not fill a page yet
@@ -81,11 +91,14 @@ class InPlace(IncomingInstance):
         else:
             self._seal(instance)
         before = time.perf_counter()
-        os.fdatasync(self._taken.descriptor)
+        if self._durable:
+            os.fdatasync(self._taken.descriptor)
         if outgrown:
             self._rename(instance)
-            os.fsync(self._arriving.folder_descriptor)
-        self.flush_seconds = time.perf_counter() - before
+        if self._durable:
+            if outgrown:
+                os.fsync(self._arriving.folder_descriptor)
+            self.flush_seconds = time.perf_counter() - before
         self._committed = instance
         self._files.learn(self._arriving.sop_class_uid, size)
         self._stored(instance)

@@ -62,6 +62,8 @@ class IncomingInstance(ABC):
 
     flush_seconds: float | None = None
     """What the flushes of :meth:`commit` took; None when nothing was flushed."""
+    named_later = False
+    """Whether :meth:`name` has something to do."""
 
     @abstractmethod
     def write(self, *fragments: bytes | memoryview) -> None:

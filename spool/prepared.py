@@ -26,6 +26,9 @@ PREPARED: Final = "prepared"
 SIZES: Final[tuple[int, ...]] = (16 << 10, 64 << 10, 192 << 10, 576 << 10, 2304 << 10)
 """Bytes: of a report, something small, and slices of 256, 512 and 1024 pixels square with 16 bits each. What is larger
 takes so long to write that the journal does not matter."""
+_WORTHWHILE_UNFLUSHED: Final = 192 << 10
+"""Without a flush a small new file costs less than a prepared one, which has to be cut; a large one costs more, for
+every block has to be found."""
 _USUAL: Final = 576 << 10
 """Size that is reckoned with while nothing is known of a SOP class."""
 _HEADROOM: Final = 2048
@@ -52,8 +55,12 @@ class Taken:
 class PreparedFiles:
     """Those of a spool, as a process takes them that receives. Every method may be called from any thread."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, durable: bool = True) -> None:
+        """Args:
+        durable: False: for instances that are not flushed.
+        """
         self._path = root / PREPARED
+        self._sizes = sizes(durable=durable)
         self._lock = threading.Lock()
         self._folder: int | None = None
         self._free: dict[int, deque[str]] = {size: deque() for size in SIZES}
@@ -65,7 +72,7 @@ class PreparedFiles:
         wanted = self._last_sizes.get(sop_class_uid, _USUAL - _HEADROOM) + _HEADROOM
         for size in SIZES:
             if size >= wanted:
-                return self._take(size)
+                return self._take(size) if size in self._sizes else None
         return None
 
     def _take(self, size: int) -> Taken | None:
@@ -137,6 +144,11 @@ def _lock_blank(descriptor: int, folder: int, name: str) -> bool:
     except (BlockingIOError, FileNotFoundError):
         return False
     return Seal.read(os.pread(descriptor, PREAMBLE_BYTES, 0)) is None
+
+
+def sizes(*, durable: bool) -> tuple[int, ...]:
+    """Sizes of prepared files that are worthwhile."""
+    return tuple(size for size in SIZES if durable or size >= _WORTHWHILE_UNFLUSHED)
 
 
 def size_of(name: str) -> int | None:

@@ -4,7 +4,7 @@ import fcntl
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,7 +15,7 @@ import structlog
 from clara_dicom_adapter.spool.association import ASSOCIATIONS
 from clara_dicom_adapter.spool.durable import make_folder, sync_folder, write_all
 from clara_dicom_adapter.spool.models import instance_name
-from clara_dicom_adapter.spool.prepared import PREPARED, SIZES, size_of
+from clara_dicom_adapter.spool.prepared import PREPARED, SIZES, size_of, sizes
 from clara_dicom_adapter.spool.seal import PREAMBLE_BYTES, Seal
 
 log = structlog.get_logger("clara_dicom_adapter.spool")
@@ -29,6 +29,8 @@ _AT_ONCE: Final = 16
 _FEW: Final = 8
 _BUSY_PER_SECOND: Final = 100
 _ZEROS: Final = memoryview(bytes(max(SIZES)))
+_CLOCK_TICK_NS: Final = 1_000_000_000
+"""Longer than two changes may have the same time."""
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 _SUPPORTED: Final = frozenset({"ext4", "xfs"})
 """File systems that overwrite in place, and whose journal keeps renames and truncations in their order."""
@@ -37,10 +39,11 @@ _SUPPORTED: Final = frozenset({"ext4", "xfs"})
 class Preparer:
     """Keeps files prepared in a spool."""
 
-    def __init__(self, root: Path, most_bytes: int, *, room: Callable[[], int]) -> None:
+    def __init__(self, root: Path, most_bytes: int, *, room: Callable[[], int], durable: bool = True) -> None:
         """Args:
         most_bytes: That prepared files may take of the disk; 0: none are prepared.
         room: Bytes that the storage rule leaves. When it leaves none, what is prepared makes room.
+            durable: False: for instances that are not flushed.
         """
         self._path = root / PREPARED
         self._room = room
@@ -54,7 +57,11 @@ class Preparer:
         self._last_count = 0
         self._last_counted = time.monotonic()
         self._complete_at = 0  # when the folder was last changed, if nothing was missing then
-        self._wanted = {size: int(most_bytes * share) // size for size, share in zip(SIZES, _SHARES, strict=True)}
+        worthwhile = sizes(durable=durable)
+        self._wanted = {
+            size: int(most_bytes * share) // size if size in worthwhile else 0
+            for size, share in zip(SIZES, _SHARES, strict=True)
+        }
 
     def start(self) -> None:
         """Remove what an earlier run was making, and what is not wanted any more; nobody may receive yet."""
@@ -127,11 +134,12 @@ def _make(path: Path, size: int) -> None:
         os.close(descriptor)
 
 
-def place_sealed(root: Path, *, changed_after_ns: int = 0) -> int:
+def place_sealed(root: Path, blank: dict[str, int] | None = None) -> int:
     """Give each sealed file that no process writes its name in its association; returns how many.
 
     Args:
-        changed_after_ns: Only look at files that were written to since, nanoseconds since 1970.
+        blank: Names of files that had no seal at an earlier look, with the time of their last change: one is looked at
+            again when that is another. Kept up to date here; None: all are looked at.
 
     What is sealed and does not agree with its seal was never answered, for a power cut came before its flush had ended:
     it is deleted.
@@ -140,7 +148,7 @@ def place_sealed(root: Path, *, changed_after_ns: int = 0) -> int:
         OSError: The disk refuses.
     """
     placed: list[Path] = []
-    for path, seal in _sealed(root / PREPARED, changed_after_ns):
+    for path, seal in _sealed(root / PREPARED, {} if blank is None else blank):
         with path.open("rb+", buffering=0) as stream:
             if not seal.agrees_with(stream):
                 log.info("sealed_file_incomplete", path=str(path), association_id=seal.association_id)
@@ -170,36 +178,41 @@ def file_system(path: Path) -> str:
     return ""
 
 
-def _sealed(folder: Path, changed_after_ns: int) -> Iterator[tuple[Path, Seal]]:
-    for path, preamble in _unlocked(folder, changed_after_ns):
+def _sealed(folder: Path, blank: dict[str, int]) -> Iterator[tuple[Path, Seal]]:
+    changed_at = _changed_at(folder)
+    for name in blank.keys() - changed_at.keys():
+        blank.pop(name, None)
+    settled_ns = time.time_ns() - _CLOCK_TICK_NS
+    for path, preamble in _unlocked(folder / name for name, at in changed_at.items() if blank.get(name) != at):
         seal = Seal.read(preamble)
         if seal is not None:
             yield path, seal
+        elif changed_at[path.name] < settled_ns:
+            blank[path.name] = changed_at[path.name]
 
 
 def _blank(folder: Path) -> Iterator[Path]:
-    for path, preamble in _unlocked(folder):
+    for path, preamble in _unlocked(folder / name for name in _changed_at(folder)):
         if Seal.read(preamble) is None:
             yield path
 
 
-def _unlocked(folder: Path, changed_after_ns: int = 0) -> Iterator[tuple[Path, bytes]]:
+def _unlocked(paths: Iterable[Path]) -> Iterator[tuple[Path, bytes]]:
     """Files that no listener has taken, each with its preamble, and locked until the next is asked for."""
-    if not folder.exists():
-        return
-    with os.scandir(folder) as entries:
-        changed = [Path(entry.path) for entry in entries if _changed_at(entry) >= changed_after_ns]
-    for path in sorted(changed):
+    for path in sorted(paths):
         with _locked(path) as descriptor:
             if descriptor is not None:
                 yield path, os.pread(descriptor, PREAMBLE_BYTES, 0)
 
 
-def _changed_at(entry: os.DirEntry[str]) -> int:
-    try:
-        return entry.stat().st_mtime_ns
-    except FileNotFoundError:
-        return -1
+def _changed_at(folder: Path) -> dict[str, int]:
+    """Names of files with the time of their last change, in nanoseconds."""
+    found: dict[str, int] = {}
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):  # taken meanwhile
+                found[entry.name] = entry.stat().st_mtime_ns
+    return found
 
 
 @contextmanager

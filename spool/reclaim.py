@@ -19,7 +19,6 @@ from clara_dicom_adapter.spool.preparing import place_sealed
 
 _GONE = ".gone"
 _INSTANCES_AT_ONCE = 1000
-_CLOCK_MARGIN_NS = 60_000_000_000
 _MOVES_KEPT_NS = 30 * 24 * 3600 * 1_000_000_000
 _EMPTY = (
     "NOT EXISTS (SELECT 1 FROM instance WHERE instance.association_id = association.association_id)"
@@ -44,6 +43,7 @@ class Reclaimer:
     def __init__(self, database: Database, associations: Path) -> None:
         self._database = database
         self._associations = associations
+        self._blank: dict[str, int] = {}
 
     def reclaim(self) -> ReclaimTotals:
         """Delete all that may be deleted now; safe to repeat, and from several processes at once."""
@@ -61,8 +61,7 @@ class Reclaimer:
                 ended.append(path)
         empty = [path for path in ended if not any(path.glob("*.dcm"))]
         if empty:  # unless what was answered in it is there and could not be named; that raises, and nothing is removed
-            began = min(_began_at(path) for path in empty)
-            place_sealed(self._associations.parent, changed_after_ns=began)
+            place_sealed(self._associations.parent, self._blank)
         folders += sum(self._remove_empty(path) for path in empty)
         self._forget_associations()
         return ReclaimTotals(instances, size, parts, folders)
@@ -148,11 +147,3 @@ class Reclaimer:
                 " AND owner_id NOT IN (SELECT from_owner FROM moved UNION SELECT to_owner FROM moved)",
                 old,
             )
-
-
-def _began_at(path: Path) -> int:
-    """When an association began, nanoseconds since 1970, or before that."""
-    try:
-        return (path / FACTS).stat().st_mtime_ns - _CLOCK_MARGIN_NS
-    except FileNotFoundError:
-        return 0

@@ -2,7 +2,6 @@
 
 import hashlib
 import hmac
-import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -43,8 +42,6 @@ log = structlog.get_logger("clara_dicom_adapter.spool")
 
 _NO_LIMIT: Final = -1
 _OUTCOMES_KEPT: Final = 10_000
-_CLOCK_MARGIN_NS: Final = 60_000_000_000
-"""Times of files are of the kernel's coarse clock, and a clock may be set back a little."""
 
 
 class Spool:
@@ -65,7 +62,7 @@ class Spool:
         self._database = database
         self._arrivals = Arrivals(root, durable=database.durable)
         self._interrupted: dict[str, bool] = {}
-        self._placed_at = 0
+        self._blank: dict[str, int] = {}
         self._ownership = Ownership(database, self._associations, node.node_id)
         self._reclaimer = Reclaimer(database, self._associations)
 
@@ -144,10 +141,7 @@ class Spool:
             for folder in self.associations()
             if folder.outcome is None and not folder.receiving and folder.outcome is None
         ]
-        now = time.time_ns()
-        # all of them the first time, and when somebody died, who may have stood still before
-        place_sealed(self.root, changed_after_ns=0 if abandoned else self._placed_at - _CLOCK_MARGIN_NS)
-        self._placed_at = now
+        place_sealed(self.root, self._blank)
         for folder in abandoned:
             folder.end_abandoned()
         return abandoned
@@ -156,7 +150,7 @@ class Spool:
         """Who keeps files prepared, once the associations of an earlier run are ended; for the receiver only."""
         if self.role is not SpoolRole.RECEIVER:
             raise ValueError("only the receiver prepares files")
-        return Preparer(self.root, most_bytes, room=room)
+        return Preparer(self.root, most_bytes, room=room, durable=self._durable)
 
     def remove_unbegun(self) -> None:
         """Remove folders of associations that never began; for the receiver, before anything is received."""

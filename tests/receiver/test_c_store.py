@@ -9,6 +9,7 @@ from clara_dicom_adapter.receiver import commands
 from clara_dicom_adapter.receiver.acceptance import KnownAeTitle
 from clara_dicom_adapter.receiver.c_store import StoreSession
 from clara_dicom_adapter.receiver.live import LiveAssociation
+from clara_dicom_adapter.receiver.naming import Naming
 from clara_dicom_adapter.spool import Spool, SpoolRole
 from clara_dicom_adapter.workflows.models import AssociationOutcome
 
@@ -22,6 +23,7 @@ def test_an_instance_that_the_end_of_its_association_overtakes_is_not_answered_w
             KnownAeTitle(ClaraAeTitle(name="CLARA", ae_title="CLARA"), association.ae),
             open_folder=lambda: spool.begin_association(association),
             can_store=lambda: True,
+            naming=Naming(),
             closed=lambda live, outcome, owed: None,
         )
         request = commands.StoreRequest(1, CT, "1.2.3")

@@ -1,8 +1,9 @@
 """Run by tests: stores two instances, and is killed at a chosen point of the second.
 
-    python store_one.py SPOOL written|fdatasync|ftruncate|rename|fsync|committed|never
+    python store_one.py SPOOL written|fdatasync|ftruncate|rename|fsync|committed|never [os]
 
-A named call is killed before it does anything. Prepared files are used when the spool has some.
+A named call is killed before it does anything. Prepared files are used when the spool has some, and with ``os`` nothing
+is flushed.
 """
 
 import os
@@ -23,8 +24,8 @@ def kill(*_arguments: object, **_names: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def main(root: Path, at: str) -> None:
-    folder = Spool.open(root, SpoolRole.RECEIVER).begin_association(facts())
+def main(root: Path, at: str, *, durable: bool) -> None:
+    folder = Spool.open(root, SpoolRole.RECEIVER, durable=durable).begin_association(facts())
     for number in (1, 2):
         incoming = folder.begin_instance(
             sop_class_uid=CT, sop_instance_uid=f"{STUDY}.{number}", transfer_syntax_uid=EXPLICIT_LITTLE_ENDIAN
@@ -42,4 +43,4 @@ def main(root: Path, at: str) -> None:
         incoming.name()
 
 
-main(Path(sys.argv[1]), sys.argv[2])
+main(Path(sys.argv[1]), sys.argv[2], durable="os" not in sys.argv[3:])

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from random import Random
 
@@ -115,6 +116,23 @@ def test_a_file_is_taken_by_the_length_of_the_last_of_its_class(spool: Spool, pr
     assert seal_of(last.path) is None, "in a file of its own"
 
 
+def test_without_a_flush_only_large_instances_are_received_into_prepared_files(root: Path) -> None:
+    with Spool.open(root, SpoolRole.RECEIVER, durable=False) as spool:
+        prepare(spool)
+        assert {size_of(name) for name in names(root / PREPARED)} == {*SIZES[2:]}
+        folder = spool.begin_association(facts())
+        kinds = []
+        for length in (150_000, 150_000, 10_000, 10_000):  # a file is chosen by the length before
+            incoming = begin(folder)
+            kinds.append(type(incoming))
+            incoming.write(b"x" * length)
+            stored = incoming.commit()
+            incoming.name()
+            assert incoming.flush_seconds is None
+            assert stored.path.read_bytes().endswith(b"x" * length)
+        assert kinds == [InPlace, InPlace, InPlace, NewFile]
+
+
 def test_two_receivers_never_take_the_same_file(root: Path, spool: Spool, prepared: Path) -> None:
     first, second = spool.begin_association(facts()), spool.begin_association(facts())
     with Spool.open(root, SpoolRole.TOOL) as other:  # a list of its own, as another listener has
@@ -151,6 +169,38 @@ def test_what_a_dead_listener_has_sealed_is_taken_by_nobody(root: Path, spool: S
     assert names(prepared).count(incoming._taken.name) == 1
     assert preparing.place_sealed(root) == 1
     assert stored.path.read_bytes().endswith(b"answered with 0000")
+
+
+def test_a_file_is_looked_at_again_only_when_it_has_changed(
+    root: Path, spool: Spool, prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[Path] = []
+    unlocked = preparing._unlocked
+
+    def looking(paths: Iterable[Path]) -> Iterator[tuple[Path, bytes]]:
+        looked_at[:] = list(paths)
+        return unlocked(looked_at)
+
+    monkeypatch.setattr(preparing, "_unlocked", looking)
+    long_ago = 1_600_000_000
+    for path in prepared.iterdir():
+        os.utime(path, (long_ago, long_ago))
+    blank: dict[str, int] = {}
+    preparing.place_sealed(root, blank)
+    assert sorted(looked_at) == sorted(prepared.iterdir())
+    folder = spool.begin_association(facts())
+    incoming = begin(folder)
+    incoming.write(b"answered with 0000")
+    stored = incoming.commit()
+    assert isinstance(incoming, InPlace)
+    assert preparing.place_sealed(root, blank) == 0, "it is being written"
+    assert looked_at == [prepared / incoming._taken.name]
+    os.close(incoming._taken.descriptor)  # its listener is dead
+    assert preparing.place_sealed(root, blank) == 1
+    assert list(folder.stored()) == [stored]
+    preparing.place_sealed(root, blank)
+    assert looked_at == []
+    assert sorted(blank) == names(prepared)
 
 
 def test_what_is_discarded_is_there_for_the_next(spool: Spool, prepared: Path) -> None:
@@ -240,13 +290,20 @@ def test_an_instance_that_outgrows_its_file_on_a_full_disk_surfaces(spool: Spool
     assert names(folder.path) == ["association.json"]
 
 
-@pytest.mark.parametrize("at", ["written", "fdatasync", "committed", "ftruncate", "rename"])
-def test_kill_at_any_point_leaves_a_whole_instance_or_none(root: Path, at: str) -> None:
-    with Spool.open(root, SpoolRole.RECEIVER) as spool:
+@pytest.mark.parametrize(
+    ("at", "durability"),
+    [(at, "flush") for at in ("written", "fdatasync", "committed", "ftruncate", "rename")]
+    + [(at, "os") for at in ("written", "committed", "ftruncate", "rename")],
+)
+def test_kill_at_any_point_leaves_a_whole_instance_or_none(root: Path, at: str, durability: str) -> None:
+    durable = durability == "flush"
+    with Spool.open(root, SpoolRole.RECEIVER, durable=durable) as spool:
         prepare(spool)
-    child = subprocess.run([sys.executable, CHILD, root, at], capture_output=True, text=True, timeout=60, check=False)
+    child = subprocess.run(
+        [sys.executable, CHILD, root, at, durability], capture_output=True, text=True, timeout=60, check=False
+    )
     assert child.returncode == -signal.SIGKILL, child.stderr
-    with Spool.open(root, SpoolRole.RECEIVER) as spool:
+    with Spool.open(root, SpoolRole.RECEIVER, durable=durable) as spool:
         (folder,) = spool.end_abandoned()
         assert folder.outcome is not None
         assert folder.outcome.outcome is AssociationOutcome.ADAPTER_STOPPED
