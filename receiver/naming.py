@@ -21,10 +21,10 @@ class Naming:
     """The thread, and what it has still to do. Every method may be called from any other thread."""
 
     def __init__(self) -> None:
-        self._tasks: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         threading.Thread(target=self._run, name="naming", daemon=True).start()
 
-    def put(self, task: Callable[[], None]) -> None:
+    def put(self, task: Callable[[], object]) -> None:
         """Have something done soon, in the order put."""
         if self._tasks.qsize() >= _MOST_UNNAMED:
             self.wait()

@@ -21,7 +21,7 @@ class HeldUp(Naming):
     def __init__(self) -> None:
         super().__init__()
         self._gate = threading.Event()
-        self.put(lambda: None if self._gate.wait() else None)
+        self.put(self._gate.wait)
 
     def wait(self) -> None:
         self._gate.set()
