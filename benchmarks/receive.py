@@ -39,6 +39,7 @@ RECEIVERS: Mapping[str, Peer] = {**OURS, **PEERS}
 ASSOCIATIONS = (1, 4, 8)
 ROUNDS = 3
 IDLE_SECONDS = 5.0
+ASSOCIATIONS_OPENED = 1000
 CROSS_CHECKED = ("ours_durable", "ours_os", "dcmtk", "dcmtk_bit")
 
 
@@ -102,6 +103,19 @@ class Campaign:
                 self.failed[f"idle/{name}"] = str(error)
         return found
 
+    def associations(self, sent: InstanceSet, count: int) -> dict[str, float]:
+        """Associations per second by receiver."""
+        found = {}
+        for name in self._dicom():
+            if name in CROSS_CHECKED:
+                try:
+                    rate = self._bench.associations_per_second(RECEIVERS[name], self.programs[name], sent, count)
+                    found[name] = round(rate, 1)
+                    tell(f"associations that store nothing, {name}: {rate:.0f}/s")
+                except Failed as error:
+                    self.failed[f"associations/{name}"] = str(error)
+        return found
+
     def storescu(self, sent: InstanceSet) -> dict[str, float]:
         """Instances per second by receiver, sent by dcmtk."""
         found: dict[str, float] = {}
@@ -131,7 +145,11 @@ class Campaign:
 
 
 def show(
-    campaign: Campaign, found: Sequence[Verdict], idle: Mapping[str, float], storescu: Mapping[str, float]
+    campaign: Campaign,
+    found: Sequence[Verdict],
+    idle: Mapping[str, float],
+    associations: Mapping[str, float],
+    storescu: Mapping[str, float],
 ) -> None:
     """The tables."""
     console = Console() if sys.stdout.isatty() else Console(width=140)
@@ -158,11 +176,13 @@ def show(
                     campaign.verified[f"{load}/{name}"].words if f"{load}/{name}" in campaign.verified else "",
                 )
         console.print(table)
-    table = Table("receiver", "20 idle associations, share of a core", "ct sent by storescu, instances/s")
+    table = Table(
+        "receiver", "20 idle associations, share of a core", "associations/s", "ct sent by storescu, instances/s"
+    )
     for name in RECEIVERS:
-        if name in idle or name in storescu:
+        if name in idle or name in associations or name in storescu:
             share = f"{idle[name]:.1%}" if name in idle else ""
-            table.add_row(name, share, str(storescu.get(name, "")))
+            table.add_row(name, share, str(associations.get(name, "")), str(storescu.get(name, "")))
     console.print(table)
     table = Table("floor", "limit", "ours", "raw", "", title="floors, as ratios to the peer")
     for verdict in found:
@@ -214,10 +234,11 @@ def main() -> int:
         campaign = Campaign(Bench(root), wanted)
         campaign.measure([(made[name], associations) for name, associations in loads], rounds)
         idle = campaign.idle(made["ct"], 2.0 if given.quick else IDLE_SECONDS)
+        associations = campaign.associations(made["ct"], 20 if given.quick else ASSOCIATIONS_OPENED)
         storescu = campaign.storescu(made["ct"])
-        found = verdicts(campaign.cells, idle.get("ours_durable"))
+        found = verdicts(campaign.cells, idle.get("ours_durable"), associations.get("ours_durable"))
         tell("deleting what was received")
-    show(campaign, found, idle, storescu)
+    show(campaign, found, idle, associations, storescu)
     print(
         json.dumps(
             {
@@ -226,6 +247,7 @@ def main() -> int:
                 "floors": [asdict(verdict) | {"verdict": verdict.words} for verdict in found],
                 "figures": {f"{load}/{name}": cell.figures() for (load, name), cell in campaign.cells.items()},
                 "idle": idle,
+                "associations_per_second": associations,
                 "storescu": storescu,
                 "verified": {what: asdict(compared) for what, compared in campaign.verified.items()},
                 "left_out": campaign.left_out,

@@ -130,6 +130,9 @@ MEMORY_MB: Final = 100
 IDLE_SHARE: Final = 0.03
 """Of one core, with idle associations."""
 
+ASSOCIATIONS_PER_SECOND: Final = 300
+"""Opened and released."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -156,13 +159,16 @@ class Verdict:
         return "ruled out by raw" if self.ruled_out_by_raw else "NOT MET"
 
 
-def verdicts(cells: Cells, idle_share: float | None) -> list[Verdict]:
+def verdicts(cells: Cells, idle_share: float | None, associations_per_second: float | None) -> list[Verdict]:
     """Every floor, measured or not."""
     found = [_rate(cells, floor) for floor in FLOORS]
     found += [_cpu(cells, ceiling) for ceiling in CEILINGS]
     largest = [cell.receiving_process_mb for (_, receiver), cell in cells.items() if receiver in OURS.values()]
     found.append(_at_most("largest receiving process, MB", MEMORY_MB, max(largest) if largest else None))
     found.append(_at_most("share of a core with 20 idle associations", IDLE_SHARE, idle_share))
+    enough = None if associations_per_second is None else associations_per_second >= ASSOCIATIONS_PER_SECOND
+    name = "associations a second, opened and released"
+    found.append(Verdict(name, ASSOCIATIONS_PER_SECOND, _rounded(associations_per_second), enough))
     return found
 
 

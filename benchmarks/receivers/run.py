@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from receivers.sets import InstanceSet
 
 _SENDER: Final = Path(__file__).with_name("sender.py")
 _IDLE_ASSOCIATIONS: Final = 20
+_AT_ONCE: Final = 4
 _MORE_MEMORY: Final = 256 << 20
 
 
@@ -94,6 +96,25 @@ class Bench:
                 before, begun = receiver.cpu_seconds(), time.monotonic()
                 time.sleep(seconds)
                 return (receiver.cpu_seconds() - before) / (time.monotonic() - begun)
+        finally:
+            receiver.end()
+
+    def associations_per_second(self, peer: Peer, program: Path, sent: InstanceSet, count: int) -> float:
+        """Associations that are opened and released, and store nothing; four at a time."""
+        receiver = peer.run(program, self.folder(f"associations-{peer.name}"), Load(_AT_ONCE, each=True))
+        try:
+            meta = read_meta(next(sent.folder.iterdir()))
+
+            def one(_number: int) -> None:
+                _association(receiver.port, meta.sop_class_uid, meta.transfer_syntax_uid).release()
+
+            with ThreadPoolExecutor(_AT_ONCE) as threads:
+                list(threads.map(one, range(_AT_ONCE)))  # what only the first ones cost
+                begun = time.monotonic()
+                list(threads.map(one, range(count)))
+                return count / (time.monotonic() - begun)
+        except OSError as error:
+            raise Failed(f"no association: {error}") from error
         finally:
             receiver.end()
 

@@ -22,8 +22,8 @@ def cell(per_second: float, **changed: Any) -> Cell:
     return Cell.of([sample(per_second, **changed)])
 
 
-def verdict_of(floor: str, cells: Cells, idle: float | None = None) -> Verdict:
-    [found] = [verdict for verdict in verdicts(cells, idle) if verdict.floor == floor]
+def verdict_of(floor: str, cells: Cells, idle: float | None = None, associations: float | None = None) -> Verdict:
+    [found] = [verdict for verdict in verdicts(cells, idle, associations) if verdict.floor == floor]
     return found
 
 
@@ -105,3 +105,8 @@ def test_memory_is_that_of_the_largest_process_of_ours(megabytes: float, met: bo
 @pytest.mark.parametrize(("share", "met"), [(0.029, True), (0.031, False), (None, None)])
 def test_idling_has_a_ceiling(share: float | None, met: bool | None) -> None:
     assert verdict_of("share of a core with 20 idle associations", {}, share).met is met
+
+
+@pytest.mark.parametrize(("rate", "met"), [(300.0, True), (299.0, False), (None, None)])
+def test_associations_have_a_floor(rate: float | None, met: bool | None) -> None:
+    assert verdict_of("associations a second, opened and released", {}, None, rate).met is met
