@@ -29,7 +29,7 @@ check: install
 
 # two processes take the tests file by file, in their order
 test: install
-	FAULTS=$(FAULTS) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+	FAULTS=$(FAULTS) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=25
 
 # SECONDS=3600 or COUNT=1000000; SEED= and FIRST= play a finding again
 fuzz: install
