@@ -65,7 +65,7 @@ def definitions(cluster: Cluster) -> Cluster:
         ]
         return len(conditions) == len(CRDS) and all(each.get("Established") == "True" for each in conditions)
 
-    wait_until("the definitions are established", established, 30)
+    wait_until("the definitions are established", established, 60)
     return cluster
 
 

@@ -60,7 +60,7 @@ def second(tmp_path_factory: pytest.TempPathFactory, pacs: Pacs, database: str, 
 
 def settle(first: Site, second: Site) -> None:
     first.settle()
-    wait_until("the other spool is empty", lambda: second.usage().instances == 0, 30)
+    wait_until("the other spool is empty", lambda: second.usage().instances == 0, 60)
 
 
 def submissions(site: Site) -> int:

@@ -184,7 +184,7 @@ class Site:
         pids = [part.pid for part in self.status.parts if part.pid]
         self._process.kill()
         self._process.wait()
-        wait_until("every part is gone", lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 20)
+        wait_until("every part is gone", lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 60)
 
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
