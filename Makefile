@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 FAULTS ?=
+JOBS ?= 2
 BENCH ?= flow
 ARGS ?=
 
@@ -26,8 +27,9 @@ check: install
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
+# two processes take the tests file by file, in their order
 test: install
-	FAULTS=$(FAULTS) $(BIN)/python -m pytest
+	FAULTS=$(FAULTS) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=25
 
 # SECONDS=3600 or COUNT=1000000; SEED= and FIRST= play a finding again
 fuzz: install

@@ -13,16 +13,14 @@ from typing import Any, Final, Protocol, Self, TypeVar
 
 import grpc
 
+from clara_dicom_adapter.clara.messages import header, lower_keys, platform_job, wire_id
 from clara_dicom_adapter.clara.model import (
     JobPriority,
     JobState,
     JobStatus,
-    OperatorDetails,
-    OperatorStatus,
     PayloadFile,
     Pipeline,
     PlatformJob,
-    from_timestamp,
     identifier,
 )
 from clara_dicom_adapter.clara.transport import OPTIONS, StandstillGuard, noting, translated
@@ -82,8 +80,8 @@ class PlatformClient:
             Job id and payload id.
         """
         request = pb.JobsCreateRequest(
-            header=_header(),
-            pipeline_id=_id(pipeline_id),
+            header=header(),
+            pipeline_id=wire_id(pipeline_id),
             name=name,
             priority=pb.JobPriority.ValueType(priority.value),
             metadata=metadata,
@@ -95,19 +93,19 @@ class PlatformClient:
         """All jobs in one of the states; without any, what the platform lists by itself."""
         job_filter = pb.JobsListRequest.JobFilter(has_state=[pb.JobState.ValueType(state.value) for state in states])
         if pipeline_id:
-            job_filter.pipeline_id.append(_id(pipeline_id))
-        request = pb.JobsListRequest(header=_header(), filter=job_filter)
+            job_filter.pipeline_id.append(wire_id(pipeline_id))
+        request = pb.JobsListRequest(header=header(), filter=job_filter)
         answers = self._stream("Jobs.List", self._jobs.List, request)
-        return [_job(answer.job_details) for answer in answers if answer.HasField("job_details")]
+        return [platform_job(answer.job_details) for answer in answers if answer.HasField("job_details")]
 
     def find_job(self, key: str, value: str, states: Collection[JobState] = ()) -> PlatformJob | None:
         """The oldest job whose metadata has this value: look here before creating once more."""
-        found = [job for job in self.find_jobs(states) if _lower(job.metadata).get(key.lower()) == value]
+        found = [job for job in self.find_jobs(states) if lower_keys(job.metadata).get(key.lower()) == value]
         return min(found, key=lambda job: (job.created is None, job.created, job.job_id), default=None)
 
     def job_status(self, job_id: str) -> PlatformJob:
         """How a job is."""
-        return _job(self._status(job_id))
+        return platform_job(self._status(job_id))
 
     def add_metadata(self, job_id: str, metadata: Mapping[str, str]) -> None:
         """Add entries; safe to repeat: those that are there with the same value count as added."""
@@ -116,7 +114,7 @@ class PlatformClient:
         try:
             self._add_metadata(job_id, metadata)
         except PlatformRefused:
-            there = _lower(self.job_status(job_id).metadata)
+            there = lower_keys(self.job_status(job_id).metadata)
             wanted = {key: value for key, value in metadata.items() if there.get(key.lower()) != value}
             if len(wanted) == len(metadata) or any(key.lower() in there for key in wanted):
                 raise  # refused for another reason, or an entry has another value
@@ -127,11 +125,11 @@ class PlatformClient:
         """Remove entries; safe to repeat."""
         if not keys:
             return
-        request = pb.JobsRemoveMetadataRequest(header=_header(), job_id=_id(job_id), keys=keys)
+        request = pb.JobsRemoveMetadataRequest(header=header(), job_id=wire_id(job_id), keys=keys)
         try:
             self._call("Jobs.RemoveMetadata", self._jobs.RemoveMetadata, request)
         except PlatformRefused:
-            there = _lower(self.job_status(job_id).metadata)
+            there = lower_keys(self.job_status(job_id).metadata)
             remaining = [key for key in keys if key.lower() in there]
             if len(remaining) == len(keys):
                 raise
@@ -140,7 +138,7 @@ class PlatformClient:
     def start_job(self, job_id: str) -> None:
         """Start a pending job; safe to repeat: one that runs or has run was started."""
         try:
-            self._call("Jobs.Start", self._jobs.Start, pb.JobsStartRequest(header=_header(), job_id=_id(job_id)))
+            self._call("Jobs.Start", self._jobs.Start, pb.JobsStartRequest(header=header(), job_id=wire_id(job_id)))
         except PlatformRefused as refused:
             with contextlib.suppress(PlatformRefused):
                 if self.job_status(job_id).was_started:
@@ -149,13 +147,13 @@ class PlatformClient:
 
     def cancel(self, job_id: str, reason: str = "") -> tuple[JobState, JobStatus]:
         """Ask for the end of a job; what runs ends a little later."""
-        request = pb.JobsCancelRequest(header=_header(), job_id=_id(job_id), reason=reason)
+        request = pb.JobsCancelRequest(header=header(), job_id=wire_id(job_id), reason=reason)
         answer = self._call("Jobs.Cancel", self._jobs.Cancel, request)
         return JobState(answer.job_state), JobStatus(answer.job_status)
 
     def read_logs(self, job_id: str, operator: str = "") -> Iterator[tuple[str, str]]:
         """Pairs of operator and log line, as far as there are any yet."""
-        request = pb.JobsReadLogsRequest(header=_header(), job_id=_id(job_id), operator_name=operator)
+        request = pb.JobsReadLogsRequest(header=header(), job_id=wire_id(job_id), operator_name=operator)
         for answer in self._stream("Jobs.ReadLogs", self._jobs.ReadLogs, request):
             for line in answer.logs:
                 yield answer.operator_name, line
@@ -189,7 +187,7 @@ class PlatformClient:
         Returns:
             The file's size.
         """
-        request = pb.PayloadsDownloadRequest(header=_header(), payload_id=_id(payload_id), name=name)
+        request = pb.PayloadsDownloadRequest(header=header(), payload_id=wire_id(payload_id), name=name)
         part = target.with_name(target.name + ".part")
         size = 0
         with part.open("wb") as file:
@@ -202,7 +200,7 @@ class PlatformClient:
 
     def payload_files(self, payload_id: str) -> list[PayloadFile]:
         """What a payload holds."""
-        request = pb.PayloadsDetailsRequest(header=_header(), payload_id=_id(payload_id))
+        request = pb.PayloadsDetailsRequest(header=header(), payload_id=wire_id(payload_id))
         answers = self._stream("Payloads.Details", self._payloads.Details, request)
         return [PayloadFile(answer.file.name, answer.file.size) for answer in answers if answer.HasField("file")]
 
@@ -210,7 +208,7 @@ class PlatformClient:
 
     def list_pipelines(self) -> list[Pipeline]:
         """Every pipeline of the platform."""
-        answers = self._stream("Pipelines.List", self._pipelines.List, pb.PipelinesListRequest(header=_header()))
+        answers = self._stream("Pipelines.List", self._pipelines.List, pb.PipelinesListRequest(header=header()))
         return [
             Pipeline(answer.details.pipeline_id.value, answer.details.name)
             for answer in answers
@@ -239,16 +237,18 @@ class PlatformClient:
 
     def version(self) -> str:
         """The platform's version, as a sign of life."""
-        version = self._call("Clara.Version", self._clara.Version, pb.ClaraVersionRequest(header=_header())).version
+        version = self._call("Clara.Version", self._clara.Version, pb.ClaraVersionRequest(header=header())).version
         return f"{version.major}.{version.minor}.{version.patch}" + (f"-{version.label}" if version.label else "")
 
     # ---- how a call is made ----
 
     def _status(self, job_id: str) -> pb.JobsStatusResponse:
-        return self._call("Jobs.Status", self._jobs.Status, pb.JobsStatusRequest(header=_header(), job_id=_id(job_id)))
+        return self._call(
+            "Jobs.Status", self._jobs.Status, pb.JobsStatusRequest(header=header(), job_id=wire_id(job_id))
+        )
 
     def _add_metadata(self, job_id: str, metadata: Mapping[str, str]) -> None:
-        request = pb.JobsAddMetadataRequest(header=_header(), job_id=_id(job_id), metadata=metadata)
+        request = pb.JobsAddMetadataRequest(header=header(), job_id=wire_id(job_id), metadata=metadata)
         self._call("Jobs.AddMetadata", self._jobs.AddMetadata, request)
 
     def _upload_blocks(
@@ -259,7 +259,7 @@ class PlatformClient:
         with path.open("rb") as file:
             while (block := file.read(CHUNK)) or sent == 0:
                 yield pb.PayloadsUploadRequest(
-                    header=_header(), payload_id=_id(payload_id), details=details, data=block
+                    header=header(), payload_id=wire_id(payload_id), details=details, data=block
                 )
                 sent += len(block)
                 if progress:
@@ -291,48 +291,3 @@ class PlatformClient:
 def _check(call: str, answer: _Answer) -> None:
     if answer.header.code < 0:
         raise PlatformRefused(call, answer.header.code, list(answer.header.messages))
-
-
-def _header() -> pb.RequestHeader:
-    return pb.RequestHeader(api_version=pb.Version(major=0, minor=6, patch=0), user_agent="clara-dicom-adapter")
-
-
-def _id(value: str) -> pb.Identifier:
-    return pb.Identifier(value=identifier(value) or value)
-
-
-def _lower(metadata: Mapping[str, str]) -> dict[str, str]:
-    return {key.lower(): value for key, value in metadata.items()}
-
-
-def _job(details: pb.JobsStatusResponse | pb.JobsListResponse.JobDetails) -> PlatformJob:
-    status = details if isinstance(details, pb.JobsStatusResponse) else None
-    return PlatformJob(
-        job_id=details.job_id.value,
-        payload_id=details.payload_id.value,
-        pipeline_id=details.pipeline_id.value,
-        name=details.name if isinstance(details, pb.JobsStatusResponse) else details.job_name,
-        state=_known(JobState, details.state),
-        status=_known(JobStatus, details.status),
-        priority=_known(JobPriority, details.priority),
-        created=from_timestamp(details.created.value),
-        started=from_timestamp(details.started.value),
-        stopped=from_timestamp(details.stopped.value),
-        metadata=dict(details.metadata),
-        messages=tuple(status.messages) if status else (),
-        operators=tuple(
-            OperatorDetails(operator.name, _known(OperatorStatus, operator.status))
-            for operator in (status.operator_details if status else ())
-        ),
-    )
-
-
-Number = TypeVar("Number", JobState, JobStatus, JobPriority, OperatorStatus)
-
-
-def _known(kind: type[Number], value: int) -> Number:
-    """An enum value; one that a newer platform may have counts as unknown."""
-    try:
-        return kind(value)
-    except ValueError:
-        return kind(0)

@@ -8,8 +8,8 @@ from typing import Protocol, TypeVar
 
 from clara_dicom_adapter.configuration.entities import ClaraAeTitle, Destination, Entity, Source
 from clara_dicom_adapter.configuration.entity_store import EntityStores
+from clara_dicom_adapter.configuration.pinning import pinned
 from clara_dicom_adapter.configuration.settings import ScpSettings, StorageSettings
-from clara_dicom_adapter.configuration.store import pinned
 from clara_dicom_adapter.workflows.models import PinnedAeTitle
 
 EntityT = TypeVar("EntityT", bound=Entity)

@@ -6,25 +6,49 @@ Names on file are the camelCase of seed 002 (0.8); those that this product adds 
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import Field, field_validator
 
+from clara_dicom_adapter.configuration.api_settings import (
+    ApiSettings,
+    AuthenticationMode,
+    AuthenticationSettings,
+    Dialect,
+    OidcSettings,
+)
+from clara_dicom_adapter.configuration.logging_settings import LoggingSettings, LogLevel
+from clara_dicom_adapter.configuration.section import Port, Section
+from clara_dicom_adapter.configuration.service_settings import PlatformSettings, ServicesSettings, TemporalSettings
 from clara_dicom_adapter.log import LogSetup
 from clara_dicom_adapter.log_file import FileLog
 from clara_dicom_adapter.workflows.models import AeTitle
 
-LogLevel = Literal["Trace", "Debug", "Information", "Warning", "Error", "Critical", "None"]
-"""The words of seed 002, from everything to nothing."""
-Port = Annotated[int, Field(ge=0, le=65535)]
-"""TCP port; 0 is any free one."""
-
-
-class Section(BaseModel):
-    """Base of every settings part: frozen, camelCase on file, unknown keys refused because they are typing mistakes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+__all__ = [
+    "ApiSettings",
+    "AuthenticationMode",
+    "AuthenticationSettings",
+    "DataFolder",
+    "Dialect",
+    "DicomSettings",
+    "Durability",
+    "ExportSettings",
+    "HealthSettings",
+    "KubernetesSettings",
+    "LogLevel",
+    "LoggingSettings",
+    "OidcSettings",
+    "PlatformSettings",
+    "Port",
+    "ScpSettings",
+    "ScuSettings",
+    "Section",
+    "ServicesSettings",
+    "Settings",
+    "StorageSettings",
+    "TemporalSettings",
+    "VerificationSettings",
+]
 
 
 class VerificationSettings(Section):
@@ -138,80 +162,6 @@ class DicomSettings(Section):
     scu: ScuSettings = ScuSettings()
 
 
-class PlatformSettings(Section):
-    """The Clara Platform, as a client sees it, and the embedded one."""
-
-    endpoint: str | None = None
-    """``host:port`` of the gRPC API; none: the embedded platform is started."""
-    parallel_uploads: int = Field(default=4, ge=1, le=64)
-    """Files of a job uploaded at once."""
-    max_retries: int = Field(default=3, ge=0)
-    """How often a call that the platform refuses is tried again before the submission waits for a person."""
-    retry_delay_seconds: float = Field(default=180, gt=0)
-    """Pause between two attempts to reach a platform that cannot be reached."""
-    upload_metadata: bool = False
-    """Whether values of the tags in ``metadataDicomSource`` are sent along with jobs; they may be a patient's."""
-    metadata_dicom_source: tuple[str, ...] = ()
-    """Tags, ``GGGG,EEEE``, whose distinct values become job metadata."""
-    call_timeout_seconds: float = Field(default=30, gt=0)
-    """Time limit of one short call."""
-    job_poll_interval_seconds: float = Field(default=5, gt=0)
-    """Pause between two looks at what has become of started jobs; nothing is asked while none runs."""
-    embedded_port: Port = 50051
-    """TCP port of the embedded platform's gRPC API."""
-    embedded_results_port: Port = 8088
-    """TCP port of the embedded Results Service."""
-    embedded_host: str = "127.0.0.1"
-    """Address the embedded platform listens on; whoever reaches it can run its pipelines."""
-    pipelines: Path | None = None
-    """Folder of pipeline definitions for the embedded platform; none: ``pipelines`` in the data folder."""
-    allow_pipeline_creation: bool = False
-    """Whether the embedded platform takes definitions over gRPC; they are commands that it runs."""
-    result_retry_delay_seconds: float = Field(default=60, ge=0)
-    """Pause before the embedded Results Service offers a failed task again, seconds; it doubles with each retry, up to
-    an hour, so that a PACS may be away for a while."""
-    payload_retention_hours: float = Field(default=8, gt=0)
-    """The embedded platform removes payloads this long after all their tasks have ended."""
-
-
-class TemporalSettings(Section):
-    """Where Temporal is; without an address the adapter starts its own server."""
-
-    address: str | None = None
-    """``host:port``; none: a server is started."""
-    namespace: str = "default"
-    """Temporal namespace."""
-    tls: bool = False
-    """Whether to connect with TLS; implied by a file or a key below."""
-    tls_ca_file: Path | None = None
-    """Certificates of authorities to trust, PEM; none: the system's."""
-    tls_certificate_file: Path | None = None
-    """Our certificate, PEM."""
-    tls_key_file: Path | None = None
-    """Its key, PEM."""
-    tls_server_name: str | None = None
-    """Name in the server's certificate, when it is not that of the address."""
-    api_key: str | None = None
-    """Key of Temporal Cloud and the like."""
-    web_ui_address: str | None = None
-    """Base address for links when the server is configured; the embedded one knows its own."""
-    embedded_port: Port = 7233
-    """TCP port of the embedded server."""
-    embedded_ui_port: Port = 8233
-    """TCP port of its web UI."""
-    retention_days: int = Field(default=30, ge=1)
-    """How long Temporal keeps closed workflows; set on the embedded server's namespace."""
-
-
-class ServicesSettings(Section):
-    """What the adapter works with."""
-
-    platform: PlatformSettings = PlatformSettings()
-    results_service_endpoint: str | None = None
-    """``http://host:port``; none: the embedded platform's."""
-    temporal: TemporalSettings = TemporalSettings()
-
-
 class Durability(StrEnum):
     """What the answer 0000 to a C-STORE promises."""
 
@@ -238,125 +188,6 @@ on ext4 and XFS; 0: none are made."""
     """Quarantined groups are reclaimed after this long; nothing else accepted ever expires."""
     reconcile_interval_seconds: float = Field(default=60, gt=0)
     """Pause between two slow scans for instances that no workflow owns."""
-
-
-class Dialect(StrEnum):
-    """The shapes that the configuration's JSON has had."""
-
-    V0_8 = "0.8"
-    V0_6 = "0.6"
-
-
-class AuthenticationMode(StrEnum):
-    """When callers of the REST interface must say who they are."""
-
-    AUTO = "auto"
-    REQUIRED = "required"
-    DISABLED = "disabled"
-
-
-class OidcSettings(Section):
-    """Bearer tokens of an OpenID Connect provider; needs `issuer` and `audience`."""
-
-    issuer: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] | None = None
-    """URL of the provider, as it stands in the tokens' `iss`."""
-    audience: str | None = None
-    """What must stand in the tokens' `aud`."""
-    jwks_uri: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] | None = None
-    """URL of the provider's keys; none: as its discovery document says."""
-    role_claim: str = "roles"
-    """Claim that holds a caller's roles, a text or a list; dots lead into objects (`realm_access.roles`)."""
-    read_roles: tuple[str, ...] = ("clara-dicom-read",)
-    """Values of that claim that may read."""
-    operate_roles: tuple[str, ...] = ("clara-dicom-operate",)
-    """Values that may also retry, discard and send a C-ECHO."""
-    configure_roles: tuple[str, ...] = ("clara-dicom-configure",)
-    """Values that may also change AE titles, sources and destinations."""
-
-    @model_validator(mode="after")
-    def _both(self) -> Self:
-        if (self.issuer is None) != (self.audience is None):
-            raise ValueError("issuer and audience are given together")
-        return self
-
-
-class AuthenticationSettings(Section):
-    """Who may use the REST interface."""
-
-    mode: AuthenticationMode = AuthenticationMode.AUTO
-    """`auto`: on loopback everybody, on other addresses who has an API key or a token, and as long as nobody could be
-    let in, only loopback is listened on. `required`: on loopback too. `disabled`: everybody may do everything."""
-    key_file: Path | None = None
-    """File of further API keys, such as a mounted secret: lines of a role (read, operate or configure) and a key."""
-    oidc: OidcSettings = OidcSettings()
-
-
-class ApiSettings(Section):
-    """The REST interface."""
-
-    host: str = "127.0.0.1"
-    """Address to listen on; beyond loopback there must be authentication."""
-    port: Port = 5000
-    """TCP port of the REST interface."""
-    dialect: Dialect = Dialect.V0_8
-    """Shape of the configuration's JSON where a request does not choose one by its media type."""
-    tls_certificate_file: Path | None = None
-    """Certificate to serve HTTPS with, PEM, with its chain; none: HTTP. A renewed file is taken without a restart."""
-    tls_key_file: Path | None = None
-    """Its key, PEM."""
-    authentication: AuthenticationSettings = AuthenticationSettings()
-
-    @model_validator(mode="after")
-    def _both(self) -> Self:
-        if (self.tls_certificate_file is None) != (self.tls_key_file is None):
-            raise ValueError("tlsCertificateFile and tlsKeyFile are given together")
-        return self
-
-
-class ConsoleLogSettings(Section):
-    """Log lines on standard error."""
-
-    disable_colors: bool = False
-    """Whether readable lines have no colours; they never have any where standard error is no terminal."""
-
-
-class RollingInterval(StrEnum):
-    """When a new log file is begun, in the words of the 0.7 file."""
-
-    INFINITE = "Infinite"
-    YEAR = "Year"
-    MONTH = "Month"
-    DAY = "Day"
-    HOUR = "Hour"
-    MINUTE = "Minute"
-
-
-class FileLogSettings(Section):
-    """The same lines in a rolling file."""
-
-    path: Path | None = None
-    """Where; the time that a file begins with is put before the suffix: `logs/clara-dicom20240501.log`. None: there is
-    no file. A relative one is in the data folder."""
-    rolling_interval: RollingInterval = RollingInterval.DAY
-    """How often a new file is begun, by UTC."""
-    file_size_limit_bytes: int = Field(default=100_000_000, ge=10_000)
-    """At this size a file is full."""
-    roll_on_file_size_limit: bool = True
-    """Whether another file, `_001` and so on, follows a full one; otherwise nothing more is written until the next
-    interval."""
-    retained_file_count_limit: int = Field(default=31, ge=1)
-    """So many of the newest files are kept."""
-
-
-class LoggingSettings(BaseModel):
-    """What is logged, and where to; the section ``Logging`` of the file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-    levels: dict[str, LogLevel] = Field(default={}, alias="LogLevel")
-    """Least level that is logged, by category; the longest category that fits a line counts, `Default` is for all."""
-    console: ConsoleLogSettings = Field(default=ConsoleLogSettings(), alias="Console")
-    file: FileLogSettings = Field(default=FileLogSettings(), alias="File")
 
 
 class KubernetesSettings(Section):

@@ -10,7 +10,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from clara_dicom_adapter.configuration import checks
 from clara_dicom_adapter.configuration.entities import ClaraAeTitle, Destination, Entity, Source
-from clara_dicom_adapter.configuration.store import DEFAULT_TIMEOUT_SECONDS
+from clara_dicom_adapter.configuration.pinning import DEFAULT_TIMEOUT_SECONDS
 from clara_dicom_adapter.errors import ConfigurationInvalid
 
 GROUP: Final = "dicom.clara.nvidia.com"

@@ -1,31 +1,37 @@
 """Fixtures that every room's tests may use."""
 
 import asyncio
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.capture import CaptureManager
+from support import programs
 
-from clara_dicom_adapter.errors import TemporalUnavailable
-from clara_dicom_adapter.temporal.finding import find
 from clara_dicom_adapter.temporal.server import ServerOptions, TemporalServer
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Build what a test needs before its time limit begins, where whoever waits can see it."""
+    if wanted := programs.wanted(getattr(item, "fixturenames", ())):
+        capture = item.config.pluginmanager.getplugin("capturemanager")
+        assert isinstance(capture, CaptureManager)
+        with capture.global_and_fixture_disabled():
+            for fixture in wanted:
+                programs.look_for(fixture)
+    return (yield)
 
 
 @pytest.fixture(scope="session")
 def temporal_executable() -> Path:
     """The server program, found as the adapter finds it."""
-    try:
-        return find()
-    except TemporalUnavailable as error:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+    return programs.program("temporal_executable")
 
 
 @pytest.fixture(scope="session")
 def temporal_server(temporal_executable: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a real server with a database file, one for the whole session.
+    """Address of a real server with a database file, one for each process of tests.
 
     Tests share it: use workflow ids and task queues of your own.
     """

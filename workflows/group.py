@@ -122,7 +122,7 @@ class Group:
         return self.awaited > 0 and now < since + self.ae.interrupted_hold_seconds
 
     def policy(self) -> InterruptedPolicy:
-        """What is to be done with the group, now that nobody came back for it (DESIGN 5)."""
+        """What is to be done with the group, now that nobody came back for it."""
         if not self.interrupted or self.adapter_at_fault:
             return InterruptedPolicy.SUBMIT
         if self.ae.interrupted is not None:

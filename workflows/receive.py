@@ -6,7 +6,7 @@ one group, waits until the group closes, and hands the group to a SubmissionWork
 """
 
 from temporalio import workflow
-from temporalio.exceptions import ApplicationError, FailureError
+from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from clara_dicom_adapter.activities.reception import ReceptionActivities
@@ -16,11 +16,8 @@ with workflow.unsafe.imports_passed_through():
         Answer,
         ClaimInput,
         DiscardInput,
-        EndHoldInput,
         HandOver,
-        HoldInput,
         InterruptedPolicy,
-        MergeHeldInput,
         NoteReceptionInput,
         OutstandingInput,
         Owner,
@@ -30,14 +27,13 @@ with workflow.unsafe.imports_passed_through():
         ReceptionState,
         ReleaseInput,
         RetryInput,
-        SenderIsBackInput,
         SubmissionInput,
-        TakeOverInput,
         TransferInput,
     )
 
 from clara_dicom_adapter.workflows.group import LOOK_AGAIN_SECONDS, RECHECK_SECONDS, Group
 from clara_dicom_adapter.workflows.nodes import happened, on_node
+from clara_dicom_adapter.workflows.sender import Sender
 from clara_dicom_adapter.workflows.visible import show
 
 _BROKEN_OFF = "an association broke off and was not sent again; retry submits what arrived, discard deletes it"
@@ -53,11 +49,10 @@ class ReceiveWorkflow:
         self._start = start
         self._ae = start.ae
         self._inbox: list[HandOver] = list(start.progress.pending)
-        self._group = Group.resumed(start.ae, windowed=start.association_id is None, progress=start.progress)
+        self._begin(Group.resumed(start.ae, windowed=start.association_id is None, progress=start.progress))
         self._state = State.RECEIVING
         self._submissions: list[str] = []
         self._total = 0
-        self._merged_away = False
         self._verdict: InterruptedPolicy | None = None
         self._reopened = False
         self._visible = False
@@ -82,11 +77,15 @@ class ReceiveWorkflow:
                 return ReceiveResult(
                     submissions=tuple(self._submissions), instances=self._total, outcome=self._state.value
                 )
-            self._group = Group(self._ae, windowed=self._group.windowed, number=self._group.number + 1)
-            self._verdict, self._merged_away = None, False
+            self._begin(Group(self._ae, windowed=self._group.windowed, number=self._group.number + 1))
+            self._verdict = None
             if workflow.info().is_continue_as_new_suggested():
                 self._continue_as_new()
             self._show(State.RECEIVING)
+
+    def _begin(self, group: Group) -> None:
+        self._group = group
+        self._sender = Sender(self._start, group, self._owner, self._show)
 
     # ---- collecting ----
 
@@ -141,7 +140,7 @@ class ReceiveWorkflow:
             )
             self._group.claimed(node_id, result)
         if self._group.ended is None:
-            await (self._merge_held() if first else self._merge_awaited())
+            await (self._sender.merge_held() if first else self._merge_awaited())
 
     async def _recheck_outstanding(self) -> None:
         """Ask the spools again whether they hold more for this group, before it closes."""
@@ -161,7 +160,7 @@ class ReceiveWorkflow:
     async def _settle(self) -> None:
         if not self._group.windowed:
             await self._merge_earlier()
-            if self._group.interrupted and await self._hold():
+            if self._group.interrupted and await self._sender.hold():
                 await self._note(ReceptionState.MERGED)
                 self._show(State.MERGED)
                 return
@@ -181,98 +180,16 @@ class ReceiveWorkflow:
         Each association waits for earlier ones only, so no two ever wait for each other.
         """
         closed_at = workflow.time()
-        await self._merge_held()
+        await self._sender.merge_held()
         while self._group.awaits_earlier(closed_at, workflow.time()):
             if not self._visible:
                 self._show(State.RECEIVING)
             await workflow.sleep(LOOK_AGAIN_SECONDS)
-            await self._merge_held()
+            await self._sender.merge_held()
 
     async def _merge_awaited(self) -> None:
         if self._group.awaited:
-            await self._merge_held()
-
-    async def _merge_held(self) -> None:
-        """Take over what this sender left behind when an earlier association of the same study broke off."""
-        if not self._start.sender_key or not self._group.nodes:
-            return
-        node_id = next(iter(self._group.nodes))
-        found = await on_node(
-            ReceptionActivities.merge_held,
-            MergeHeldInput(
-                owner=self._owner,
-                sender_key=self._start.sender_key,
-                association_id=self._start.association_id or "",
-                node_id=node_id,
-            ),
-            node_id,
-            self._waiting_for_node,
-        )
-        self._group.awaited = found.awaited
-        for held in found.groups:
-            for node in held.nodes:
-                now_mine = await on_node(
-                    ReceptionActivities.take_over,
-                    TakeOverInput(owner=held.owner, new_owner=self._owner, node_id=node.node_id),
-                    node.node_id,
-                    self._waiting_for_node,
-                )
-                self._group.owns(node.node_id, now_mine.instances, now_mine.bytes, now_mine.node_ids)
-            try:
-                await workflow.get_external_workflow_handle(held.owner.workflow_id).signal("merged")
-            except FailureError:
-                workflow.logger.debug("the held workflow has ended meanwhile")
-
-    async def _hold(self) -> bool:
-        """Wait for the sender to come back; True when another group has taken over."""
-        node_id = next(iter(self._group.nodes))
-        await on_node(
-            ReceptionActivities.hold,
-            HoldInput(
-                owner=self._owner,
-                sender_key=self._start.sender_key,
-                node_id=node_id,
-                nodes=tuple(self._group.nodes.values()),
-            ),
-            node_id,
-            self._waiting_for_node,
-        )
-        self._show(State.HELD)
-        await happened(lambda: self._merged_away, self._ae.interrupted_hold_seconds)
-        await self._let_sender_arrive(node_id)
-        end = await workflow.execute_local_activity_method(
-            ReceptionActivities.end_hold, EndHoldInput(owner=self._owner), **policies.LOCAL
-        )
-        if end.merged_into is None:
-            return False
-        for node_id in self._group.nodes:
-            # usually done by the one who took over; not when it died in between
-            await on_node(
-                ReceptionActivities.take_over,
-                TakeOverInput(owner=self._owner, new_owner=end.merged_into, node_id=node_id),
-                node_id,
-                self._waiting_for_node,
-            )
-        return True
-
-    async def _let_sender_arrive(self, node_id: str) -> None:
-        """Give what has come back, and has not looked here yet, the time to do so: at most as long as another hold."""
-        until = workflow.time() + self._ae.interrupted_hold_seconds
-        while not self._merged_away and workflow.time() < until:
-            back = await on_node(
-                ReceptionActivities.sender_is_back,
-                SenderIsBackInput(
-                    owner=self._owner,
-                    sender_key=self._start.sender_key,
-                    association_id=self._start.association_id or "",
-                    node_id=node_id,
-                ),
-                node_id,
-                lambda away: self._show(State.WAITING_FOR_NODE if away else State.HELD),
-            )
-            if not back.associations:
-                return
-            await happened(lambda: self._merged_away, LOOK_AGAIN_SECONDS)
+            await self._sender.merge_held()
 
     async def _quarantine(self) -> InterruptedPolicy:
         """Keep the group until a person decides, or its retention ends, or more comes for its window.
@@ -338,7 +255,7 @@ class ReceiveWorkflow:
     @workflow.signal
     def merged(self) -> None:
         """Another association of the same sender has taken this group over."""
-        self._merged_away = True
+        self._sender.merged_away = True
 
     @workflow.query
     def status(self) -> ReceiveStatus:

@@ -28,6 +28,7 @@ _LOADED_ONCE: Final = (
     "clara_dicom_adapter.workflows.names",
     "clara_dicom_adapter.workflows.nodes",
     "clara_dicom_adapter.workflows.policies",
+    "clara_dicom_adapter.workflows.sender",
     "clara_dicom_adapter.workflows.visible",
 )
 

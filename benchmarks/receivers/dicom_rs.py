@@ -7,13 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from clara_dicom_adapter.temporal.finding import cache_folder
+from clara_dicom_adapter.temporal import building
+from clara_dicom_adapter.temporal.building import NotBuilt
 
 VERSION: Final = "0.10.1"
-
-
-class NotBuilt(Exception):
-    """The program is not there and cannot be built; the text says how to get it."""
 
 
 def built(name: str) -> Path:
@@ -22,16 +19,19 @@ def built(name: str) -> Path:
     Raises:
         NotBuilt: Cargo is missing, or it failed.
     """
-    root = cache_folder().parent / f"{name}-{VERSION}"
+    root = building.cache_folder(name, VERSION)
     program = root / "bin" / name
     if program.exists():
         return program
     command = ["cargo", "install", name, "--version", VERSION, "--locked", "--root", str(root)]
     if shutil.which("cargo") is None:
         raise NotBuilt(f"{name} needs cargo to be built: get it from https://rustup.rs, then {' '.join(command)}")
-    print(f"building {name} {VERSION} into {root}, once; it takes some minutes", file=sys.stderr, flush=True)
-    with suppress(OSError, subprocess.CalledProcessError):
-        subprocess.run(command, check=True, stdout=sys.stderr)
+    root.mkdir(parents=True, exist_ok=True)
+    with building.alone(root, f"{name} {VERSION}", building.to_stderr):
+        if not program.exists():
+            building.to_stderr(f"building {name} {VERSION} into {root}, once; it takes some minutes")
+            with suppress(OSError, subprocess.CalledProcessError):
+                subprocess.run(command, check=True, stdout=sys.stderr)
     if not program.exists():
         raise NotBuilt(f"cargo could not build {name}; by hand: {' '.join(command)}")
     return program

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from receivers.dicom_rs import NotBuilt, built
+from clara_dicom_adapter.temporal.building import NotBuilt
+from receivers.dicom_rs import built
 from receivers.process import LeftOut, Receiver, free_port, start
 
 _HERE: Final = Path(__file__).parent

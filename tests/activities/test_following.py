@@ -173,5 +173,5 @@ async def test_a_worker_that_stops_leaves_the_rest_to_the_next() -> None:
     running = asyncio.create_task(environment.run(following(telling, Records("a")).follow, FollowInput()))
     await listed.wait()
     environment.worker_shutdown()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert await running == FollowResult(ended=0, running=True)

@@ -81,7 +81,7 @@ async def running(address: str, name: str) -> AsyncIterator[tuple[Handle, Activi
 async def beats(handle: Handle, count: int, wanted: Callable[[PendingActivityInfo], bool]) -> None:
     """Wait until Temporal has had so many heartbeats."""
     times: set[tuple[int, int]] = set()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while len(times) < count:
             for pending in (await handle.describe()).raw_description.pending_activities:
                 at = pending.last_heartbeat_time

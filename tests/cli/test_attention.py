@@ -78,7 +78,7 @@ async def parked(server: TemporalServer, *ids: str) -> AsyncIterator[list[Workfl
     runner = UnsandboxedWorkflowRunner()
     async with Worker(client, task_queue=QUEUE, workflows=[Parked], workflow_runner=runner):
         handles = [await client.start_workflow(Parked.run, id=one, task_queue=QUEUE) for one in ids]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (await client.count_workflows(attributes.NEEDS_ATTENTION_QUERY)).count < len(ids):
                 await asyncio.sleep(0.05)
         yield handles

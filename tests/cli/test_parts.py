@@ -61,6 +61,8 @@ class Started:
         self.process = subprocess.Popen(
             [sys.executable, "-c", START, str(data.root), *parts], stderr=subprocess.PIPE, text=True
         )
+
+    def wait_until_running(self) -> None:
         awaited(lambda: self.process.poll() is not None or self._is_running())
 
     def _is_running(self) -> bool:
@@ -87,6 +89,7 @@ def start(data: DataFolder, temporal_executable: Path) -> Iterator[Callable[...,
 
     def start(*parts: str) -> Started:
         begun.append(Started(data, *parts))
+        begun[-1].wait_until_running()
         return begun[-1]
 
     yield start

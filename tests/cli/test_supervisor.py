@@ -19,7 +19,7 @@ from clara_dicom_adapter.configuration.settings import DataFolder
 SUPERVISE = Path(__file__).with_name("supervise.py")
 
 
-def awaited(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def awaited(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait for a condition of another process."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -14,7 +14,7 @@ from clara_dicom_adapter.temporal.server import ServerOptions, TemporalServer
 
 
 async def until(watch: TemporalWatch, reachable: bool) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while watch.reachable is not reachable:
         assert time.monotonic() < deadline, watch.status()
         await asyncio.sleep(0.02)

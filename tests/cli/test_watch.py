@@ -75,7 +75,7 @@ class Terminal:
     def read_until(self, *wanted: str) -> None:
         """Read until all of it stands on the terminal since the last time."""
         seen = ""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not all(re.search(each, seen) for each in wanted):
             if not select.select([self._descriptor], [], [], max(deadline - time.monotonic(), 0))[0]:
                 pytest.fail(f"no {wanted}, but {seen[-3000:]}")

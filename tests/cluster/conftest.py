@@ -1,7 +1,4 @@
-"""A real API server with the chart's definitions and roles, and Helm.
-
-Building them takes minutes on a new machine: it is done outside the tests' time limit, and these tests come last.
-"""
+"""A real API server with the chart's definitions and roles, and Helm."""
 
 import os
 import secrets
@@ -11,62 +8,36 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support import servers
+from support import programs
 from support.chart import CRDS
 from support.kubernetes_cluster import Cluster
 from support.kubernetes_place import Place
 from support.site import wait_until
 
-from clara_dicom_adapter.temporal.building import NotBuilt
-
 _HERE = Path(__file__).parent
-_NEEDS = {"cluster": servers.find_api_server, "helm": servers.find_helm, "compose": servers.find_compose}
-"""Fixtures, and what finds or builds their programs."""
-_found: dict[str, Path | str] = {}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put these tests last: what CI builds beside the others is there by then."""
+    """Put these tests last: their programs take longest to build, and CI builds them beside the other tests."""
     items.sort(key=lambda item: item.path.is_relative_to(_HERE))
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Build what a test needs before its time limit begins."""
-    for fixture in getattr(item, "fixturenames", ()):
-        if fixture in _NEEDS and fixture not in _found:
-            try:
-                _found[fixture] = _NEEDS[fixture]()
-            except NotBuilt as error:
-                _found[fixture] = str(error)
-    return (yield)
-
-
-def _program(fixture: str) -> Path:
-    found = _found[fixture]
-    if isinstance(found, Path):
-        return found
-    if os.environ.get("CI") == "true":
-        pytest.fail(found)
-    pytest.skip(found)
 
 
 @pytest.fixture(scope="session")
 def helm() -> Path:
     """The Helm program."""
-    return _program("helm")
+    return programs.program("helm")
 
 
 @pytest.fixture(scope="session")
 def compose() -> Path:
     """The program that reads compose files."""
-    return _program("compose")
+    return programs.program("compose")
 
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """An API server, empty at first; tests use namespaces of their own."""
-    program = _program("cluster")
+    program = programs.program("cluster")
     if shutil.which("etcd") is None:
         reason = "etcd is not installed (deploy/peers.sh)"
         if os.environ.get("CI") == "true":
@@ -94,7 +65,7 @@ def definitions(cluster: Cluster) -> Cluster:
         ]
         return len(conditions) == len(CRDS) and all(each.get("Established") == "True" for each in conditions)
 
-    wait_until("the definitions are established", established, 30)
+    wait_until("the definitions are established", established, 60)
     return cluster
 
 

@@ -69,7 +69,7 @@ def test_a_group_is_finished_as_it_began_whatever_becomes_of_its_ae_title(
         else:
             other = {"aeTitle": ae_title, "processorSettings": {"pipeline-second": "none"}, "allowedSources": ["CT2"]}
             request(site, "PUT", ae_title, other)
-        wait_until("the receiver knows of the change", lambda: not accepted(site, ae_title), 20)
+        wait_until("the receiver knows of the change", lambda: not accepted(site, ae_title), 60)
         assert modality.store(files[1], files[2])
         modality.release()
     wait_until("there is a job", lambda: bool(jobs(site, ae_title)))

@@ -1,6 +1,7 @@
 """Fixtures of the fault tests."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from support.far_ends import Pacs
@@ -14,7 +15,7 @@ def pacs() -> Iterator[Pacs]:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, pacs: Pacs) -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory, pacs: Pacs, temporal_executable: Path) -> Iterator[Site]:
     """The adapter with one AE title per association and one window, and where results go."""
     site = Site(tmp_path_factory.mktemp("site"), pacs)
     site.start()

@@ -24,7 +24,9 @@ def database() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory, pacs: Pacs, database: str) -> Iterator[Site]:
+def first(
+    tmp_path_factory: pytest.TempPathFactory, pacs: Pacs, database: str, temporal_executable: Path
+) -> Iterator[Site]:
     """The node that runs Temporal and the platform as well."""
     site = Site(tmp_path_factory.mktemp("first"), pacs)
     site.configure(database=database)
@@ -58,7 +60,7 @@ def second(tmp_path_factory: pytest.TempPathFactory, pacs: Pacs, database: str, 
 
 def settle(first: Site, second: Site) -> None:
     first.settle()
-    wait_until("the other spool is empty", lambda: second.usage().instances == 0, 30)
+    wait_until("the other spool is empty", lambda: second.usage().instances == 0, 60)
 
 
 def submissions(site: Site) -> int:

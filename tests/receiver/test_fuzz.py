@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import sys
 import time
 from collections.abc import Iterator
 from itertools import count, repeat, takewhile
@@ -27,8 +28,8 @@ def within(seconds: float) -> Iterator[int]:
 
 
 def tell(capsys: pytest.CaptureFixture[str], what: str, figures: Figures) -> None:
-    with capsys.disabled():
-        print(f"\n{figures.streams} {what}, {figures.stored} instances, SEED={SEED}")  # noqa: T201
+    with capsys.disabled():  # on standard error, because the output of several processes of tests goes nowhere
+        print(f"\n{figures.streams} {what}, {figures.stored} instances, SEED={SEED}", file=sys.stderr)  # noqa: T201
 
 
 @pytest.mark.parametrize("recording", corpus(), ids=lambda recording: recording.name)

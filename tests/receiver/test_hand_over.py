@@ -38,7 +38,7 @@ from clara_dicom_adapter.workflows.models import (
 T = TypeVar("T")
 
 
-async def until(look: Callable[[], Awaitable[T]], wanted: Callable[[T], bool], seconds: float = 15) -> T:
+async def until(look: Callable[[], Awaitable[T]], wanted: Callable[[T], bool], seconds: float = 60) -> T:
     """Look again and again until what is seen is what is wanted."""
     async with asyncio.timeout(seconds):
         while not wanted(seen := await look()):

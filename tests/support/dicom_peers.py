@@ -51,7 +51,7 @@ def storescp(folder: Path, *options: str) -> Iterator[Peer]:
     with (folder.parent / f"{folder.name}.log").open("wb") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while True:
             with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
                 break

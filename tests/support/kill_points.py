@@ -81,7 +81,7 @@ def _signalled_at(pid: int, number: signal.Signals, calls: str, path: Path | str
     command += ["-P", str(path)] if path else ["-e", f"trace={calls}"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        wait_until("strace has every thread", lambda: _traced(pid, process.pid), 20)
+        wait_until("strace has every thread", lambda: _traced(pid, process.pid), 60)
         yield Point(process, pid, number is signal.SIGKILL, f"{number.name} at {calls} {path}".strip())
     finally:
         process.terminate()
@@ -145,7 +145,7 @@ def socket_of(pid: int, local_port: int, remote_port: int) -> str:
 @contextmanager
 def _stopped(pid: int) -> Iterator[None]:
     os.kill(pid, signal.SIGSTOP)
-    wait_until("the process has stopped", lambda: _state(pid) in {"T", "t", ""}, 10)
+    wait_until("the process has stopped", lambda: _state(pid) in {"T", "t", ""}, 60)
     try:
         yield
     finally:

@@ -103,7 +103,7 @@ class Place:
             ]
             return bool(found)
 
-        wait_until(f"{plural}/{name} has its condition", told, 20)
+        wait_until(f"{plural}/{name} has its condition", told, 60)
         return found[0]["status"], found[0]["reason"], found[0]["message"]
 
 

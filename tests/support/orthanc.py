@@ -92,7 +92,7 @@ def orthanc(folder: Path, **settings_of_its_own: object) -> Iterator[Orthanc]:
             assert process.poll() is None, (folder / "orthanc.log").read_text()
             return one.listens()
 
-        wait_until("Orthanc listens", ready, 30)
+        wait_until("Orthanc listens", ready, 60)
         yield one
     finally:
         process.terminate()

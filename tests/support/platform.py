@@ -74,7 +74,7 @@ class RunningPlatform:
         self.service.close()
 
 
-def await_true(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+def await_true(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Look until something holds."""
     waited = threading.Event()
     for _ in range(int(seconds / 0.02)):

@@ -205,6 +205,6 @@ def changed(**fields: object) -> PinnedAeTitle:
 
 async def until(handle: Handle, state: State) -> None:
     """Wait for a workflow's state."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (await handle.query(ReceiveWorkflow.status)).state != state.value:
             await asyncio.sleep(0.05)

@@ -1,15 +1,11 @@
-"""Kubernetes' API server, Helm and the reader of compose files: built once with Go, kept in the user's cache folder.
-
-``python -m support.servers`` builds what is missing; CI does so beside the checks, so that no test has to wait.
-"""
+"""Kubernetes' API server, Helm and the reader of compose files: built once with Go, kept in the user's cache folder."""
 
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from clara_dicom_adapter.temporal import building
-from clara_dicom_adapter.temporal.building import GoProgram, NotBuilt, Progress
+from clara_dicom_adapter.temporal.building import GoProgram, Progress
 
 API_SERVER_VERSION = "v1.32.0"
 HELM_VERSION = "v3.18.6"
@@ -70,11 +66,3 @@ def _find(wanted: GoProgram, version: str, progress: Progress, environ: Mapping[
         return program
     with building.alone(cache, wanted.title, progress):
         return program if program.exists() else building.build(wanted, cache, progress, environ)
-
-
-if __name__ == "__main__":
-    try:
-        for found in (find_compose(), find_helm(), find_api_server()):
-            building.to_stderr(str(found))
-    except NotBuilt as error:
-        sys.exit(f"the servers for the tests cannot be built: {error}")

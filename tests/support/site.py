@@ -69,6 +69,7 @@ class Site:
         """AE title to the SOP instance UIDs that were answered 0000."""
         self.unanswered: dict[str, set[str]] = {}
         """AE title to those that were sent whole and got no answer, so that they were sent again."""
+        self._payloads: dict[str, list[str]] = {}
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._config = root / "appsettings.json"
@@ -183,7 +184,7 @@ class Site:
         pids = [part.pid for part in self.status.parts if part.pid]
         self._process.kill()
         self._process.wait()
-        wait_until("every part is gone", lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 20)
+        wait_until("every part is gone", lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 60)
 
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
@@ -305,10 +306,15 @@ class Site:
             return platform.find_jobs(EVERY_STATE)
 
     def payload(self, job: PlatformJob) -> list[str]:
-        """SOP instance UIDs in a job's input."""
+        """SOP instance UIDs in a job's input; asked once of a job that is over, because it does not change any more."""
+        if job.job_id in self._payloads:
+            return self._payloads[job.job_id]
         with PlatformClient(self.status.addresses["platform"]) as platform:
             names = [file.name for file in platform.payload_files(job.payload_id)]
-        return [Path(name).stem for name in names if name.startswith("input/")]
+        found = [Path(name).stem for name in names if name.startswith("input/")]
+        if job.state is JobState.STOPPED:
+            self._payloads[job.job_id] = found
+        return found
 
     @property
     def spool(self) -> Path:
@@ -360,6 +366,8 @@ class Site:
 
         def balanced() -> bool:
             try:
+                if self.usage().instances:
+                    return False  # nor is the rest asked: those who still work need the processor
                 latest[:] = [self.accounts()]
             except (AdapterError, KeyError, AssertionError):
                 return False  # a part is being started again
@@ -368,6 +376,8 @@ class Site:
         try:
             wait_until("the accounts match", balanced, seconds)
         except AssertionError as error:
+            with suppress(AdapterError, KeyError, AssertionError):
+                latest[:] = [self.accounts()]
             raise AssertionError(f"{error}: {latest}") from None
         assert not any(latest[0].doubled.values()), latest[0].doubled
         return latest[0]

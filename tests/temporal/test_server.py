@@ -131,7 +131,7 @@ async def test_an_operator_finds_workflows(temporal_server: str, query: str, exp
         mine = f"({query}) AND WorkflowId STARTS_WITH '{run}'"
         return {each.id.removeprefix(f"{run}-") async for each in connected.list_workflows(mine)}
 
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while len(await found("ExecutionStatus = 'Running'")) < 2:  # the list is written a moment after the start
         assert time.monotonic() < deadline
         await asyncio.sleep(0.02)

@@ -53,7 +53,7 @@ class Told:
         return await begin(client, queue, self.workflow_id, start, HandOver(batches=(self.batch,), ended=end))
 
     async def looked(self, times: int) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while self.looks < times:
                 await asyncio.sleep(0.02)
 
@@ -177,7 +177,7 @@ async def test_a_hold_does_not_end_while_its_sender_is_in_the_spool(client: Clie
     again.end(AssociationOutcome.RELEASED)
     earlier = await broken.tell(client, queue)
     await until(earlier, State.HELD)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not bench.asked:
             await asyncio.sleep(0.02)
     later = await again.tell(client, queue)

@@ -52,7 +52,7 @@ async def deliver(handle: Handle, batch: Callable[[], HandOver]) -> list[HandOve
     for number in range(BATCHES):
         delivered.append(batch())
         await handle.signal(ReceiveWorkflow.hand_over, delivered[-1])
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (await handle.query(ReceiveWorkflow.status)).instances <= number:
                 await asyncio.sleep(0.01)
     return delivered

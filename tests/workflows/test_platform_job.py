@@ -60,7 +60,7 @@ class Platform:
 
         return await asyncio.to_thread(submit)
 
-    async def job(self, job_id: str, good: Callable[[PlatformJob], bool], seconds: float = 40) -> PlatformJob:
+    async def job(self, job_id: str, good: Callable[[PlatformJob], bool], seconds: float = 60) -> PlatformJob:
         deadline = time.monotonic() + seconds
         while not good(job := await asyncio.to_thread(self.client.job_status, job_id)):
             assert time.monotonic() < deadline, job
@@ -125,7 +125,7 @@ def alive(pid: int) -> bool:
 
 
 async def pids_in(file: Path, number: int = 1) -> Sequence[int]:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not (file.exists() and len(file.read_text().splitlines()) >= number):
         assert time.monotonic() < deadline
         await asyncio.sleep(0.05)
@@ -227,7 +227,7 @@ async def test_a_job_whose_workflow_is_lost_is_run_again(platform: Platform, tmp
     await TemporalJobStarter(platform.temporal, platform.queue).start(platform.service.runner._jobs.get(job_id))
     job = await platform.ended(job_id)
     assert job.status is JobStatus.HEALTHY
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while alive(first) or alive(child):
         assert time.monotonic() < deadline, "the first attempt was not stopped"
         await asyncio.sleep(0.05)
@@ -287,7 +287,7 @@ async def test_a_killed_platform_runs_the_operator_again_from_nothing(tmp_path: 
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while any(alive(pid) for pid in pids):
         assert time.monotonic() < deadline
         await asyncio.sleep(0.02)
