@@ -42,9 +42,9 @@ def association_request(calling: bytes, called: bytes = b"CLARA") -> bytes:
     return bytes(encoded)
 
 
-def established(port: int, calling: bytes = b"CT1", called: bytes = b"CLARA") -> socket.socket:
-    """A connection whose association has been accepted."""
-    peer = socket.create_connection(("127.0.0.1", port), 10)
+def established(port: int, calling: bytes = b"CT1", called: bytes = b"CLARA", *, seconds: float = 10) -> socket.socket:
+    """A connection whose association has been accepted; whatever it waits for may take so many seconds."""
+    peer = socket.create_connection(("127.0.0.1", port), seconds)
     peer.sendall(association_request(calling, called))
     kind, _ = read_pdu(peer)
     if kind == 0:
