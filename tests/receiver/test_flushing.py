@@ -66,12 +66,12 @@ def steps(trace: Path) -> list[str]:
     for line in trace.read_text().splitlines():
         flushed = _FLUSH.search(line)
         if re.search(rf"fdatasync\(\d+<[^>]*/{PREPARED}/\d+-[^.>]*>", line):
-            found.append("sealed data")
+            found.append("data in place")
         elif flushed and "/associations/" in flushed[1]:
             if re.search(r"/\d+\.part$", flushed[1]):
                 found.append("data")
             else:  # the folder is flushed for association.json and outcome.json too
-                found.append("folder" if found[-2:] == ["data", "name"] else "facts")
+                found.append("folder" if found[-2:] in (["data", "name"], ["data in place", "name"]) else "facts")
         elif re.search(r"ftruncate\(\d+<[^>]*/prepared/", line):
             found.append("cut")
         elif re.search(r"rename\w*\(.*\.dcm\"", line):
@@ -87,27 +87,36 @@ def outcomes(root: Path) -> list[Path]:
     return list(DataFolder(root / "data").payloads.glob("spool/associations/*/outcome.json"))
 
 
+IN_PLACE = ["data in place", "reply", "cut", "name"]
+OUTGROWN = ["data in place", "name", "folder", "reply"]
+NEW_FILE = ["data", "name", "folder", "reply"]
+
+
 @pytest.mark.parametrize(
-    ("storage", "expected"),
+    ("storage", "sizes", "expected"),
     [
-        ({"durability": "flush", "preparedSpaceMB": 20}, ["sealed data", "reply", "cut", "name"]),
-        ({"durability": "flush", "preparedSpaceMB": 0}, ["data", "name", "folder", "reply"]),
-        ({"durability": "os"}, ["name", "reply"]),
+        ({"durability": "flush", "preparedSpaceMB": 20}, (3000, 3000, 3000), IN_PLACE * 3),
+        ({"durability": "flush", "preparedSpaceMB": 20}, (3000, 40_000, 40_000), [*IN_PLACE, *OUTGROWN, *IN_PLACE]),
+        ({"durability": "flush", "preparedSpaceMB": 0}, (3000, 3000, 3000), NEW_FILE * 3),
+        ({"durability": "os"}, (3000, 3000, 3000), ["name", "reply"] * 3),
     ],
-    ids=["into prepared files", "into new files", "without a flush"],
+    ids=["into prepared files", "beyond a prepared file", "into new files", "without a flush"],
 )
 def test_what_0000_promises_is_done_before_it_is_sent(
-    tmp_path: Path, storage: dict[str, object], expected: list[str]
+    tmp_path: Path, storage: dict[str, object], sizes: tuple[int, ...], expected: list[str]
 ) -> None:
-    """An instance that is sealed and flushed gets its name after the reply; one in a new file has it before."""
+    """An instance that is sealed and flushed gets its name after the reply; any other one has it before.
+
+    A file is taken by the length of the last instance: a longer one outgrows it, and the next one fits again.
+    """
     trace = tmp_path / "trace"
     with traced_receiver(tmp_path, storage, trace) as port:
         for number, host in enumerate(("127.0.0.1", "::1"), start=1):
             assoc = associate(port, host=host)
-            for _ in range(3):
-                assert assoc.send_c_store(instance(3000)).Status == 0
+            for size in sizes:
+                assert assoc.send_c_store(instance(size)).Status == 0
             assoc.release()
             wait_until("its outcome is written", lambda count=number: len(outcomes(tmp_path)) == count)  # type: ignore[misc]
     found = steps(trace)
-    assert [step for step in found if step != "facts"] == expected * 6
+    assert [step for step in found if step != "facts"] == expected * 2
     assert ("facts" in found) == (storage["durability"] == "flush")
