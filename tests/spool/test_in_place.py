@@ -153,6 +153,28 @@ def test_what_a_dead_listener_has_sealed_is_taken_by_nobody(root: Path, spool: S
     assert stored.path.read_bytes().endswith(b"answered with 0000")
 
 
+def test_nothing_is_left_of_a_dead_listener_s_instance_in_the_next(root: Path, spool: Spool, prepared: Path) -> None:
+    """It had outgrown its file when its listener died; the next is longer than that file, too, and shorter than it."""
+    folder = spool.begin_association(facts())
+    store(folder)
+    dead = begin(folder)
+    dead.write(b"x" * 400_000)
+    assert isinstance(dead, InPlace)
+    assert dead._taken.size == SIZES[0]
+    os.close(dead._taken.descriptor)
+    for path in prepared.glob(f"{SIZES[0]}-*"):  # the next one cannot take another
+        if path.name != dead._taken.name:
+            path.unlink()
+    with Spool.open(root, SpoolRole.TOOL) as other:
+        another = other.begin_association(facts())
+        first, second = store(another, data=b"y" * 100)[0], store(another, data=b"y" * 60_000)[0]
+    for stored, length in ((first, 100), (second, 60_000)):
+        content = stored.path.read_bytes()
+        assert content[part10.read_meta(stored.path).dataset_offset :] == b"y" * length
+        assert stored.bytes == len(content)
+    assert dead._taken.name not in names(prepared)
+
+
 def test_what_is_discarded_is_there_for_the_next(spool: Spool, prepared: Path) -> None:
     folder = spool.begin_association(facts())
     before = names(prepared)
