@@ -315,6 +315,30 @@ def test_a_power_cut_after_the_reply_takes_nothing_back(root: Path) -> None:
         assert {size_of(name) for name in names(root / PREPARED)} == set(SIZES), "and none is left in the making"
 
 
+def test_what_its_listener_did_not_live_to_flush_is_flushed_before_it_is_named(
+    spool: Spool, prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = spool.begin_association(facts())
+    incoming = begin(folder)
+    incoming.write(b"abc")
+    assert isinstance(incoming, InPlace)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", lambda _: None)
+        stored = incoming.commit()
+    os.close(incoming._taken.descriptor)
+    lies = prepared / incoming._taken.name
+    flushed: list[int] = []
+
+    def flush(descriptor: int) -> None:
+        assert lies.exists(), "it has its name already"
+        assert not stored.path.exists()
+        flushed.append(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fdatasync", flush)
+    assert preparing.place_sealed(spool.root) == 1
+    assert flushed == [stored.path.stat().st_ino]
+
+
 def test_a_sealed_instance_that_has_changed_is_found_out(spool: Spool, prepared: Path) -> None:
     folder = spool.begin_association(facts())
     whole, changed, longer = store(folder, 3, data=b"y" * 10_000)
