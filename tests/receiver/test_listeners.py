@@ -93,7 +93,7 @@ def test_the_limit_holds_over_all_of_them_and_the_places_of_a_dead_one_are_free(
             assoc.abort()
 
 
-def test_a_change_of_the_configuration_reaches_all(tmp_path: Path) -> None:
+def test_a_change_of_the_configuration_reaches_all_and_who_takes_the_place_of_a_dead_one(tmp_path: Path) -> None:
     with listening(tmp_path) as site:
         assert associate(site.service.port, called="LATER").is_rejected
         site.configured.added.append("LATER")
@@ -109,6 +109,11 @@ def test_a_change_of_the_configuration_reaches_all(tmp_path: Path) -> None:
             return served == {0, 1}
 
         wait_until("both know it", accepted_by_both)
+        served.clear()
+        before = site.listeners.pids
+        os.kill(before[0], signal.SIGKILL)
+        wait_until("it is replaced", lambda: site.listeners.listening == 2 and before[0] not in site.listeners.pids)
+        wait_until("both know it again", accepted_by_both)
 
 
 def test_the_receiver_hears_of_what_is_stored_while_the_association_is_open(tmp_path: Path) -> None:
