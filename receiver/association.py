@@ -2,7 +2,6 @@
 
 import socket
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, Protocol, cast
 
 import structlog
@@ -14,7 +13,7 @@ from pynetdicom.transport import AddressInformation, AssociationServer
 from clara_dicom_adapter.configuration.settings import VerificationSettings
 from clara_dicom_adapter.receiver import contexts
 from clara_dicom_adapter.receiver.acceptance import AssociationRequest, Reject, RejectReason, canonical_address
-from clara_dicom_adapter.receiver.connection import expect_data, prepare
+from clara_dicom_adapter.receiver.connection import prepare
 from clara_dicom_adapter.receiver.dimse import StoreSink
 from clara_dicom_adapter.receiver.upper_layer import END_SECONDS, Limits, QuietAssociation
 from clara_dicom_adapter.receiver.wire_log import WireLog
@@ -102,8 +101,6 @@ class ReceiverAssociation(QuietAssociation):
             return
         self._session = decision
         self._support(request, contexts.answer(proposed, **self._receiver.verification))
-        with suppress(OSError):  # closed meanwhile, because the peer has left or did not wait for the answer
-            expect_data(self.connection, self._receiver.limits)
 
     def _support(self, request: A_ASSOCIATE, answers: list[contexts.ContextAnswer]) -> None:
         # pynetdicom negotiates per abstract syntax, with the acceptor's order of transfer syntaxes. Ours is per context

@@ -11,14 +11,6 @@ def prepare(connection: socket.socket, limits: Limits) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a C-STORE-RSP must not wait for an ACK
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(limits.write_seconds))
-    connection.setsockopt(
-        socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(min(limits.request_seconds, limits.idle_seconds))
-    )
-
-
-def expect_data(connection: socket.socket, limits: Limits) -> None:
-    """The association is accepted: from now on the idle limit counts."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(limits.idle_seconds))
 
 
 def _timeval(seconds: float) -> bytes:

@@ -12,7 +12,8 @@ there: one reads, writes and drives the state machine (:class:`LimitedUpperLayer
   C-STORE before our own negotiation has come to its end.
 * What is not the P-DATA of a C-STORE goes to the state machine, its bytes intact.
 * Reading a PDU has a time limit and a length limit, writing has a time limit, and what an association ended with is
-  kept, because pynetdicom reports an abort by the peer and a lost connection alike.
+  kept, because pynetdicom reports an abort by the peer and a lost connection alike. Before an association is
+  established one time limit counts for all that the peer says.
 """
 
 import select
@@ -31,7 +32,7 @@ from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import InvalidEventError
 from pynetdicom.transport import AssociationSocket
 
-from clara_dicom_adapter.receiver import commands, pdata
+from clara_dicom_adapter.receiver import commands, negotiation, pdata
 from clara_dicom_adapter.receiver.dimse import AcceptedContext, Echo, Foreign, Senseless, StoreMessages, StoreSink
 from clara_dicom_adapter.receiver.pdata import AbortReason, Broken, OtherPdu, PDataParser
 from clara_dicom_adapter.receiver.waking import AnnouncedQueue, Bell
@@ -58,9 +59,16 @@ _CALLING_AE_TITLE: Final = slice(26, 42)
 _CONNECTION_CLOSED: Final = "Evt17"
 _INVALID_PDU: Final = "Evt19"
 
-_LONGEST_NEGOTIATION: Final = 1 << 20
-"""A longer PDU other than P-DATA is nonsense: 128 contexts of 40 transfer syntaxes are 300 KB."""
+_LONGEST_PDU: Final[Mapping[tuple[str, int], int]] = {
+    ("Sta2", _ASSOCIATE_RQ): negotiation.LONGEST,
+    ("Sta2", _ABORT): 1024,  # 4 by the standard
+    ("Sta3", _ABORT): 1024,
+    ("Sta6", _ABORT): 1024,
+    ("Sta6", _RELEASE_RQ): 1024,
+}
+"""PDUs that pynetdicom is told of, by its state, and how long they may be; of others only the header is read."""
 _UNREADABLE: Final = b"?".ljust(16)
+_AT_ONCE: Final = 65536
 _DRAIN_SECONDS: Final = 1.0
 _QUIET_SECONDS: Final = 0.1
 """A peer that has sent nothing for this long after our last PDU is not in the middle of sending."""
@@ -129,6 +137,9 @@ class LimitedUpperLayer(DULServiceProvider):
         self._for_both = select.poll()
         self._for_both.register(self._bell.descriptor, select.POLLIN)
         self._for_both.register(connection.fileno(), select.POLLIN)
+        self._for_bytes = select.poll()
+        self._for_bytes.register(connection.fileno(), select.POLLIN)
+        self._request_until = time.monotonic() + limits.request_seconds
         self._parser = PDataParser(limits.pdu_length)
         self._messages: StoreMessages | None = None
         self._wire_log: WireLog | None = None
@@ -222,6 +233,9 @@ class LimitedUpperLayer(DULServiceProvider):
             return True
         if state == "Sta6":
             return self._transfer_data()
+        if state == "Sta8":  # our A-RELEASE-RP is on its way, and must not wait for what the peer still says
+            self._wait(self._for_work, self._limits.idle_seconds)
+            return False
         if self._wait(self._for_both, self.artim_timer.remaining if state == "Sta2" else None) is _Came.BYTES:
             self._read_pdu_data()
             return True
@@ -306,27 +320,29 @@ class LimitedUpperLayer(DULServiceProvider):
         events.register(self._connection.fileno(), select.POLLIN)
         while time.monotonic() < deadline and events.poll(_QUIET_SECONDS * 1000):
             try:
-                if not self._connection.recv(65536):
+                if not self._connection.recv(_AT_ONCE):
                     return
             except OSError:
                 return
 
     def _read_pdu_data(self) -> None:
-        awaiting_request = self.state_machine.current_state == "Sta2"
-        deadline = time.monotonic() + (self._limits.request_seconds if awaiting_request else self._limits.idle_seconds)
+        state = self.state_machine.current_state
+        until = time.monotonic() + self._limits.idle_seconds if state == "Sta6" else self._request_until
         try:
-            header = self._receive(pdata.PDU_HEADER.size, deadline)
+            header = self._receive(pdata.PDU_HEADER.size, until)
             kind, length = pdata.PDU_HEADER.unpack(header)
-            longest = self._limits.pdu_length if kind == pdata.P_DATA_TF else _LONGEST_NEGOTIATION
-            if kind not in pdata.PDU_TYPES or length > longest:
-                self._broken("unknown PDU type" if kind not in pdata.PDU_TYPES else "PDU longer than was agreed")
+            if length > _LONGEST_PDU.get((state, kind), -1):
+                self._broken(f"PDU of type {kind} and length {length} has no place here")
                 return
-            data = header + self._receive(length, deadline)
+            data = header + self._receive(length, until)
         except TimeoutError:
             self._broken("a PDU that does not end")
             return
         except OSError:
             self.lost()
+            return
+        if kind == _ASSOCIATE_RQ and negotiation.has_too_many_items(data):
+            self._broken("an association request with too many items")
             return
         if kind == _ASSOCIATE_RQ:
             self._read_titles(data)
@@ -342,21 +358,15 @@ class LimitedUpperLayer(DULServiceProvider):
         self._recv_pdu.put(pdu)
         self.event_queue.put(event)
 
-    def _receive(self, length: int, deadline: float) -> bytearray:
+    def _receive(self, length: int, until: float) -> bytearray:
         data = bytearray(self._parser.take(length))
-        at = len(data)
-        data.extend(bytes(length - at))
-        view = memoryview(data)
-        while at < length:
-            try:
-                received = self._connection.recv_into(view[at:])
-            except BlockingIOError:  # SO_RCVTIMEO
-                raise TimeoutError from None
+        while len(data) < length:
+            if self._wait(self._for_bytes, until - time.monotonic()) is _Came.NOTHING:
+                raise TimeoutError
+            received = self._connection.recv(min(length - len(data), _AT_ONCE))
             if not received:
                 raise ConnectionError("closed by the peer")
-            at += received
-            if at < length and time.monotonic() > deadline:
-                raise TimeoutError
+            data += received
         return data
 
     def _broken(self, reason: str) -> None:

@@ -184,13 +184,7 @@ class AssociationFolder:
 
     def files(self) -> dict[int, tuple[int, str]]:
         """Sequence to receive time and file name, of every instance that has its final name."""
-        found: dict[int, tuple[int, str]] = {}
-        with os.scandir(self.path) as entries:
-            for entry in entries:
-                match = _INSTANCE.fullmatch(entry.name)
-                if match:
-                    found[int(match[1])] = (int(match[2]), entry.name)
-        return dict(sorted(found.items()))
+        return files_in(self.path)
 
     def stored(self, skip: frozenset[int] = frozenset(), *, after: int = 0) -> Iterator[StoredInstance]:
         """The instances on disk, in the order received; one that is damaged is left where it is, with a log line.
@@ -230,6 +224,17 @@ class AssociationFolder:
             sizes = [(self.path / name).stat().st_size for _, name in self.files().values()]
             self._instances, self._bytes = len(sizes), sum(sizes)
         self.end(AssociationOutcome.ADAPTER_STOPPED)
+
+
+def files_in(folder: Path) -> dict[int, tuple[int, str]]:
+    """Sequence to receive time and file name, of every instance in the folder of an association."""
+    found: dict[int, tuple[int, str]] = {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            match = _INSTANCE.fullmatch(entry.name)
+            if match:
+                found[int(match[1])] = (int(match[2]), entry.name)
+    return dict(sorted(found.items()))
 
 
 def remove_parts(folder: Path) -> int:

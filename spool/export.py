@@ -1,7 +1,6 @@
 """Copies of what lies in a spool, for a person: nothing in the spool is changed or deleted."""
 
 import errno
-import shutil
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,9 +10,11 @@ from typing import BinaryIO, Final
 from clara_dicom_adapter.dicom.head import read_head
 from clara_dicom_adapter.errors import SpoolUnusable
 from clara_dicom_adapter.spool.inventory import Entry, Inventory
+from clara_dicom_adapter.spool.unnamed import InstanceFile
 
 _OF_THE_SOURCE: Final = frozenset({errno.ENOENT, errno.EIO, errno.EACCES})
 """Errors that keep one instance from being copied, and not the others."""
+_PIECE: Final = 1 << 20
 
 
 @dataclass
@@ -51,12 +52,12 @@ def export(inventory: Inventory, folder: Path, wanted: Collection[str] | None) -
     for path in inventory.paths():
         for file, name in _instances(inventory, path, wanted, found, done):
             try:
-                with file.open("rb") as stream:
-                    done.bytes += _copy(stream, folder, name)
+                with file.path.open("rb") as stream:
+                    done.bytes += _copy(stream, file.bytes, folder, name)
             except OSError as error:
                 if error.errno not in _OF_THE_SOURCE:
                     raise
-                done.failed[_below(inventory, file)] = error.strerror or type(error).__name__
+                done.failed[_below(inventory, file.path)] = error.strerror or type(error).__name__
             else:
                 done.instances += 1
     done.unknown = sorted(set(wanted or ()) - found)
@@ -65,22 +66,21 @@ def export(inventory: Inventory, folder: Path, wanted: Collection[str] | None) -
 
 def _instances(
     inventory: Inventory, path: Path, wanted: Collection[str] | None, found: set[str], done: Exported
-) -> Iterator[tuple[Path, str]]:
+) -> Iterator[tuple[InstanceFile, str]]:
     """The files of an association that are wanted, and what their copies are called."""
     entries = inventory.entries(path.name)
-    for file in sorted(path.glob("[0-9]*-*.dcm")):
-        sequence = file.name.partition("-")[0]
+    for sequence, file in inventory.files(path).items():
         if wanted is not None:
             try:
-                known = {path.name, *_uids(file, entries.get(int(sequence)), path.name in wanted)}
+                known = {path.name, *_uids(file.path, entries.get(sequence), path.name in wanted)}
             except OSError as error:
-                done.failed[_below(inventory, file)] = error.strerror or type(error).__name__
+                done.failed[_below(inventory, file.path)] = error.strerror or type(error).__name__
                 continue
             matches = known.intersection(wanted)
             found |= matches
             if not matches:
                 continue
-        yield file, f"{path.name}-{sequence}.dcm"
+        yield file, f"{path.name}-{sequence:08d}.dcm"
 
 
 def _uids(file: Path, entry: Entry | None, wanted_anyway: bool) -> tuple[str, ...]:
@@ -93,12 +93,13 @@ def _uids(file: Path, entry: Entry | None, wanted_anyway: bool) -> tuple[str, ..
     return head.sop_instance_uid, head.study_instance_uid, head.series_instance_uid
 
 
-def _copy(source: BinaryIO, folder: Path, name: str) -> int:
-    """Copy a file so that its name is there only when all of it is; returns its size."""
+def _copy(source: BinaryIO, size: int, folder: Path, name: str) -> int:
+    """Copy so many bytes of a file so that its name is there only when all of them are; returns how many there were."""
     partial = folder / f"{name}.part"
     try:
         with partial.open("xb") as writer:
-            shutil.copyfileobj(source, writer, 1 << 20)
+            while piece := source.read(min(_PIECE, size - writer.tell())):
+                writer.write(piece)
             size = writer.tell()
         partial.rename(folder / name)
     except BaseException:

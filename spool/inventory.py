@@ -20,6 +20,7 @@ from clara_dicom_adapter.spool.database import DATABASE
 from clara_dicom_adapter.spool.models import is_association_id
 from clara_dicom_adapter.spool.node import FileLock, read_node
 from clara_dicom_adapter.spool.schema import MIGRATIONS
+from clara_dicom_adapter.spool.unnamed import InstanceFile, Unnamed
 
 _BUSY_SECONDS: Final = 30.0
 _OF_ASSOCIATION: Final = """
@@ -76,7 +77,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class ListedAssociation:
-    """An association and what lies in its folder.
+    """An association and what lies here of it.
 
     Attributes:
         calling_ae_title: Empty, like what follows, when the association is unusable.
@@ -112,6 +113,7 @@ class Inventory:
         self._lock = FileLock(root / "ownership.lock")
         self._lock.take(shared=True, wait=True)  # whoever has it for themselves is making or mending the database
         self._database = self._connect()
+        self.unnamed = Unnamed(root)
 
     def __enter__(self) -> Self:
         return self
@@ -153,8 +155,15 @@ class Inventory:
         """The folders of associations, oldest first; one without facts and instances has not begun."""
         folder = self.root / ASSOCIATIONS
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if is_association_id(path.name) and ((path / FACTS).exists() or any(path.glob("*.dcm"))):
+            if is_association_id(path.name) and ((path / FACTS).exists() or self.files(path)):
                 yield path
+
+    def files(self, folder: Path) -> Mapping[int, InstanceFile]:
+        """Every instance of an association by its sequence; none when the folder is gone."""
+        try:
+            return self.unnamed.with_named(folder)
+        except FileNotFoundError:
+            return {}
 
     def entries(self, association_id: str) -> dict[int, Entry]:
         """What the index knows of an association, by sequence; nothing when it cannot be read."""
@@ -182,17 +191,17 @@ class Inventory:
         try:
             folder = AssociationFolder.read(path, durable=False)
         except (SpoolUnusable, FileNotFoundError):
-            sizes = [file.stat().st_size for file in path.glob("*.dcm")]
+            sizes = [file.bytes for file in self.files(path).values()]
             return ListedAssociation(path.name, instances=len(sizes), bytes=sum(sizes))
         outcome = folder.outcome
-        files = folder.files()
+        files = self.files(path)
         entries = self.entries(path.name)
         stages: Counter[str] = Counter()
         owners: Counter[str] = Counter()
         size = 0
-        for sequence, (_, name) in files.items():
+        for sequence, file in files.items():
             try:
-                size += (path / name).stat().st_size
+                size += file.bytes
             except FileNotFoundError:
                 continue  # reclaimed meanwhile
             entry = entries.get(sequence)

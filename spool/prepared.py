@@ -84,7 +84,7 @@ class PreparedFiles:
                 descriptor = os.open(name, os.O_RDWR | os.O_CLOEXEC, dir_fd=folder)
             except FileNotFoundError:
                 continue  # another listener was faster
-            if _lock_blank(descriptor, folder, name):
+            if _lock_blank(descriptor, folder, name, size):
                 return Taken(descriptor, folder, name, size)
             os.close(descriptor)
         return None
@@ -136,14 +136,23 @@ class PreparedFiles:
                 self._looked_at = float("inf")
 
 
-def _lock_blank(descriptor: int, folder: int, name: str) -> bool:
-    """Lock a file, unless it is being written, is an instance by now, or holds one whose listener could not name it."""
+def _lock_blank(descriptor: int, folder: int, name: str, size: int) -> bool:
+    """Lock a file, unless it is being written, is an instance by now, or holds one whose listener could not name it.
+
+    One that is longer than its size belonged to a listener that died when an instance had outgrown it. It was never
+    answered, and what is left of it must not get behind another instance: the file is deleted.
+    """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.stat(name, dir_fd=folder)
     except (BlockingIOError, FileNotFoundError):
         return False
-    return Seal.read(os.pread(descriptor, PREAMBLE_BYTES, 0)) is None
+    if Seal.read(os.pread(descriptor, PREAMBLE_BYTES, 0)) is not None:
+        return False
+    if os.fstat(descriptor).st_size != size:
+        os.unlink(name, dir_fd=folder)
+        return False
+    return True
 
 
 def sizes(*, durable: bool) -> tuple[int, ...]:

@@ -159,6 +159,8 @@ def place_sealed(root: Path, blank: dict[str, int] | None = None) -> int:
                 log.error("sealed_file_without_association", path=str(path), association_id=seal.association_id)
                 continue
             os.ftruncate(stream.fileno(), seal.size)
+            # its listener may have died before its flush; a name says that it is on the disk
+            os.fdatasync(stream.fileno())
         path.rename(folder / instance_name(seal.sequence, seal.received_ns))
         placed.append(folder)
     for folder in set(placed):

@@ -12,6 +12,7 @@ from clara_dicom_adapter.spool.association import FACTS, AssociationFolder
 from clara_dicom_adapter.spool.database import DATABASE
 from clara_dicom_adapter.spool.inventory import Entry, Inventory
 from clara_dicom_adapter.spool.seal import PREAMBLE_BYTES, Seal
+from clara_dicom_adapter.spool.unnamed import InstanceFile
 
 _ON_ITS_WAY_SECONDS: Final = 60.0
 """The receiver indexes within a second or two; this long, an instance that is not indexed yet is none that is lost."""
@@ -52,6 +53,9 @@ def verify(inventory: Inventory) -> Verification:
     for path in inventory.paths():
         found.associations += 1
         found.problems += _Association(inventory, path, found).problems()
+    for path in inventory.unnamed.without_association():
+        lost = "holds an instance, and its association is not there: nobody knows whose it is"
+        found.problems.append(Problem(str(path.relative_to(inventory.root)), lost))
     if inventory.index_problem:
         found.problems.append(Problem(DATABASE, inventory.index_problem))
     return found
@@ -73,15 +77,12 @@ class _Association:
         except (SpoolUnusable, OSError):
             yield self._problem(FACTS, "cannot be read: nobody knows whose these instances are")
             return
-        try:
-            files = folder.files()
-        except FileNotFoundError:
-            return  # reclaimed meanwhile
+        files = self._inventory.files(folder.path)
         entries = self._inventory.entries(self._path.name)  # after the files: what is indexed in between is known
-        for sequence, (received_ns, name) in files.items():
-            problem = self._problem_of(sequence, received_ns, name, entries.get(sequence))
+        for sequence, file in files.items():
+            problem = self._problem_of(file, entries.get(sequence))
             if problem:
-                yield self._problem(name, problem)
+                yield Problem(str(file.path.relative_to(self._inventory.root)), problem)
         for sequence, entry in entries.items():
             if sequence not in files and not entry.released and self._is_lost(sequence):
                 yield self._problem(f"{sequence:08d}", "is in the index, and its file is gone")
@@ -89,13 +90,12 @@ class _Association:
     def _problem(self, name: str, problem: str) -> Problem:
         return Problem(str((self._path / name).relative_to(self._inventory.root)), problem)
 
-    def _problem_of(self, sequence: int, received_ns: int, name: str, entry: Entry | None) -> str:
-        path = self._path / name
+    def _problem_of(self, file: InstanceFile, entry: Entry | None) -> str:
         try:
-            size, as_sealed = _read_through(path)
-            meta = part10.read_meta(path)
+            size, as_sealed = _read_through(file)
+            meta = part10.read_meta(file.path)
         except FileNotFoundError:
-            return "is in the index, and its file is gone" if self._is_lost(sequence) else ""
+            return "is in the index, and its file is gone" if self._is_lost(file.sequence) else ""
         except InvalidInstance as error:
             return f"is no DICOM part 10 file: {error}"
         except OSError as error:
@@ -105,7 +105,7 @@ class _Association:
         if not as_sealed:
             return "has changed since it was received: it does not agree with its seal"
         if entry is None:
-            return self._unknown(received_ns)
+            return self._unknown(file.received_ns)
         if entry.bytes != size:
             return f"has {size} bytes; the index says {entry.bytes}"
         if entry.sop_instance_uid != meta.sop_instance_uid:
@@ -128,13 +128,13 @@ class _Association:
         return not any(self._path.glob(f"{sequence:08d}-*.dcm"))
 
 
-def _read_through(path: Path) -> tuple[int, bool]:
-    """Read a whole file, so that a fault of the disk shows; its size, and whether it agrees with its seal."""
-    with path.open("rb", buffering=0) as stream:
+def _read_through(file: InstanceFile) -> tuple[int, bool]:
+    """Read a whole instance, so that a fault of the disk shows; its size, and whether it agrees with its seal."""
+    with file.path.open("rb", buffering=0) as stream:
         preamble = stream.read(PREAMBLE_BYTES)
         seal = Seal.read(preamble)
         if seal is not None:
-            return path.stat().st_size, seal.agrees_with(stream) and seal.size == path.stat().st_size
+            return file.bytes, seal.agrees_with(stream) and seal.size == file.bytes
         size = len(preamble)
         while piece := stream.read(_PIECE):
             size += len(piece)

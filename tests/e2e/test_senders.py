@@ -20,7 +20,12 @@ from clara_dicom_adapter.dicom.sender import Peer
 
 pytestmark = pytest.mark.e2e
 
-PDU_LENGTHS = (4096, 16384, 65536, 131072)
+THEIR_LONGEST = 131072
+"""What dcmtk, Orthanc and dicom-rs can be told to use."""
+OUR_LONGEST = 1048576
+PDU_LENGTHS = (4096, 16384, 65536, THEIR_LONGEST)
+SIZES = (4, 700, 2_500_000)
+"""Bytes of pixel data, the last one more than fits into the longest PDU."""
 SYNTAXES = (EXPLICIT, IMPLICIT, JPEG)
 
 
@@ -52,13 +57,13 @@ def assert_all_there(receiver: Receiver, files: Sequence[Path], content: Callabl
 
 
 @pytest.mark.parametrize("pdu_length", PDU_LENGTHS)
-@pytest.mark.parametrize("ours", [4096, 1048576])
+@pytest.mark.parametrize("ours", [4096, OUR_LONGEST])
 def test_storescu(tmp_path: Path, pdu_length: int, ours: int) -> None:
     """Its own limit and ours: the smaller one counts."""
     with receiving(tmp_path / "spool", maximum_pdu_length=ours) as receiver:
         files = []
         for syntax in SYNTAXES:
-            some = make_encoded(tmp_path / syntax, syntaxes=(syntax,))
+            some = make_encoded(tmp_path / syntax, SIZES, (syntax,))
             lengths = ("--max-send-pdu", str(pdu_length), "-pdu", str(pdu_length))
             titles = ("-aet", "CT1", "-aec", "CLARA", LOOPBACK, str(receiver.port))
             sent = run(tool("storescu"), "-nh", "-R", PROPOSE[syntax], *lengths, *titles, *some)
@@ -67,23 +72,23 @@ def test_storescu(tmp_path: Path, pdu_length: int, ours: int) -> None:
         assert_all_there(receiver, files, data_set)
 
 
-@pytest.mark.parametrize("pdu_length", PDU_LENGTHS)
+@pytest.mark.parametrize("pdu_length", [*PDU_LENGTHS, OUR_LONGEST])
 def test_orthanc(tmp_path: Path, pdu_length: int) -> None:
     """It takes a new association for each transfer syntax that it comes to."""
-    files = make_encoded(tmp_path / "files", syntaxes=SYNTAXES)
+    files = make_encoded(tmp_path / "files", SIZES, SYNTAXES)
     with (
         receiving(tmp_path / "spool", reject_unknown_sources=False, maximum_pdu_length=pdu_length) as receiver,
-        orthanc(tmp_path / "orthanc", MaximumPduLength=pdu_length) as archive,
+        orthanc(tmp_path / "orthanc", MaximumPduLength=min(pdu_length, THEIR_LONGEST)) as archive,
     ):
         assert archive.send(files, Peer("CLARA", LOOPBACK, receiver.port)) == len(files)
         assert_all_there(receiver, files, data_set)
 
 
-@pytest.mark.parametrize("pdu_length", PDU_LENGTHS)
+@pytest.mark.parametrize("pdu_length", [*PDU_LENGTHS, OUR_LONGEST])
 @pytest.mark.parametrize("syntax", SYNTAXES)
 def test_gdcm(tmp_path: Path, pdu_length: int, syntax: str) -> None:
     """It sends PDUs as long as we take them."""
-    files = make_encoded(tmp_path / "files", syntaxes=(syntax,))
+    files = make_encoded(tmp_path / "files", SIZES, (syntax,))
     with receiving(tmp_path / "spool", maximum_pdu_length=pdu_length) as receiver:
         titles = ("--aetitle", "CT1", "--call", "CLARA", LOOPBACK, str(receiver.port))
         run(tool("gdcmscu", "libgdcm-tools"), "--store", *titles, *files)  # 3.0.21 dies after it has released
@@ -96,13 +101,13 @@ def dicom_rs() -> Path:
     return programs.program("dicom_rs")
 
 
-@pytest.mark.parametrize("pdu_length", PDU_LENGTHS)
+@pytest.mark.parametrize("pdu_length", [*PDU_LENGTHS, OUR_LONGEST])
 def test_dicom_rs(tmp_path: Path, dicom_rs: Path, pdu_length: int) -> None:
     """It writes sequences anew, with lengths of its own."""
-    files = make_encoded(tmp_path / "files", syntaxes=SYNTAXES)
+    files = make_encoded(tmp_path / "files", SIZES, SYNTAXES)
     with receiving(tmp_path / "spool", maximum_pdu_length=pdu_length) as receiver:
         titles = ("--calling-ae-title", "CT1", "--called-ae-title", "CLARA")
-        options = ("--max-pdu-length", str(pdu_length), "--fail-first")
+        options = ("--max-pdu-length", str(min(pdu_length, THEIR_LONGEST)), "--fail-first")
         sent = subprocess.run(
             [dicom_rs, *titles, *options, f"{LOOPBACK}:{receiver.port}", *files],
             capture_output=True,

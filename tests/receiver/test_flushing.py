@@ -61,26 +61,31 @@ def traced_receiver(root: Path, storage: dict[str, object], trace: Path) -> Iter
         yield port
 
 
-def steps(trace: Path) -> list[str]:
-    """What was done to the folders of associations, and the C-STORE-RSPs, in the order in which each was begun."""
-    found: list[str] = []
+def steps(trace: Path) -> list[tuple[str, str]]:
+    """What was done to the folders of associations, and the C-STORE-RSPs: thread and step, in the order begun."""
+    found: list[tuple[str, str]] = []
     for line in trace.read_text().splitlines():
+        thread = line.split()[0]
         flushed = _FLUSH.search(line)
         if re.search(rf"fdatasync\(\d+<[^>]*/{PREPARED}/\d+-[^.>]*>", line):
-            found.append("sealed data")
+            step = "data in place"
         elif flushed and "/associations/" in flushed[1]:
             if re.search(r"/\d+\.part$", flushed[1]):
-                found.append("data")
+                step = "data"
             else:  # the folder is flushed for association.json and outcome.json too
-                found.append("folder" if found[-2:] == ["data", "name"] else "facts")
+                before = [step for by, step in found if by == thread][-2:]
+                step = "folder" if before in (["data", "name"], ["data in place", "name"]) else "facts"
         elif re.search(r"ftruncate\(\d+<[^>]*/prepared/", line):
-            found.append("cut")
+            step = "cut"
         elif re.search(r"rename\w*\(.*\.dcm\"", line):
-            found.append("name")
+            step = "name"
         elif re.search(r"sendto\(\d+<[^>]*>, \"\\4\\0", line):
-            found.append("reply")
+            step = "reply"
         elif re.search(r"\bsync\(", line):
-            found.append("everything")
+            step = "everything"
+        else:
+            continue
+        found.append((thread, step))
     return found
 
 
@@ -88,33 +93,48 @@ def outcomes(root: Path) -> list[Path]:
     return list(DataFolder(root / "data").payloads.glob("spool/associations/*/outcome.json"))
 
 
+IN_PLACE = ["data in place", "reply"]
+OUTGROWN = ["data in place", "name", "folder", "reply"]
+NEW_FILE = ["data", "name", "folder", "reply"]
+UNFLUSHED_IN_PLACE = ["reply"]
+UNFLUSHED = ["name", "reply"]
+LATER = ["cut", "name"]
+"""What is done behind the reply to an instance in a prepared file, by another thread."""
+
+
 @pytest.mark.parametrize(
-    ("storage", "promised", "later"),
+    ("storage", "sizes", "expected"),
     [
-        ({"durability": "flush", "preparedSpaceMB": 20}, ["sealed data", "reply"], ["cut", "name"]),
-        ({"durability": "flush", "preparedSpaceMB": 0}, ["data", "name", "folder", "reply"], []),
-        ({"durability": "os", "preparedSpaceMB": 20}, ["reply"], ["cut", "name"]),
-        ({"durability": "os", "preparedSpaceMB": 0}, ["name", "reply"], []),
+        ({"durability": "flush", "preparedSpaceMB": 20}, (3000, 3000, 3000), [IN_PLACE] * 3),
+        ({"durability": "flush", "preparedSpaceMB": 20}, (3000, 40_000, 40_000), [IN_PLACE, OUTGROWN, IN_PLACE]),
+        ({"durability": "flush", "preparedSpaceMB": 0}, (3000, 3000, 3000), [NEW_FILE] * 3),
+        ({"durability": "os", "preparedSpaceMB": 20}, (300_000, 300_000, 300_000), [UNFLUSHED_IN_PLACE] * 3),
+        ({"durability": "os", "preparedSpaceMB": 0}, (3000, 3000, 3000), [UNFLUSHED] * 3),
     ],
-    ids=["into prepared files", "into new files", "into prepared files without a flush", "without a flush"],
+    ids=["into prepared files", "beyond a prepared file", "into new files", "without a flush", "without either"],
 )
 def test_what_0000_promises_is_done_before_it_is_sent(
-    tmp_path: Path, storage: dict[str, object], promised: list[str], later: list[str]
+    tmp_path: Path, storage: dict[str, object], sizes: tuple[int, ...], expected: list[list[str]]
 ) -> None:
-    """An instance that is sealed and flushed gets its name after the reply; one in a new file has it before."""
+    """An instance that is sealed and flushed gets its name after the reply; any other one has it before.
+
+    A file is taken by the length of the last instance: a longer one outgrows it, and the next one fits again.
+    """
     trace = tmp_path / "trace"
     with traced_receiver(tmp_path, storage, trace) as port:
         for number, host in enumerate(("127.0.0.1", "::1"), start=1):
             assoc = associate(port, host=host)
-            for _ in range(3):
-                assert assoc.send_c_store(instance(300_000)).Status == 0
+            for size in sizes:
+                assert assoc.send_c_store(instance(size)).Status == 0
             assoc.release()
             wait_until("its outcome is written", lambda count=number: len(outcomes(tmp_path)) == count)  # type: ignore[misc]
-    found = steps(trace)
-    assert [step for step in found if step in promised] == promised * 6
-    assert [step for step in found if step in later] == later * 6
-    assert {*found} - {"facts"} == {*promised, *later}
-    for step in later:  # in a thread of its own: the next instance may be stored meanwhile
-        replies, done = ([at for at, what in enumerate(found) if what == each] for each in ("reply", step))
-        assert all(reply < at for reply, at in zip(replies, done, strict=True))
-    assert ("facts" in found) == (storage["durability"] == "flush")
+    found = [(thread, step) for thread, step in steps(trace) if step != "facts"]
+    answering = {thread for thread, step in found if step == "reply"}
+    instances = expected * 2
+    assert [step for thread, step in found if thread in answering] == [step for each in instances for step in each]
+    named_later = [number for number, each in enumerate(instances) if "name" not in each]
+    assert [step for thread, step in found if thread not in answering] == LATER * len(named_later)
+    replies = [at for at, (_, step) in enumerate(found) if step == "reply"]
+    cuts = [at for at, (thread, step) in enumerate(found) if thread not in answering and step == "cut"]
+    assert all(cut > replies[number] for cut, number in zip(cuts, named_later, strict=True))
+    assert ("facts" in {step for _, step in steps(trace)}) == (storage["durability"] == "flush")

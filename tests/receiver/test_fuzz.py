@@ -13,6 +13,7 @@ from support import fuzzed_listener, fuzzed_messages
 from support.fuzzed_messages import Figures, Finding, accepted, complete_in, play
 from support.mutations import Recording, corpus
 
+from clara_dicom_adapter.configuration.settings import Durability
 from clara_dicom_adapter.receiver.dimse import StoreMessages
 from clara_dicom_adapter.receiver.pdata import PDataParser
 
@@ -53,11 +54,15 @@ def test_changed_streams_are_stood_by_parser_and_messages(capsys: pytest.Capture
 
 
 @pytest.mark.timeout(SECONDS * 2 + 120)
-def test_changed_associations_are_stood_by_a_listener(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    with fuzzed_listener.listener_under_test(tmp_path) as listener:
-        figures = fuzzed_listener.run(listener, corpus(), SEED, within(SECONDS * 0.4))
-        tell(capsys, "changed associations", figures)
+@pytest.mark.parametrize("durability", Durability)
+def test_changed_associations_are_stood_by_a_listener(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, durability: Durability
+) -> None:
+    with fuzzed_listener.listener_under_test(tmp_path, durability) as listener:
+        figures = fuzzed_listener.run(listener, corpus(), SEED, within(SECONDS * 0.2))
+        tell(capsys, f"changed associations, {listener.in_place} of their instances in place", figures)
         assert set(figures.endings) >= {"released", "aborted", "connection-lost"}
+        assert (listener.in_place > 0) == (durability is Durability.FLUSH)
         assert listener.stop() == 0
 
 

@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from support.receiver_wire import established, message_with, read_pdu, store_res
 from support.receiving import CT_IMAGE, instance
 from support.site import wait_until
 
+from clara_dicom_adapter.configuration.settings import Durability
 from clara_dicom_adapter.dicom import part10
 from clara_dicom_adapter.receiver import listeners
 from clara_dicom_adapter.spool import Spool, SpooledInstance, SpoolRole
@@ -28,6 +30,8 @@ from clara_dicom_adapter.spool.seal import seal_of
 KILLS = int(os.environ.get("FAULTS") or 10)
 PEERS = 4
 IMPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2"
+_PATIENCE_SECONDS = 60
+"""For an answer; a disk that others keep busy makes a flush wait for many seconds."""
 RELEASE_REQUEST = b"\5\0\0\0\0\4\0\0\0\0"
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(180 + 6 * KILLS)]
@@ -50,7 +54,10 @@ class Peer(threading.Thread):
     def run(self) -> None:
         try:
             while not self.enough.is_set():
-                with suppress(ConnectionError), closing(established(self._port)) as connection:
+                with (
+                    suppress(ConnectionError),
+                    closing(established(self._port, seconds=_PATIENCE_SECONDS)) as connection,
+                ):
                     self._send_some(connection)
         except Exception as error:
             self.broken = error
@@ -96,32 +103,44 @@ def kill_one(site: ListenerSite, killed: set[int], chance: random.Random) -> int
     return pid
 
 
+def answered(peers: Sequence[Peer]) -> int:
+    """Instances that have been answered 0000."""
+    for peer in peers:
+        if peer.broken is not None:
+            raise peer.broken
+    return sum(len(peer.acknowledged) for peer in peers)
+
+
 def batched(site: ListenerSite) -> list[SpooledInstance]:
     """Every instance in every batch."""
     return site.spool.instances_in([batch.ref.batch_id for batch in site.spool.batches_to_hand_over()])
 
 
-def test_what_was_answered_survives_the_death_of_its_listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("durability", Durability)
+def test_what_was_answered_survives_the_death_of_its_listener(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durability: Durability
+) -> None:
+    """Without flushes, too: what a process has written outlives it."""
     seed = int(os.environ.get("FAULTS_SEED") or random.SystemRandom().randrange(10**6))
     print(f"FAULTS_SEED={seed}")  # noqa: T201 - shown by pytest when the test fails
     chance = random.Random(seed)
     monkeypatch.setattr(listeners, "_LONGEST_PAUSE_SECONDS", 0.1)  # who dies all the time is replaced at once here
-    storage = {"reconcileIntervalSeconds": 1, "preparedSpaceMB": 100}
+    storage = {"reconcileIntervalSeconds": 1, "preparedSpaceMB": 100, "durability": durability.value}
     with capture_logs() as logs, listening(tmp_path, storage=storage, receivers=3) as site:
         peers = [Peer(number, site.service.port, random.Random(f"{seed}-{number}")) for number in range(PEERS)]
         for peer in peers:
             peer.start()
         killed: set[int] = set()
         for _ in range(KILLS):
-            aim = sum(len(peer.acknowledged) for peer in peers) + chance.randint(0, 15)
-            wait_until("the chosen reply", lambda aim=aim: sum(len(peer.acknowledged) for peer in peers) >= aim)  # type: ignore[misc]
+            aim = answered(peers) + chance.randint(0, 15)
+            wait_until("the chosen reply", lambda aim=aim: answered(peers) >= aim)  # type: ignore[misc]
             killed.add(kill_one(site, killed, chance))
         for peer in peers:
             peer.enough.set()
         for peer in peers:
-            peer.join(60)
+            peer.join(2 * _PATIENCE_SECONDS)
             assert not peer.is_alive()
-            assert peer.broken is None
+        assert answered(peers) > 0
         wait_until("each is replaced", lambda: site.listeners.listening == 3 and not killed & {*site.listeners.pids})
         wait_until("every association is over", lambda: not site.service.associations())
         files = sorted((tmp_path / "spool" / "associations").glob("*/*.dcm"))
@@ -130,9 +149,6 @@ def test_what_was_answered_survives_the_death_of_its_listener(tmp_path: Path, mo
         assert all(folder.outcome is not None for folder in site.spool.associations())
     acknowledged = set[str]().union(*(peer.acknowledged for peer in peers))
     unanswered = set[str]().union(*(peer.unanswered for peer in peers))
-    print(  # noqa: T201 - the figures of the run
-        f"{len(killed)} kills, {len(acknowledged)} answered, {len(unanswered)} not, {len(stored)} stored"
-    )
     with Spool.open(tmp_path / "spool", SpoolRole.RECEIVER) as spool:
         spool.remove_unbegun()  # a start does; what died before it had a file of facts never was an association
     assert list((tmp_path / "spool" / "associations").glob("*/*.part")) == []
@@ -146,4 +162,9 @@ def test_what_was_answered_survives_the_death_of_its_listener(tmp_path: Path, mo
         header = part10.header(CT_IMAGE, one.sop_instance_uid, IMPLICIT_LITTLE_ENDIAN, "CT1")
         assert one.path.read_bytes()[128:] == header[128:] + data_set(one.sop_instance_uid), "but for its preamble"
         in_place += seal_of(one.path) is not None
-    assert 0 < in_place < len(stored), "into prepared files and, as they are few, into new ones"
+    print(  # noqa: T201 - the figures of the run
+        f"{len(killed)} kills, {len(acknowledged)} answered, {len(unanswered)} not, {len(stored)} stored, "
+        f"{in_place} of them in prepared files"
+    )
+    assert in_place < len(stored), "there are few prepared files"
+    assert in_place > 0 or durability is Durability.OS

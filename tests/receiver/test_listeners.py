@@ -93,7 +93,7 @@ def test_the_limit_holds_over_all_of_them_and_the_places_of_a_dead_one_are_free(
             assoc.abort()
 
 
-def test_a_change_of_the_configuration_reaches_all(tmp_path: Path) -> None:
+def test_a_change_of_the_configuration_reaches_all_and_who_takes_the_place_of_a_dead_one(tmp_path: Path) -> None:
     with listening(tmp_path) as site:
         assert associate(site.service.port, called="LATER").is_rejected
         site.configured.added.append("LATER")
@@ -109,6 +109,11 @@ def test_a_change_of_the_configuration_reaches_all(tmp_path: Path) -> None:
             return served == {0, 1}
 
         wait_until("both know it", accepted_by_both)
+        served.clear()
+        before = site.listeners.pids
+        os.kill(before[0], signal.SIGKILL)
+        wait_until("it is replaced", lambda: site.listeners.listening == 2 and before[0] not in site.listeners.pids)
+        wait_until("both know it again", accepted_by_both)
 
 
 def test_the_receiver_hears_of_what_is_stored_while_the_association_is_open(tmp_path: Path) -> None:
@@ -129,7 +134,8 @@ def test_the_receiver_hears_of_what_is_stored_while_the_association_is_open(tmp_
             assert (sample("clara_dicom_instance_flush_seconds_total", label) or 0) > 0 or not here
 
 
-def test_what_is_exported_is_listed_as_what_it_is_and_counters_have_no_second_series(tmp_path: Path) -> None:
+def test_what_is_exported_is_listed_as_what_it_is_and_what_is_listed_is_exported(tmp_path: Path) -> None:
+    """Counters have no second series for when they were made."""
     with (
         listening(tmp_path) as site,
         StatusServer(dict, site.service.metrics.registry) as server,
@@ -143,7 +149,9 @@ def test_what_is_exported_is_listed_as_what_it_is_and_counters_have_no_second_se
         listed = ", ".join(f"`{label}`" for label in labels)
         assert re.search(rf"^\| `{name}` \| {family.type} \| {listed}", page, re.MULTILINE), f"{name} is not listed so"
         assert {sample.name for sample in family.samples} <= {name}
-    assert len(families) > 15
+    of_receiver = page.partition("\n## Receiver\n")[2].partition("\n## ")[0]
+    told = set(re.findall(r"^\| `(\w+)` \|", of_receiver, re.MULTILINE))
+    assert told == {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
 
 
 def test_one_source_leaves_room_for_others(tmp_path: Path) -> None:

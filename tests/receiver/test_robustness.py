@@ -114,6 +114,8 @@ def answer_to(peer: socket.socket, said: bytes) -> tuple[int, tuple[int, int]]:
         pytest.param(b"\6\0\0\0\0\4\0\0\0\0", UNEXPECTED_PDU, id="A-RELEASE-RP"),
         pytest.param(p_data(pdv(99, 3, store_command("1.2.4"))), INVALID_PARAMETER, id="context not proposed"),
         pytest.param(p_data(pdv(2, 3, store_command("1.2.4"))), INVALID_PARAMETER, id="even context"),
+        pytest.param(p_data(pdv(7, 3, store_command("1.2.4"))), INVALID_PARAMETER, id="context refused"),
+        pytest.param(p_data(pdv(7, 2, b"data")), UNEXPECTED_PARAMETER, id="data set on a context refused"),
         pytest.param(
             p_data(pdv(1, 3, store_command("1.2.4")), pdv(3, 2, b"data")),
             UNEXPECTED_PARAMETER,
@@ -250,49 +252,28 @@ def test_verification_stores_nothing(shared: Receiver) -> None:
 
 
 @pytest.mark.parametrize(
+    "begun",
+    [
+        pytest.param((pdv(1, 1, store_command("1.2.4")[:40]),), id="command set"),
+        pytest.param((pdv(1, 3, store_command("1.2.4")),), id="message"),
+        pytest.param((pdv(1, 3, store_command("1.2.4")), pdv(1, 0, bytes(10_000))), id="data set"),
+    ],
+)
+@pytest.mark.parametrize(
     ("said", "answer", "outcome"),
     [(RELEASE, 6, AssociationOutcome.RELEASED), (ABORT, 0, AssociationOutcome.ABORTED)],
+    ids=["release", "abort"],
 )
-def test_leaving_in_the_middle_of_a_data_set(
-    shared: Receiver, said: bytes, answer: int, outcome: AssociationOutcome
+def test_leaving_in_the_middle(
+    shared: Receiver, begun: tuple[bytes, ...], said: bytes, answer: int, outcome: AssociationOutcome
 ) -> None:
     with storing(shared) as victim:
-        victim.peer.sendall(p_data(pdv(1, 3, store_command("1.2.4")), pdv(1, 0, bytes(10_000))) + said)
+        victim.peer.sendall(p_data(*begun) + said)
         assert read_pdu(victim.peer)[0] == answer
         folder = victim.folder()
         assert stored(folder) == ["1.2.3"]
         assert folder.outcome is not None
         assert folder.outcome.outcome is outcome
-
-
-def test_a_peer_that_falls_silent_anywhere_is_aborted(tmp_path: Path) -> None:
-    """At every third byte of a message, all at once."""
-    message = store_message("1.2.4", 30)
-    with (
-        receiving(tmp_path, association_idle_timeout_seconds=1, maximum_number_of_associations=200) as receiver,
-        storing(receiver),
-    ):
-        silent = [(at, established(receiver.port)) for at in range(0, len(message), 3)]
-        for at, peer in silent:
-            peer.sendall(message[:at])
-        for at, peer in silent:
-            with peer:
-                assert read_pdu(peer)[0] == 7, f"silent at byte {at}"
-
-
-def test_a_pdu_that_trickles_in_without_end_is_aborted(tmp_path: Path) -> None:
-    with receiving(tmp_path, association_idle_timeout_seconds=0.5) as receiver, storing(receiver) as victim:
-        victim.peer.sendall(
-            p_data(pdv(1, 3, store_command("1.2.4"))) + p_data(length=60_000) + pdv(1, 0, b"", length=59_996)
-        )
-        victim.peer.settimeout(0.05)
-        while True:
-            try:
-                kind, body = read_pdu(victim.peer)
-                break
-            except TimeoutError:
-                victim.peer.sendall(b"x")
-        assert (kind, body[-2:]) == (7, b"\2\0")
 
 
 @pytest.mark.parametrize("pdu_length", [7, 20, 4096, 1 << 20])

@@ -203,6 +203,28 @@ def test_a_file_is_looked_at_again_only_when_it_has_changed(
     assert sorted(blank) == names(prepared)
 
 
+def test_nothing_is_left_of_a_dead_listener_s_instance_in_the_next(root: Path, spool: Spool, prepared: Path) -> None:
+    """It had outgrown its file when its listener died; the next is longer than that file, too, and shorter than it."""
+    folder = spool.begin_association(facts())
+    store(folder)
+    dead = begin(folder)
+    dead.write(b"x" * 400_000)
+    assert isinstance(dead, InPlace)
+    assert dead._taken.size == SIZES[0]
+    os.close(dead._taken.descriptor)
+    for path in prepared.glob(f"{SIZES[0]}-*"):  # the next one cannot take another
+        if path.name != dead._taken.name:
+            path.unlink()
+    with Spool.open(root, SpoolRole.TOOL) as other:
+        another = other.begin_association(facts())
+        first, second = store(another, data=b"y" * 100)[0], store(another, data=b"y" * 60_000)[0]
+    for stored, length in ((first, 100), (second, 60_000)):
+        content = stored.path.read_bytes()
+        assert content[part10.read_meta(stored.path).dataset_offset :] == b"y" * length
+        assert stored.bytes == len(content)
+    assert dead._taken.name not in names(prepared)
+
+
 def test_what_is_discarded_is_there_for_the_next(spool: Spool, prepared: Path) -> None:
     folder = spool.begin_association(facts())
     before = names(prepared)
@@ -348,6 +370,30 @@ def test_a_power_cut_after_the_reply_takes_nothing_back(root: Path) -> None:
         assert list(again.stored()) == stored
         assert all(one.path.read_bytes().endswith(b"y" * 10_000) for one in stored)
         assert {size_of(name) for name in names(root / PREPARED)} == set(SIZES), "and none is left in the making"
+
+
+def test_what_its_listener_did_not_live_to_flush_is_flushed_before_it_is_named(
+    spool: Spool, prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = spool.begin_association(facts())
+    incoming = begin(folder)
+    incoming.write(b"abc")
+    assert isinstance(incoming, InPlace)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", lambda _: None)
+        stored = incoming.commit()
+    os.close(incoming._taken.descriptor)
+    lies = prepared / incoming._taken.name
+    flushed: list[int] = []
+
+    def flush(descriptor: int) -> None:
+        assert lies.exists(), "it has its name already"
+        assert not stored.path.exists()
+        flushed.append(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fdatasync", flush)
+    assert preparing.place_sealed(spool.root) == 1
+    assert flushed == [stored.path.stat().st_ino]
 
 
 def test_a_sealed_instance_that_has_changed_is_found_out(spool: Spool, prepared: Path) -> None:

@@ -1,4 +1,8 @@
-"""Changed associations against a listener in its own process, which has to stand all of them and stay as it was."""
+"""Changed associations against a listener in its own process, which has to stand all of them and stay as it was.
+
+A listener that flushes stores into prepared files, and into new ones when there are none left; one that leaves flushing
+to the operating system always into new ones.
+"""
 
 import json
 import os
@@ -14,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
 from typing import Final
+from unittest import mock
 
 from clara_dicom_adapter.configuration.settings import Durability, ScpSettings, StorageSettings
 from clara_dicom_adapter.dicom.part10 import read_meta
@@ -22,7 +27,9 @@ from clara_dicom_adapter.receiver.known import KnownCopy
 from clara_dicom_adapter.receiver.listeners import listen
 from clara_dicom_adapter.receiver.places import Places
 from clara_dicom_adapter.receiver.reports import REPORTS, Ended, ListenerSetup, Listening, Report, Stop
-from clara_dicom_adapter.spool import AssociationFolder, Spool, SpoolRole
+from clara_dicom_adapter.spool import AssociationFolder, Preparer, Spool, SpoolRole, preparing
+from clara_dicom_adapter.spool.prepared import PREPARED
+from clara_dicom_adapter.spool.seal import seal_of
 from support.fuzzed_messages import Figures, Finding, Stored, complete_in, resident_bytes
 from support.mutations import P_DATA, Recording, Stream, mutate_request, mutated
 from support.receiver_wire import association_request, store_message
@@ -31,6 +38,8 @@ from support.receiving import LOOPBACK, Configured
 _ANSWER_SECONDS: Final = 20.0
 """Much longer than anything takes; the listener's own limits are longer."""
 _BETWEEN_LOOKS: Final = 200
+_BETWEEN_PREPARATIONS: Final = 10
+_PREPARED_BYTES: Final = 20_000_000
 _SETTLED: Final = 400
 """Streams after which the memory is looked at for the first time."""
 _GROWTH: Final = 32 << 20
@@ -40,9 +49,19 @@ _CALLING_AE_TITLE: Final = slice(26, 42)  # PS3.8 table 9-11
 class ListenerUnderTest:
     """A listener, what it reports, and what it leaves."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", port: int, channel: socket.socket, spool: Spool) -> None:
+    def __init__(
+        self,
+        process: "subprocess.Popen[bytes]",
+        port: int,
+        channel: socket.socket,
+        spool: Spool,
+        preparer: Preparer,
+    ) -> None:
         self.process = process
         self.port = port
+        self.in_place = 0
+        """Instances so far that were received into prepared files."""
+        self._preparer = preparer
         self._channel = channel
         self._lines = channel.makefile("rb")
         self._spool = spool
@@ -76,10 +95,22 @@ class ListenerUnderTest:
         for _, name in folder.files().values():
             meta = read_meta(path / name)
             stored.append((meta.sop_instance_uid, (path / name).read_bytes()[meta.dataset_offset :]))
+            self.in_place += _has_seal(path / name)
         assert folder.outcome is not None, "an association without an outcome"
         assert list(path.glob("*.part")) == [], "a part was left"
         shutil.rmtree(path)
         return stored
+
+    def prepare(self) -> None:
+        """Replace the prepared files that were taken."""
+        self._preparer.step()  # the first one notices only how many were
+        while self._preparer.step():
+            pass
+
+    def must_have_named_everything(self) -> None:
+        """What is left of the prepared files holds nothing."""
+        left = [path.name for path in (self._spool.root / PREPARED).iterdir() if seal_of(path) is not None]
+        assert left == [], "an instance without a name"
 
     def must_not_have_complained(self) -> None:
         """No error of ours and no exception in its log since it was looked at last."""
@@ -104,17 +135,27 @@ class ListenerUnderTest:
 
 
 @contextmanager
-def listener_under_test(root: Path) -> Iterator[ListenerUnderTest]:
+def listener_under_test(root: Path, durability: Durability) -> Iterator[ListenerUnderTest]:
     """A listener as the receiver starts it, on a spool of its own; whoever comes may send."""
+    root.mkdir(parents=True, exist_ok=True)
     given = {"host": LOOPBACK, "port": 0, "receivers": 1, "reject_unknown_sources": False}
     settings = ScpSettings.model_validate(given)
     entity, pinned = Configured().ae_titles()[0]
     places = Places.make()
     ours, theirs = socket.socketpair()
-    with Spool.open(root / "spool", SpoolRole.RECEIVER, durable=False) as spool, ours, theirs:
+    with (
+        # what is asked here holds on every file system, but for a power cut
+        mock.patch.object(preparing, "file_system", return_value="ext4"),
+        Spool.open(root / "spool", SpoolRole.RECEIVER, durable=durability is Durability.FLUSH) as spool,
+        ours,
+        theirs,
+    ):
+        space = _PREPARED_BYTES if durability is Durability.FLUSH else 0
+        preparer = spool.preparer(space, room=lambda: 10 * _PREPARED_BYTES)
+        preparer.start()
         setup = ListenerSetup(
             scp=settings,
-            storage=StorageSettings(durability=Durability.OS, watermark_percent=100, reserve_space_gb=0),
+            storage=StorageSettings(durability=durability, watermark_percent=100, reserve_space_gb=0),
             spool=spool.root,
             number=0,
             listeners=1,
@@ -131,8 +172,9 @@ def listener_under_test(root: Path) -> Iterator[ListenerUnderTest]:
         try:
             ours.settimeout(_ANSWER_SECONDS)
             ours.sendall(setup.model_dump_json(by_alias=True).encode() + b"\n")
-            listener = ListenerUnderTest(process, port, ours, spool)
+            listener = ListenerUnderTest(process, port, ours, spool, preparer)
             listener.begun()
+            listener.prepare()
             yield listener
         finally:
             process.kill()
@@ -157,6 +199,8 @@ def run(listener: ListenerUnderTest, recordings: Sequence[Recording], seed: int,
             figures.streams += 1
             figures.stored += stored
             figures.endings[ending] += 1
+            if figures.streams % _BETWEEN_PREPARATIONS == 0:
+                listener.prepare()
             if figures.streams % _BETWEEN_LOOKS == 0:
                 _look(listener, idle)
             if figures.streams == _SETTLED:
@@ -187,6 +231,17 @@ def _play(listener: ListenerUnderTest, stream: Stream, random: Random) -> tuple[
     missing = Counter(_successes(answer)) - Counter(uid for uid, _ in stored)
     assert not missing, "Success for what is not there"
     return ended.outcome.value, len(stored)
+
+
+def _has_seal(path: Path) -> bool:
+    """Whether it was received into a prepared file; what is sealed must agree with its seal."""
+    seal = seal_of(path)
+    if seal is None:
+        return False
+    with path.open("rb") as stream:
+        assert seal.size == path.stat().st_size, "not cut to its length"
+        assert seal.agrees_with(stream), "not what was sealed"
+    return True
 
 
 def _answer(port: int, request: bytes | bytearray, data: bytes, *, ahead: bool = False) -> bytes:
@@ -231,6 +286,7 @@ def _look(listener: ListenerUnderTest, idle: tuple[int, int]) -> None:
     """It serves whoever is good, has complained of nothing, and has let go of everything."""
     _good_association(listener)
     listener.must_not_have_complained()
+    listener.must_have_named_everything()
     _until(lambda: listener.threads_and_files() <= idle, "it keeps threads or files")
 
 

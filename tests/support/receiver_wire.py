@@ -13,16 +13,20 @@ from pynetdicom.presentation import build_context
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 VERIFICATION = "1.2.840.10008.1.1"
+_STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 _IMPLICIT = "1.2.840.10008.1.2"
 
 
 def association_request(calling: bytes, called: bytes = b"CLARA") -> bytes:
-    """An A-ASSOCIATE-RQ for CT Image Storage (contexts 1 and 3) and Verification (5), with any bytes as AE titles."""
+    """An A-ASSOCIATE-RQ for CT Image Storage (contexts 1 and 3), Verification (5) and what is refused: a query (7).
+
+    With any bytes as AE titles.
+    """
     primitive = A_ASSOCIATE()
     primitive.application_context_name = "1.2.840.10008.3.1.1.1"
     primitive.calling_ae_title = "X"
     primitive.called_ae_title = "Y"
-    proposed = [build_context(syntax, _IMPLICIT) for syntax in (CT, CT, VERIFICATION)]
+    proposed = [build_context(syntax, _IMPLICIT) for syntax in (CT, CT, VERIFICATION, _STUDY_ROOT_FIND)]
     for number, context in enumerate(proposed):
         context.context_id = 2 * number + 1
     primitive.presentation_context_definition_list = proposed
@@ -38,9 +42,9 @@ def association_request(calling: bytes, called: bytes = b"CLARA") -> bytes:
     return bytes(encoded)
 
 
-def established(port: int, calling: bytes = b"CT1", called: bytes = b"CLARA") -> socket.socket:
-    """A connection whose association has been accepted."""
-    peer = socket.create_connection(("127.0.0.1", port), 10)
+def established(port: int, calling: bytes = b"CT1", called: bytes = b"CLARA", *, seconds: float = 10) -> socket.socket:
+    """A connection whose association has been accepted; whatever it waits for may take so many seconds."""
+    peer = socket.create_connection(("127.0.0.1", port), seconds)
     peer.sendall(association_request(calling, called))
     kind, _ = read_pdu(peer)
     if kind == 0:

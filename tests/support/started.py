@@ -35,14 +35,15 @@ def process_of_its_own(command: Sequence[str | Path], log: Path) -> Iterator[sub
 
 @contextmanager
 def receiver_process(
-    spool: Path, *, before: Sequence[str | Path] = (), log: Path | None = None
+    spool: Path, *, before: Sequence[str | Path] = (), log: Path | None = None, prepared_mb: int = 0
 ) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A receiver with its listener in one process, and its port.
 
     Args:
         before: A command that runs the one behind it, in the same process or as its only child.
+        prepared_mb: What prepared files may take.
     """
-    command = [*before, sys.executable, "-P", "-m", "support.receiver_process", str(spool)]
+    command = [*before, sys.executable, "-P", "-m", "support.receiver_process", str(spool), str(prepared_mb)]
     with process_of_its_own(command, log or spool.with_suffix(".log")) as process:
         assert process.stdout is not None
         first = process.stdout.readline()

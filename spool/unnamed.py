@@ -1,0 +1,80 @@
+"""The files of instances as a person looks for them: under their names, or sealed in a prepared file and not yet named.
+
+An instance gets its name a moment after it was answered, or, if its listener died in between, at the next start of the
+receiver. Whoever looks at a spool whose receiver does not run must see it all the same. Nothing is locked or changed.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from clara_dicom_adapter.spool.association import ASSOCIATIONS, files_in
+from clara_dicom_adapter.spool.models import instance_name
+from clara_dicom_adapter.spool.prepared import PREPARED
+from clara_dicom_adapter.spool.seal import PREAMBLE_BYTES, Seal
+
+
+@dataclass(frozen=True)
+class InstanceFile:
+    """Where an instance lies.
+
+    Attributes:
+        named: Under its name, now or later.
+        sealed_in: The prepared file that it was in when it was looked for.
+        sealed_bytes: Its length there; the file is longer.
+    """
+
+    sequence: int
+    received_ns: int
+    named: Path
+    sealed_in: Path | None = None
+    sealed_bytes: int = 0
+
+    @property
+    def path(self) -> Path:
+        """Where it is now."""
+        return self.sealed_in if self.sealed_in is not None and self.sealed_in.exists() else self.named
+
+    @property
+    def bytes(self) -> int:
+        """Its length; raises FileNotFoundError when it is gone."""
+        return self.sealed_bytes if self.sealed_in is not None else self.named.stat().st_size
+
+
+class Unnamed:
+    """What was sealed in the prepared files of a spool at one moment.
+
+    Look here first, and into the folders of associations afterwards: what has been named in between is found there.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._by_association: dict[str, dict[int, InstanceFile]] = {}
+        for path, seal in _sealed(root / PREPARED):
+            named = root / ASSOCIATIONS / seal.association_id / instance_name(seal.sequence, seal.received_ns)
+            found = InstanceFile(seal.sequence, seal.received_ns, named, path, seal.size)
+            self._by_association.setdefault(seal.association_id, {})[seal.sequence] = found
+
+    def without_association(self) -> Iterator[Path]:
+        """Files of associations that are not there; nobody knows whose these instances are."""
+        for files in self._by_association.values():
+            yield from (file.path for file in files.values() if not file.named.parent.exists())
+
+    def with_named(self, folder: Path) -> Mapping[int, InstanceFile]:
+        """Every instance of the association in a folder, by sequence; FileNotFoundError when it is gone."""
+        named = {
+            sequence: InstanceFile(sequence, received_ns, folder / name)
+            for sequence, (received_ns, name) in files_in(folder).items()
+        }
+        return dict(sorted({**self._by_association.get(folder.name, {}), **named}.items()))
+
+
+def _sealed(folder: Path) -> Iterator[tuple[Path, Seal]]:
+    """Complete ones only: what does not agree with its seal was never answered, or is being written."""
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        try:
+            with path.open("rb", buffering=0) as stream:
+                seal = Seal.read(stream.read(PREAMBLE_BYTES))
+                if seal is not None and seal.agrees_with(stream):
+                    yield path, seal
+        except FileNotFoundError:
+            continue  # named, or taken away, meanwhile
