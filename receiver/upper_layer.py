@@ -17,6 +17,7 @@ there: one reads, writes and drives the state machine (:class:`LimitedUpperLayer
 
 import select
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Mapping
@@ -34,6 +35,8 @@ from pynetdicom.transport import AssociationSocket
 from clara_dicom_adapter.receiver import commands, pdata
 from clara_dicom_adapter.receiver.dimse import AcceptedContext, Echo, Foreign, Senseless, StoreMessages, StoreSink
 from clara_dicom_adapter.receiver.pdata import AbortReason, Broken, OtherPdu, PDataParser
+from clara_dicom_adapter.receiver.secure import Polls, aware
+from clara_dicom_adapter.receiver.tls_failures import TLS_HANDSHAKE
 from clara_dicom_adapter.receiver.waking import AnnouncedQueue, Bell
 from clara_dicom_adapter.receiver.wire_log import WireLog
 from clara_dicom_adapter.workflows.models import AssociationOutcome
@@ -126,9 +129,10 @@ class LimitedUpperLayer(DULServiceProvider):
         self._bell = Bell()
         self._for_work = select.poll()
         self._for_work.register(self._bell.descriptor, select.POLLIN)
-        self._for_both = select.poll()
-        self._for_both.register(self._bell.descriptor, select.POLLIN)
-        self._for_both.register(connection.fileno(), select.POLLIN)
+        both = select.poll()
+        both.register(self._bell.descriptor, select.POLLIN)
+        both.register(connection.fileno(), select.POLLIN)
+        self._for_both = aware(both, connection)
         self._parser = PDataParser(limits.pdu_length)
         self._messages: StoreMessages | None = None
         self._wire_log: WireLog | None = None
@@ -227,7 +231,7 @@ class LimitedUpperLayer(DULServiceProvider):
             return True
         return False
 
-    def _wait(self, events: select.poll, seconds: float | None) -> _Came:
+    def _wait(self, events: Polls, seconds: float | None) -> _Came:
         ready = events.poll(None if seconds is None else max(seconds, 0) * 1000 + 1)
         if not ready:
             return _Came.NOTHING
@@ -254,6 +258,8 @@ class LimitedUpperLayer(DULServiceProvider):
                         self._silent()
                     return False
                 received = self._connection.recv_into(self._parser.free())
+            except ssl.SSLWantReadError:
+                continue
             except OSError:
                 received = 0
             if not received:
@@ -315,15 +321,25 @@ class LimitedUpperLayer(DULServiceProvider):
         awaiting_request = self.state_machine.current_state == "Sta2"
         deadline = time.monotonic() + (self._limits.request_seconds if awaiting_request else self._limits.idle_seconds)
         try:
-            header = self._receive(pdata.PDU_HEADER.size, deadline)
+            header = self._receive(pdata.PDU_HEADER.size, deadline, begun=False)
             kind, length = pdata.PDU_HEADER.unpack(header)
             longest = self._limits.pdu_length if kind == pdata.P_DATA_TF else _LONGEST_NEGOTIATION
-            if kind not in pdata.PDU_TYPES or length > longest:
-                self._broken("unknown PDU type" if kind not in pdata.PDU_TYPES else "PDU longer than was agreed")
+            if kind not in pdata.PDU_TYPES:
+                speaks_tls = awaiting_request and kind == TLS_HANDSHAKE
+                self._broken("TLS on the port without it" if speaks_tls else "unknown PDU type")
+                return
+            if length > longest:
+                self._broken("PDU longer than was agreed")
                 return
             data = header + self._receive(length, deadline)
         except TimeoutError:
             self._broken("a PDU that does not end")
+            return
+        except ssl.SSLWantReadError:  # TLS goes on, and the peer has said nothing
+            return
+        except ssl.SSLError:
+            self._drain()  # so that the peer hears why
+            self.lost()
             return
         except OSError:
             self.lost()
@@ -342,7 +358,8 @@ class LimitedUpperLayer(DULServiceProvider):
         self._recv_pdu.put(pdu)
         self.event_queue.put(event)
 
-    def _receive(self, length: int, deadline: float) -> bytearray:
+    def _receive(self, length: int, deadline: float, *, begun: bool = True) -> bytearray:
+        # of a PDU that has not begun nothing is waited for beyond what is there
         data = bytearray(self._parser.take(length))
         at = len(data)
         data.extend(bytes(length - at))
@@ -352,9 +369,13 @@ class LimitedUpperLayer(DULServiceProvider):
                 received = self._connection.recv_into(view[at:])
             except BlockingIOError:  # SO_RCVTIMEO
                 raise TimeoutError from None
-            if not received:
-                raise ConnectionError("closed by the peer")
-            at += received
+            except ssl.SSLWantReadError:
+                if not begun and not at:
+                    raise
+            else:
+                if not received:
+                    raise ConnectionError("closed by the peer")
+                at += received
             if at < length and time.monotonic() > deadline:
                 raise TimeoutError
         return data
