@@ -65,12 +65,11 @@ class CertificateKeeper:
     @property
     def warnings(self) -> list[str]:
         """What somebody should look after: files that were not taken, and what ends soon."""
-        told = {problem.key: problem for problem in self._in_force.expiring()} if self._in_force else {}
-        told.update({problem.key: problem for problem in self._problems})
-        lines = [_words([problem]) for problem in told.values()]
         if self._in_force is None:
-            lines.append("no sender is served over TLS")
-        return lines
+            return [f"no sender is served over TLS: {_words(self._problems)}"]
+        wrong = {problem.key for problem in self._problems}
+        expiring = [problem for problem in self._in_force.expiring() if problem.key not in wrong]
+        return [_words([problem]) for problem in (*self._problems, *expiring)]
 
     def look(self, *, at_once: bool = False) -> None:
         """Look at the files.

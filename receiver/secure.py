@@ -96,7 +96,8 @@ class SecureConnection(socket.socket):
                 self._incoming.write(memoryview(self._piece)[:received])
                 count = self._decrypt(memoryview(buffer))
         except ssl.SSLWantReadError:
-            self._be_patient()
+            if received:
+                self._be_patient()
             raise
         except ssl.SSLError as error:
             self._explain(*explain(error, self._first))
