@@ -5,15 +5,16 @@ import re
 import signal
 import urllib.request
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from support.authority import Issued
 from support.listener_site import listening
-from support.receiver_wire import association_request, established, read_pdu, store_message
+from support.receiver_wire import established, store_message
 from support.receiving import associate, instance
 from support.site import wait_until
-from support.tls_peers import Hospital, common_name, secured
+from support.tls_peers import Hospital, associate_securely, common_name
 
 from clara_dicom_adapter.part_status import StatusServer
 from clara_dicom_adapter.receiver.places import Places
@@ -198,12 +199,11 @@ def test_a_renewed_certificate_reaches_every_listener_and_those_begun_later(tmp_
     def shown_by(listener: int) -> str:
         """The certificate that a listener shows; who serves a connection is left to the kernel."""
         while True:
-            with secured(site.service.tls_port, hospital.client(hospital.modality)) as peer:
-                peer.sendall(association_request(b"CT1"))
-                assert read_pdu(peer)[0] == 2
-                wait_until("it is known", lambda: len(site.service.associations()) == 1)
-                (live,) = site.service.associations()
-                name = common_name(peer)
+            assoc = associate_securely(site.service.tls_port, hospital.client(hospital.modality))
+            wait_until("it is known", lambda: len(site.service.associations()) == 1)
+            (live,) = site.service.associations()
+            name = common_name(cast(Any, assoc.dul.socket).socket)
+            assoc.release()
             wait_until("it is over", lambda: not site.service.associations())
             if live.listener == listener:
                 return name
