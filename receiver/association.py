@@ -205,6 +205,7 @@ class ReceiverServer(AssociationServer):
         except RuntimeError:  # no more threads
             self.connections.discard(association)
             association.upper_layer.close()
+            association.connection.close()
             raise
 
     def handle_error(self, request: Any, client_address: Any) -> None:

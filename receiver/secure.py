@@ -3,7 +3,7 @@
 How it works: OpenSSL works on memory, and bytes are carried between it and the socket here. So the time limits that
 the kernel keeps for the socket (``receiver/connection.py``) hold for TLS too, and the handshake is nothing but the
 first bytes that are read: it takes place in the thread of the connection, in the time that this has for its association
-request.
+request. (``ssl.SSLSocket`` goes on waiting when the kernel's limit has passed, and reads twice for each record.)
 
 Two things differ from a plain connection. What comes may be nothing of what the peer says, such as a handshake or a
 part of a record: then ``ssl.SSLWantReadError`` is raised. And something may wait here while nothing waits in the

@@ -432,3 +432,48 @@ def test_a_renewed_certificate_is_for_associations_to_come(tmp_path: Path, hospi
         assert shown(port) == "renewed"
         assert any(f"{ours[0]} cannot be read" in warning for warning in receiver.service.health().warnings)
         assert receiver.service.health().ready
+
+
+def test_without_a_usable_certificate_the_plain_port_works_and_tls_as_soon_as_there_is_one(
+    tmp_path: Path, hospital: Hospital, logged: Logged
+) -> None:
+    key = tmp_path / "late.key"
+    with receiving(tmp_path / "spool", tls=hospital.settings(keyFile=key)) as receiver:
+        plain = associate(receiver.port)
+        assert plain.is_established
+        plain.release()
+        with socket.create_connection((LOOPBACK, receiver.service.tls_port), 10) as peer:
+            assert peer.recv(1) == b""
+        assert failures(receiver, "unusable") == 1
+        assert "clara dicom doctor" in said(logged, "tls_failed")
+        (warning,) = receiver.service.health().warnings
+        assert warning.startswith(f"no sender is served over TLS: dicom>scp>tls>keyFile: {key} cannot be read")
+        assert receiver.service.health().ready
+        shutil.copy(hospital.ours.key, key)
+        receiver.service.look_at_certificates()
+        assoc = associate_securely(receiver.service.tls_port, hospital.client(hospital.modality))
+        assert assoc.is_established
+        assoc.release()
+
+
+def test_one_that_has_expired_is_shown_while_there_is_no_other_but_not_taken_instead_of_another(
+    tmp_path: Path, hospital: Hospital
+) -> None:
+    ours = tmp_path / "ours.pem"
+    shutil.copy(hospital.authority.issue("old", days=-1).certificate, ours)
+    context = hospital.client(hospital.modality)
+
+    def warned() -> bool:
+        return any("expired on" in warning for warning in receiver.service.health().warnings)
+
+    with receiving(tmp_path / "spool", tls=hospital.settings(certificateFile=ours)) as receiver:
+        port = receiver.service.tls_port
+        with pytest.raises(ssl.SSLCertVerificationError, match="expired"), secured(port, context):
+            pass
+        assert warned()
+        for source, wrong in ((hospital.ours, False), (hospital.authority.issue("old", days=-1), True)):
+            shutil.copy(source.certificate, ours)
+            receiver.service.look_at_certificates()
+            with secured(port, context) as peer:
+                assert common_name(peer) == "ours"
+            assert warned() is wrong
