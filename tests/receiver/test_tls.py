@@ -14,7 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 from support.dicom_objects import make_objects
 from support.dicom_peers import tool
-from support.receiver_wire import p_data, pdv, store_command, store_message
+from support.receiver_wire import association_request, p_data, pdv, store_command, store_message
 from support.receiving import LOOPBACK, Receiver, associate, instance, receiving, run
 from support.site import wait_until
 from support.tls_peers import Hospital, Piecemeal, associate_securely, common_name, secured
@@ -25,6 +25,7 @@ from clara_dicom_adapter.spool import AssociationFolder
 from clara_dicom_adapter.workflows.models import AssociationOutcome
 
 Logged = list[MutableMapping[str, Any]]
+ABORT = b"\7\0\0\0\0\4\0\0\0\0"
 RELEASE = b"\5\0\0\0\0\4\0\0\0\0"
 
 
@@ -305,8 +306,18 @@ def test_everything_may_come_byte_by_byte(shared: Receiver, hospital: Hospital) 
     assert stored(newest(shared)) == ["1.2.9"]
 
 
+def test_what_comes_in_one_record_with_the_association_request_is_seen(
+    shared: Receiver, hospital: Hospital, logged: Logged
+) -> None:
+    """Nothing is left in the socket to wake anybody."""
+    with Piecemeal(shared.service.tls_port, hospital.client(hospital.modality)) as peer:
+        peer.shake_hands(1 << 20)
+        peer.wire.sendall(peer.encrypted(association_request(b"CT1") + ABORT))
+        wait_until("it is over", lambda: any(line["event"] == "association_ended" for line in logged), 20)
+    assert "'outcome': 'aborted'" in said(logged, "association_ended")
+
+
 def test_much_may_come_in_one_piece(shared: Receiver, hospital: Hospital) -> None:
-    """What OpenSSL holds back, and what is behind the buffer of a header, is not waited for."""
     messages = b"".join(store_message(f"1.2.{number}", 30_000) for number in range(20))
     with Piecemeal(shared.service.tls_port, hospital.client(hospital.modality)) as peer:
         peer.associate()
@@ -343,11 +354,13 @@ def test_a_sender_that_leaves_in_the_middle_of_an_instance_leaves_nothing(
         peer.wire.sendall(peer.encrypted(store_message("1.2.3")))
         assert peer.read(6)[0] == 4
         begun = peer.encrypted(p_data(pdv(1, 3, store_command("1.2.4")), pdv(1, 0, bytes(10_000))))
-        peer.wire.sendall(begun[:-20] if "record" in how else begun)
         if how == "with a good-bye":
             with suppress(ssl.SSLError):  # it is not waited for the peer's
                 peer.tls.unwrap()
-            peer.wire.sendall(peer.encrypted(b""))
+            begun += peer.encrypted(b"")
+        peer.wire.sendall(begun[:-20] if "record" in how else begun)
+        if how == "with a good-bye":
+            shared.wait_until_closed()
     folder = newest(shared)
     assert stored(folder) == ["1.2.3"]
     assert folder.outcome is not None
@@ -390,7 +403,7 @@ def test_a_record_that_trickles_in_without_end_is_ended(tmp_path: Path, hospital
 
 def test_the_end_is_told_to_the_peer(shared: Receiver, hospital: Hospital) -> None:
     with secured(shared.service.tls_port, hospital.client(hospital.modality)) as peer:
-        peer.sendall(b"\7\0\0\0\0\4\0\0\0\0")
+        peer.sendall(ABORT)
         assert peer.recv(1) == b"", "close_notify, and no bare end"
 
 
