@@ -4,6 +4,7 @@ import shutil
 import socket
 import ssl
 import struct
+import subprocess
 import threading
 from collections.abc import Iterator, MutableMapping
 from contextlib import suppress
@@ -21,6 +22,7 @@ from support.tls_peers import Hospital, Piecemeal, associate_securely, common_na
 
 from clara_dicom_adapter.dicom.part10 import read_meta
 from clara_dicom_adapter.receiver.association import ReceiverServer
+from clara_dicom_adapter.receiver.pdata import PDU_HEADER
 from clara_dicom_adapter.spool import AssociationFolder
 from clara_dicom_adapter.workflows.models import AssociationOutcome
 
@@ -399,6 +401,36 @@ def test_a_record_that_trickles_in_without_end_is_ended(tmp_path: Path, hospital
         else:
             pytest.fail("the whole record was waited for")
     assert "a TLS record that does not end" in said(logged, "tls_failed")
+
+
+def test_a_sender_may_change_its_key_and_ask_for_ours(shared: Receiver, hospital: Hospital) -> None:
+    """Neither is a word of DICOM (RFC 8446 section 4.6.3); openssl does it when it is told K."""
+    shown = ["-cert", hospital.modality.certificate, "-key", hospital.modality.key, "-CAfile", hospital.authority.ca]
+    target = ["-tls1_3", "-connect", f"{LOOPBACK}:{shared.service.tls_port}"]
+    command = [tool("openssl", "openssl"), "s_client", "-quiet", "-no_ign_eof", *target, *shown]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as client:
+        stdin, stdout, stderr = client.stdin, client.stdout, client.stderr
+        assert stdin is not None
+        assert stdout is not None
+        assert stderr is not None
+
+        def says(data: bytes) -> bytes:
+            """Have a PDU sent, and return the type of the answer."""
+            stdin.write(data)
+            stdin.flush()
+            kind, length = PDU_HEADER.unpack(stdout.read(PDU_HEADER.size))
+            stdout.read(length)
+            return bytes([kind])
+
+        assert says(association_request(b"CT1")) == b"\2"
+        for uid in ("1.2.3", "1.2.4"):
+            assert says(store_message(uid)) == b"\4"
+            stdin.write(b"K\n")
+            stdin.flush()
+            assert b"KEYUPDATE\n" in stderr
+        assert says(store_message("1.2.5")) == b"\4"
+        assert says(RELEASE) == b"\6"
+    assert stored(newest(shared)) == ["1.2.3", "1.2.4", "1.2.5"]
 
 
 def test_the_end_is_told_to_the_peer(shared: Receiver, hospital: Hospital) -> None:
