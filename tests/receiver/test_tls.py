@@ -405,9 +405,16 @@ def test_a_record_that_trickles_in_without_end_is_ended(tmp_path: Path, hospital
 
 def test_a_sender_may_change_its_key_and_ask_for_ours(shared: Receiver, hospital: Hospital) -> None:
     """Neither is a word of DICOM (RFC 8446 section 4.6.3); openssl does it when it is told K."""
-    shown = ["-cert", hospital.modality.certificate, "-key", hospital.modality.key, "-CAfile", hospital.authority.ca]
+    shown: list[str | Path] = [
+        "-cert",
+        hospital.modality.certificate,
+        "-key",
+        hospital.modality.key,
+        "-CAfile",
+        hospital.authority.ca,
+    ]
     target = ["-tls1_3", "-connect", f"{LOOPBACK}:{shared.service.tls_port}"]
-    command = [tool("openssl", "openssl"), "s_client", "-quiet", "-no_ign_eof", *target, *shown]
+    command: list[str | Path] = [tool("openssl", "openssl"), "s_client", "-quiet", "-no_ign_eof", *target, *shown]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as client:
         stdin, stdout, stderr = client.stdin, client.stdout, client.stderr
         assert stdin is not None
