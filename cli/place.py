@@ -30,6 +30,8 @@ class Place:
     def __init__(self, data_dir: Path, config: Path | None = None) -> None:
         self.data = DataFolder(data_dir.expanduser().absolute())
         self.config = config.expanduser().absolute() if config else self._remembered()
+        self.starting = False
+        """Whether the adapter is to be started with the settings, so that more of them is looked at."""
 
     @property
     def _note(self) -> Path:
@@ -61,7 +63,7 @@ class Place:
         """The settings and how they came to be; raises ConfigurationInvalid."""
         from clara_dicom_adapter.configuration import reader
 
-        return reader.read(self.config, self.data, os.environ)
+        return reader.read(self.config, self.data, os.environ, starting=self.starting)
 
     @property
     def settings(self) -> Settings:

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from clara_dicom_adapter.configuration import environment, files, verdict
+from clara_dicom_adapter.configuration import certificates, environment, files, verdict
 from clara_dicom_adapter.configuration.files import Dialect
 from clara_dicom_adapter.configuration.gathered import DEFAULT, Gathered, KeyPath
 from clara_dicom_adapter.configuration.given import GivenEntities, entities
@@ -59,11 +59,13 @@ def load(config: Path | None, data: DataFolder, environ: Mapping[str, str]) -> S
     return read(config, data, environ).settings
 
 
-def read(config: Path | None, data: DataFolder, environ: Mapping[str, str]) -> Reading:
+def read(config: Path | None, data: DataFolder, environ: Mapping[str, str], *, starting: bool = False) -> Reading:
     """Read the settings.
 
     Args:
         config: The file; none: the first of :data:`STANDARD_NAMES` in the data folder, else defaults only.
+        starting: Whether to look at the certificates too that the SCP is to show. They end by themselves, which must
+            keep nobody from looking at an adapter that runs.
 
     Raises:
         ConfigurationInvalid: With a line for everything that is wrong.
@@ -83,6 +85,8 @@ def read(config: Path | None, data: DataFolder, environ: Mapping[str, str]) -> R
         found.set((*LEVELS_PATH, same_case(found, category)), level, f"changed while running, {data.log_levels}")
     settings = _settings(found)
     verdict.check(found, data)
+    if starting:
+        certificates.check(found, data)
     given = GivenEntities()
     if file is not None:
         given = entities(found, file, (settings or Settings()).dicom)

@@ -6,9 +6,9 @@ Names on file are the camelCase of seed 002 (0.8); those that this product adds 
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from clara_dicom_adapter.configuration.api_settings import (
     ApiSettings,
@@ -60,6 +60,49 @@ class VerificationSettings(Section):
     """Transfer syntax UIDs accepted for it (seed 002)."""
 
 
+class ClientCertificates(StrEnum):
+    """Whether senders show a certificate."""
+
+    NONE = "none"
+    OPTIONAL = "optional"
+    REQUIRED = "required"
+
+
+class ScpTlsSettings(Section):
+    """The Storage SCP over TLS (PS3.15 annex B.9, BCP 195 profile), beside the plain port or instead of it; on with \
+a certificate. Renewed files are taken without a restart, for the associations to come."""
+
+    port: Port = 2762
+    """TCP port of TLS, on the addresses of `host`; DICOM's registered one."""
+    certificate_file: Path | None = None
+    """Our certificate with its chain, PEM; none: TLS is off."""
+    key_file: Path | None = None
+    """Its key, PEM without a password; none: it is in the certificate's file."""
+    ca_file: Path | None = None
+    """Certificates of authorities to trust with senders' certificates, PEM."""
+    client_certificates: ClientCertificates = ClientCertificates.REQUIRED
+    """`required`: who shows no certificate of those authorities gets no association, as is usual with DICOM. \
+`optional`: one that is shown is checked. `none`: none is asked for."""
+    minimum_version: Literal["1.2", "1.3"] = "1.2"
+    """Oldest version of TLS that is spoken; BCP 195 allows none older than 1.2."""
+    only: bool = False
+    """Whether the plain port is not listened on, so that nobody can send without TLS."""
+
+    @property
+    def enabled(self) -> bool:
+        """Whether TLS is listened for."""
+        return self.certificate_file is not None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.certificate_file is None:
+            if self.key_file or self.ca_file or self.only:
+                raise ValueError("keyFile, caFile and only need a certificateFile")
+        elif self.ca_file is None and self.client_certificates is not ClientCertificates.NONE:
+            raise ValueError("caFile is needed to check senders' certificates, or clientCertificates none")
+        return self
+
+
 class ScpSettings(Section):
     """The Storage SCP."""
 
@@ -99,11 +142,23 @@ class ScpSettings(Section):
     """How long associations in progress may go on after SIGTERM."""
     interrupted_hold_seconds: float = Field(default=60, ge=0)
     """How long the instances of an interrupted association wait for the sender to come back."""
+    tls: ScpTlsSettings = ScpTlsSettings()
+
+    @property
+    def plain(self) -> bool:
+        """Whether `port` is listened on."""
+        return not self.tls.only
 
     @field_validator("host", mode="before")
     @classmethod
     def _one_or_several(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _two_ports(self) -> Self:
+        if self.tls.enabled and self.plain and self.port and self.port == self.tls.port:
+            raise ValueError("port and tls>port must differ, unless tls>only is true")
+        return self
 
 
 class ExportSettings(Section):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-_CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:!aNULL:!PSK"
+CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:!aNULL:!PSK"
 """Of TLS 1.2 (RFC 9325 section 4.2); those of TLS 1.3 all qualify."""
 
 
@@ -38,22 +38,22 @@ def context(tls: TlsClient) -> ssl.SSLContext:
     """Read the files; raises :class:`TlsUnusable`."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
-    made.set_ciphers(_CIPHERS)
+    made.set_ciphers(CIPHERS)
     try:
         if tls.ca_file is None:
             made.load_default_certs(ssl.Purpose.SERVER_AUTH)
         else:
             made.load_verify_locations(cafile=tls.ca_file)
     except OSError as error:
-        raise TlsUnusable(f"tls.caFile {tls.ca_file} {_file_words(error, 'certificates')}") from error
+        raise TlsUnusable(f"tls.caFile {tls.ca_file} {file_words(error, 'certificates')}") from error
     if tls.certificate_file is not None:
         try:
-            made.load_cert_chain(tls.certificate_file, tls.key_file, password=_no_password)
-        except (OSError, _PasswordAskedFor) as error:
+            made.load_cert_chain(tls.certificate_file, tls.key_file, password=no_password)
+        except (OSError, PasswordAskedFor) as error:
             files = f"tls.certificateFile {tls.certificate_file}"
             if tls.key_file is not None:
                 files += f" with tls.keyFile {tls.key_file}"
-            raise TlsUnusable(f"{files} {_file_words(error, 'a certificate and its key')}") from error
+            raise TlsUnusable(f"{files} {file_words(error, 'a certificate and its key')}") from error
     return made
 
 
@@ -74,16 +74,22 @@ def words(error: ssl.SSLError) -> str:
     return f"TLS failed: {reason}"
 
 
-class _PasswordAskedFor(Exception):
-    """By OpenSSL."""
+class PasswordAskedFor(Exception):
+    """By OpenSSL, for a key."""
 
 
-def _no_password() -> str:
-    raise _PasswordAskedFor
+def no_password() -> str:
+    """To be given to OpenSSL, which would otherwise ask at the terminal; raises :class:`PasswordAskedFor`."""
+    raise PasswordAskedFor
 
 
-def _file_words(error: Exception, expected: str) -> str:
-    if isinstance(error, _PasswordAskedFor):
+def file_words(error: Exception, expected: str) -> str:
+    """Why a file cannot be used.
+
+    Args:
+        expected: What it should hold.
+    """
+    if isinstance(error, PasswordAskedFor):
         return "cannot be used: the key has a password, and nobody can be asked for it"
     if isinstance(error, ssl.SSLError):
         mismatch = "mismatch" in (error.reason or "").lower()

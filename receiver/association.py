@@ -15,6 +15,7 @@ from clara_dicom_adapter.receiver import contexts
 from clara_dicom_adapter.receiver.acceptance import AssociationRequest, Reject, RejectReason, canonical_address
 from clara_dicom_adapter.receiver.connection import prepare
 from clara_dicom_adapter.receiver.dimse import StoreSink
+from clara_dicom_adapter.receiver.secure import Securing
 from clara_dicom_adapter.receiver.upper_layer import END_SECONDS, Limits, QuietAssociation
 from clara_dicom_adapter.receiver.wire_log import WireLog
 from clara_dicom_adapter.workflows.models import AssociationOutcome
@@ -43,6 +44,8 @@ class ReceiverAssociation(QuietAssociation):
 
     def __init__(self, server: "ReceiverServer", connection: socket.socket, peer: tuple[Any, ...]) -> None:
         prepare(connection, server.limits)
+        if server.securing is not None:
+            connection = server.securing.secure(connection, canonical_address(peer[0]))
         super().__init__(server.ae, connection, server.limits)
         self._receiver = server
         self._session: Session | None = None
@@ -152,11 +155,13 @@ class ReceiverServer(AssociationServer):
         connections: set[ReceiverAssociation],
         maximum_connections: int,
         wire_log: Callable[[str], WireLog | None] = lambda _peer: None,
+        securing: Securing | None = None,
     ) -> None:
         """Args:
         connections: Those of all addresses, which this server adds to.
         maximum_connections: How many there may be of them.
         wire_log: What is logged of an association with a peer.
+        securing: Makes TLS of connections; none: they are plain.
         """
         self.gatekeeper = gatekeeper
         self.limits = limits
@@ -166,6 +171,7 @@ class ReceiverServer(AssociationServer):
         }
         self.maximum_connections = maximum_connections
         self.wire_log = wire_log
+        self.securing = securing
         self.connections = connections
         self._listening = listening
         super().__init__(ae, listening.getsockname()[:2], ae.ae_title, [build_context(contexts.VERIFICATION)])
@@ -181,9 +187,10 @@ class ReceiverServer(AssociationServer):
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Refuse a connection when even waiting for its association request would cost too much."""
+        peer = canonical_address(client_address[0])
         if len(self.connections) < self.maximum_connections:
-            return True
-        log.warning("connection_refused", peer=canonical_address(client_address[0]), count=len(self.connections))
+            return self.securing is None or self.securing.can_secure(peer)
+        log.warning("connection_refused", peer=peer, count=len(self.connections))
         return False
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -195,6 +202,7 @@ class ReceiverServer(AssociationServer):
         except RuntimeError:  # no more threads
             self.connections.discard(association)
             association.upper_layer.close()
+            association.connection.close()
             raise
 
     def handle_error(self, request: Any, client_address: Any) -> None:

@@ -18,6 +18,7 @@ import structlog
 from clara_dicom_adapter import log as logging_setup
 from clara_dicom_adapter import log_levels
 from clara_dicom_adapter.configuration.settings import Durability, ScpSettings
+from clara_dicom_adapter.dicom.tls_server import TlsServer
 from clara_dicom_adapter.receiver.acceptance import KnownApplicationEntities
 from clara_dicom_adapter.receiver.known import KnownCopy, snapshot
 from clara_dicom_adapter.receiver.live import LiveAssociation
@@ -30,6 +31,7 @@ from clara_dicom_adapter.receiver.reports import (
     LogLevels,
     Progress,
     Report,
+    Secure,
     Stop,
 )
 from clara_dicom_adapter.receiver.scp import ScpParts, StorageScp
@@ -73,9 +75,17 @@ class Listener:
         """The configuration has changed."""
         self._known = snapshot(known)
 
-    def start(self, listening: Sequence[socket.socket]) -> None:
-        """Serve connections, and report."""
-        self.scp.start(listening)
+    def use(self, tls: TlsServer | None) -> None:
+        """Speak TLS with this certificate from the next association on."""
+        self.scp.use(tls)
+
+    def start(self, listening: Sequence[socket.socket], secure: Sequence[socket.socket] = ()) -> None:
+        """Serve connections, and report.
+
+        Args:
+            secure: Sockets on which TLS is spoken.
+        """
+        self.scp.start(listening, secure)
         self._ticker.start()
         self._tell(Listening())
 
@@ -134,6 +144,8 @@ class _Channel:
                 return order.grace_seconds
             if isinstance(order, LogLevels):
                 log_levels.apply(order.levels)
+            elif isinstance(order, Secure):
+                listener.use(order.tls)
             else:
                 listener.know(order.known)
         return 0
@@ -164,6 +176,9 @@ def serve(connection: int, places: int, *listening: int) -> None:
     )
     if setup.known is not None:
         listener.know(setup.known)
-    listener.start([socket.socket(fileno=descriptor) for descriptor in listening])
+    listener.use(setup.tls)
+    sockets = [socket.socket(fileno=descriptor) for descriptor in listening]
+    plain = len(setup.scp.host) if setup.scp.plain else 0  # the others come behind them
+    listener.start(sockets[:plain], sockets[plain:])
     listener.stop(channel.obey(listener))
     channel.close()

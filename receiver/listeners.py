@@ -18,6 +18,7 @@ from typing import Final, Protocol
 import structlog
 
 from clara_dicom_adapter.configuration.settings import ScpSettings
+from clara_dicom_adapter.dicom.tls_server import TlsServer
 from clara_dicom_adapter.receiver.known import KnownCopy
 from clara_dicom_adapter.receiver.places import Places
 from clara_dicom_adapter.receiver.reports import (
@@ -28,6 +29,7 @@ from clara_dicom_adapter.receiver.reports import (
     LogLevels,
     Order,
     Report,
+    Secure,
     Stop,
 )
 from clara_dicom_adapter.temporal.children import kill_group, spawn
@@ -68,7 +70,12 @@ class Listeners(Protocol):
 
     @property
     def port(self) -> int:
-        """The port that is listened on, on every address."""
+        """The plain port that is listened on, on every address."""
+        ...
+
+    @property
+    def tls_port(self) -> int:
+        """The port of TLS that is listened on, on every address."""
         ...
 
     @property
@@ -92,6 +99,10 @@ class Listeners(Protocol):
 
     def know(self, known: KnownCopy) -> None:
         """The configuration has changed."""
+        ...
+
+    def use(self, tls: TlsServer) -> None:
+        """Speak TLS with this certificate from the next association on."""
         ...
 
     def stop(self, grace_seconds: float) -> None:
@@ -123,16 +134,21 @@ class ListenerProcesses:
         self._lock = threading.Lock()
         self._known: KnownCopy | None = None
         self._levels: dict[str, str] | None = None
+        self._tls: TlsServer | None = None
         self._stopping = threading.Event()
         self._places: Places | None = None
-        self._sockets: list[socket.socket] = []
+        self._plain: list[socket.socket] = []
+        self._secure: list[socket.socket] = []
 
     @property
     def port(self) -> int:
-        """The port that is listened on, on every address; known after :meth:`start`."""
-        if not self._sockets:
-            raise RuntimeError("the listeners have not been started")
-        return int(self._sockets[0].getsockname()[1])
+        """The plain port that is listened on, on every address; known after :meth:`start`."""
+        return _port(self._plain)
+
+    @property
+    def tls_port(self) -> int:
+        """The port of TLS that is listened on, on every address; known after :meth:`start`."""
+        return _port(self._secure)
 
     @property
     def configured(self) -> int:
@@ -151,9 +167,9 @@ class ListenerProcesses:
         return [process.pid for process in processes if process is not None and process.returncode is None]
 
     def start(self, keeper: Keeper, known: KnownCopy | None) -> None:
-        """Bind the port and start every listener; raises OSError when it cannot be had on one of the addresses."""
+        """Bind the ports and start every listener; raises OSError when one cannot be had on one of the addresses."""
         self._known = known
-        self._sockets = listen(self._scp.host, self._scp.port)
+        self._plain, self._secure = listen_as_configured(self._scp)
         self._places = Places.make()
         for slot in self._slots:
             thread = threading.Thread(
@@ -164,7 +180,10 @@ class ListenerProcesses:
         for slot in self._slots:
             if not slot.listening.wait(_START_SECONDS):
                 log.error("listener_does_not_start", number=slot.number)
-        log.info("listening", host=", ".join(self._scp.host), port=self.port, count=self.listening)
+        for service, sockets in (("dicom", self._plain), ("dicom_tls", self._secure)):
+            if sockets:
+                host, port = ", ".join(self._scp.host), _port(sockets)
+                log.info("listening", service=service, host=host, port=port, count=self.listening)
 
     def know(self, known: KnownCopy) -> None:
         """Tell every listener what is configured."""
@@ -180,6 +199,13 @@ class ListenerProcesses:
             for slot in self._slots:
                 self._send(slot, LogLevels(levels=self._levels))
 
+    def use(self, tls: TlsServer) -> None:
+        """Have every listener speak TLS with this certificate, those too that are begun later."""
+        with self._lock:
+            self._tls = tls
+            for slot in self._slots:
+                self._send(slot, Secure(tls=tls))
+
     def stop(self, grace_seconds: float) -> None:
         """Listen no more, let associations finish for a time, and return when all have ended."""
         if self._stopping.is_set():
@@ -188,7 +214,7 @@ class ListenerProcesses:
             self._stopping.set()
             for slot in self._slots:
                 self._send(slot, Stop(grace_seconds=grace_seconds))
-        for listening in self._sockets:
+        for listening in (*self._plain, *self._secure):
             listening.close()
         deadline = time.monotonic() + grace_seconds + _STOP_MARGIN_SECONDS
         for slot, thread in zip(self._slots, self._threads, strict=False):
@@ -235,14 +261,15 @@ class ListenerProcesses:
                 return None
             ours, theirs = socket.socketpair()
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_TIMEOUT)  # a frozen listener holds nobody up
-            listening = (each.fileno() for each in self._sockets)
+            listening = (each.fileno() for each in (*self._plain, *self._secure))
             descriptors = (theirs.fileno(), self._places.descriptor, *listening)
             module = "clara_dicom_adapter.receiver.listener_process"
             with theirs:
                 command = [sys.executable, "-m", module, *map(str, descriptors)]
                 slot.process = spawn(command, pass_fds=descriptors)
             slot.channel = ours
-            ours.sendall(self._setup(slot.number, self._known).model_dump_json(by_alias=True).encode() + b"\n")
+            setup = self._setup(slot.number, self._known).model_copy(update={"tls": self._tls})
+            ours.sendall(setup.model_dump_json(by_alias=True).encode() + b"\n")
             if self._levels is not None:
                 self._send(slot, LogLevels(levels=self._levels))
             return slot.process
@@ -278,6 +305,23 @@ def _reaped(process: "subprocess.Popen[bytes]") -> int:
     except subprocess.TimeoutExpired:
         kill_group(process)
         return process.returncode
+
+
+def _port(sockets: Sequence[socket.socket]) -> int:
+    if not sockets:
+        raise RuntimeError("this port is not listened on")
+    return int(sockets[0].getsockname()[1])
+
+
+def listen_as_configured(scp: ScpSettings) -> tuple[list[socket.socket], list[socket.socket]]:
+    """Sockets that listen, plain ones and those for TLS; raises OSError as :func:`listen`."""
+    plain = listen(scp.host, scp.port) if scp.plain else []
+    try:
+        return plain, listen(scp.host, scp.tls.port) if scp.tls.enabled else []
+    except OSError:
+        for each in plain:
+            each.close()
+        raise
 
 
 def listen(hosts: Sequence[str], port: int) -> list[socket.socket]:

@@ -22,6 +22,12 @@ class ReceiverMetrics:
         self.rejected = Counter(
             "clara_dicom_associations_rejected", "Associations rejected, by reason", ["reason"], registry=self.registry
         )
+        self.tls_failures = Counter(
+            "clara_dicom_tls_failures",
+            "Connections that TLS has failed on, by reason",
+            ["reason"],
+            registry=self.registry,
+        )
         self.instances = Counter(
             "clara_dicom_instances_received",
             "Instances stored and answered 0000, by listener",

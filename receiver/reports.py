@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, Field, TypeAdapter
 
 from clara_dicom_adapter.configuration.settings import ScpSettings, StorageSettings
+from clara_dicom_adapter.dicom.tls_server import TlsServer
 from clara_dicom_adapter.log import LogSetup
 from clara_dicom_adapter.receiver.acceptance import AssociationRequest
 from clara_dicom_adapter.receiver.known import KnownCopy
@@ -67,7 +68,19 @@ class Ended:
     kind: Literal["ended"] = "ended"
 
 
-Report = Listening | Accepted | Rejected | Progress | Ended
+@dataclass(frozen=True)
+class TlsFailed:
+    """A connection came to nothing because of TLS.
+
+    Attributes:
+        failure: Value of a :class:`~clara_dicom_adapter.receiver.tls_failures.TlsFailure`.
+    """
+
+    failure: str
+    kind: Literal["tls_failed"] = "tls_failed"
+
+
+Report = Listening | Accepted | Rejected | Progress | Ended | TlsFailed
 
 
 class ListenerSetup(BaseModel):
@@ -78,6 +91,7 @@ class ListenerSetup(BaseModel):
         number: Of this listener, from 0.
         listeners: How many there are.
         known: What is configured, as far as anybody knows.
+        tls: How TLS is spoken; none: not at all, or it cannot be.
     """
 
     scp: ScpSettings
@@ -87,6 +101,7 @@ class ListenerSetup(BaseModel):
     listeners: int
     log: LogSetup
     known: KnownCopy | None
+    tls: TlsServer | None = None
 
 
 class Know(BaseModel):
@@ -110,7 +125,14 @@ class LogLevels(BaseModel):
     levels: dict[str, str]
 
 
-Order = Know | LogLevels | Stop
+class Secure(BaseModel):
+    """Speak TLS in this way from the next association on."""
+
+    kind: Literal["secure"] = "secure"
+    tls: TlsServer
+
+
+Order = Know | LogLevels | Secure | Stop
 
 REPORTS: Final[TypeAdapter[Report]] = TypeAdapter(Annotated[Report, Field(discriminator="kind")])
 ORDERS: Final[TypeAdapter[Order]] = TypeAdapter(Annotated[Order, Field(discriminator="kind")])

@@ -13,6 +13,7 @@ from pynetdicom import AE
 
 from clara_dicom_adapter.configuration.settings import ScpSettings
 from clara_dicom_adapter.dicom import uids
+from clara_dicom_adapter.dicom.tls_server import TlsServer
 from clara_dicom_adapter.errors import AdapterError
 from clara_dicom_adapter.receiver.acceptance import (
     AssociationRequest,
@@ -29,7 +30,8 @@ from clara_dicom_adapter.receiver.c_store import StoreSession
 from clara_dicom_adapter.receiver.live import LiveAssociation, LiveAssociations
 from clara_dicom_adapter.receiver.naming import Naming
 from clara_dicom_adapter.receiver.places import Places
-from clara_dicom_adapter.receiver.reports import Accepted, Ended, Rejected, Report
+from clara_dicom_adapter.receiver.reports import Accepted, Ended, Rejected, Report, TlsFailed
+from clara_dicom_adapter.receiver.secure import Securing
 from clara_dicom_adapter.receiver.upper_layer import Limits
 from clara_dicom_adapter.receiver.wire_log import WireLog
 from clara_dicom_adapter.spool import Arrivals, AssociationFacts, AssociationFolder, new_association_id
@@ -77,14 +79,25 @@ class StorageScp:
         )
         self.live = LiveAssociations()
         self._naming = Naming()
+        self._securing = Securing(
+            settings.association_idle_timeout_seconds, lambda failure: parts.tell(TlsFailed(failure.value))
+        )
         self._owed: list[tuple[AssociationFolder, AssociationOutcome]] = []
         self._stopping = False
         self._connections: set[ReceiverAssociation] = set()
         self._servers: list[ReceiverServer] = []
         self._threads: list[threading.Thread] = []
 
-    def start(self, listening: Sequence[socket.socket]) -> None:
-        """Serve connections to sockets that listen already, and that other processes may serve too."""
+    def use(self, tls: TlsServer | None) -> None:
+        """Speak TLS with this certificate from the next association on."""
+        self._securing.use(tls)
+
+    def start(self, listening: Sequence[socket.socket], secure: Sequence[socket.socket] = ()) -> None:
+        """Serve connections to sockets that listen already, and that other processes may serve too.
+
+        Args:
+            secure: Those on which TLS is spoken.
+        """
         settings = self._settings
         ae = AE(ae_title=_ANY_AE_TITLE)
         ae.implementation_class_uid = uids.IMPLEMENTATION_CLASS_UID
@@ -97,7 +110,7 @@ class StorageScp:
             write_seconds=settings.write_timeout_seconds,
             pdu_length=settings.maximum_pdu_length,
         )
-        for each in listening:
+        for each in (*listening, *secure):
             server = ReceiverServer(
                 ae,
                 each,
@@ -107,6 +120,7 @@ class StorageScp:
                 connections=self._connections,
                 maximum_connections=settings.maximum_number_of_associations + _CONNECTIONS_BEYOND,
                 wire_log=lambda peer: WireLog.wanted(settings, peer=peer),
+                securing=self._securing if each in secure else None,
             )
             thread = threading.Thread(
                 target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="scp-accept", daemon=True

@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 
 import structlog
 
-from clara_dicom_adapter.configuration.settings import StorageSettings
+from clara_dicom_adapter.configuration.settings import ScpTlsSettings, StorageSettings
 from clara_dicom_adapter.errors import AdapterError
 from clara_dicom_adapter.receiver.acceptance import RejectReason
 from clara_dicom_adapter.receiver.addressing import Addressing
+from clara_dicom_adapter.receiver.certificates import CertificateKeeper
 from clara_dicom_adapter.receiver.delivery import Connect
 from clara_dicom_adapter.receiver.hand_over import HandOver
 from clara_dicom_adapter.receiver.known import ConfigurationSource, KnownKeeper
@@ -22,7 +23,7 @@ from clara_dicom_adapter.receiver.parked import ParkedAlarm
 from clara_dicom_adapter.receiver.preparing import Preparing
 from clara_dicom_adapter.receiver.recorder import AssociationRecords, Recorder
 from clara_dicom_adapter.receiver.recovery import Recovery
-from clara_dicom_adapter.receiver.reports import Accepted, Ended, Progress, Rejected, Report
+from clara_dicom_adapter.receiver.reports import Accepted, Ended, Progress, Rejected, Report, TlsFailed
 from clara_dicom_adapter.receiver.site import SiteKey
 from clara_dicom_adapter.receiver.space import SpaceGate
 from clara_dicom_adapter.spool import AssociationFolder, Spool
@@ -58,6 +59,8 @@ class ReceiverHealth:
     """Workflows that are to be told of batches."""
     parked_near_watermark: str = ""
     """What is parked on a disk that is nearly full; empty when nothing is, or there is room."""
+    certificates: tuple[str, ...] = ()
+    """What somebody should look after in the files of TLS."""
 
     @property
     def ready(self) -> bool:
@@ -69,7 +72,7 @@ class ReceiverHealth:
         """What somebody should look after although it works."""
         fewer = 0 < self.listening < self.listeners
         listeners = f"{self.listening} of {self.listeners} listener processes listen" if fewer else ""
-        return [warning for warning in (listeners, self.parked_near_watermark) if warning]
+        return [warning for warning in (listeners, self.parked_near_watermark, *self.certificates) if warning]
 
 
 class ReceiverService:
@@ -85,17 +88,20 @@ class ReceiverService:
         associations: AssociationRecords,
         site_secret: Callable[[], str],
         connect: Connect,
+        tls: ScpTlsSettings | None = None,
         space: Callable[[], object] | None = None,
     ) -> None:
         """Args:
         site_secret: Gives the secret of the records in hex (``records.secret.SiteSecret.get_or_create``).
         connect: Makes a Temporal client; may raise for as long as it likes.
+        tls: Whose certificates the listeners are told of; none: there is no TLS.
         space: Raises StorageFull when nothing may be stored; none: the storage rule for the spool's disk.
         """
         self.metrics = ReceiverMetrics(listeners.configured)
         self._spool = spool
         self._listeners = listeners
         self._known = KnownKeeper(configuration, spool.root / _KNOWN_COPY, changed=listeners.know)
+        self._certificates = CertificateKeeper(tls, listeners.use) if tls is not None and tls.enabled else None
         self._recorder = Recorder(associations)
         rule = StorageSpace(spool.root, storage)
         self._can_store = SpaceGate(space or rule.check)
@@ -119,12 +125,19 @@ class ReceiverService:
 
     @property
     def port(self) -> int:
-        """The port that is listened on."""
+        """The plain port that is listened on."""
         return self._listeners.port
+
+    @property
+    def tls_port(self) -> int:
+        """The port of TLS that is listened on."""
+        return self._listeners.tls_port
 
     def start(self) -> None:
         """Close what an earlier run left open, then listen; raises OSError when the port cannot be had."""
         self._known.start()
+        if self._certificates is not None:
+            self._certificates.start()
         self._spool.remove_unbegun()
         self._recovery.close_abandoned()
         self._preparing.start()
@@ -146,6 +159,13 @@ class ReceiverService:
             log.info("hand_over_left_to_next_start", waiting=self._hand_over.delivery.waiting)
         self._recorder.stop(_RECORDS_SECONDS)
         self._known.stop()
+        if self._certificates is not None:
+            self._certificates.stop()
+
+    def look_at_certificates(self) -> None:
+        """Take renewed ones now, and not within a few seconds."""
+        if self._certificates is not None:
+            self._certificates.look(at_once=True)
 
     # ---- what listeners report; called from a thread for each ----
 
@@ -165,6 +185,8 @@ class ReceiverService:
                 live = replace(told, listener=listener)
                 self._moved(self._live.put(live), live)
                 self._pace.read(live)
+        elif isinstance(report, TlsFailed):
+            self.metrics.tls_failures.labels(report.failure).inc()
         elif isinstance(report, Ended):
             live = replace(report.association, listener=listener)
             self._moved(self._live.remove(live.association_id), live)
@@ -234,6 +256,7 @@ class ReceiverService:
             open_associations=len(self._live),
             waiting_to_be_told=self._hand_over.delivery.waiting,
             parked_near_watermark=self._parked(),
+            certificates=tuple(self._certificates.warnings) if self._certificates is not None else (),
         )
 
     def _watch(self, spool: Spool) -> None:
@@ -263,6 +286,13 @@ class ReceiverService:
             "1 when instances are parked on a disk that is nearly full",
             lambda: float(bool(self._parked())),
         )
+        certificates = self._certificates
+        if certificates is not None:
+            watch(
+                "clara_dicom_tls_certificate_expiry_timestamp_seconds",
+                "When the certificate that senders are shown ends",
+                lambda: certificates.expires_at,
+            )
 
 
 def _ended_live(folder: AssociationFolder) -> tuple[LiveAssociation, AssociationOutcome, datetime]:

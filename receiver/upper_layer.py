@@ -18,6 +18,7 @@ there: one reads, writes and drives the state machine (:class:`LimitedUpperLayer
 
 import select
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Mapping
@@ -35,6 +36,8 @@ from pynetdicom.transport import AssociationSocket
 from clara_dicom_adapter.receiver import commands, negotiation, pdata
 from clara_dicom_adapter.receiver.dimse import AcceptedContext, Echo, Foreign, Senseless, StoreMessages, StoreSink
 from clara_dicom_adapter.receiver.pdata import AbortReason, Broken, OtherPdu, PDataParser
+from clara_dicom_adapter.receiver.secure import Polls, aware
+from clara_dicom_adapter.receiver.tls_failures import TLS_HANDSHAKE
 from clara_dicom_adapter.receiver.waking import AnnouncedQueue, Bell
 from clara_dicom_adapter.receiver.wire_log import WireLog
 from clara_dicom_adapter.workflows.models import AssociationOutcome
@@ -134,11 +137,13 @@ class LimitedUpperLayer(DULServiceProvider):
         self._bell = Bell()
         self._for_work = select.poll()
         self._for_work.register(self._bell.descriptor, select.POLLIN)
-        self._for_both = select.poll()
-        self._for_both.register(self._bell.descriptor, select.POLLIN)
-        self._for_both.register(connection.fileno(), select.POLLIN)
-        self._for_bytes = select.poll()
-        self._for_bytes.register(connection.fileno(), select.POLLIN)
+        both = select.poll()
+        both.register(self._bell.descriptor, select.POLLIN)
+        both.register(connection.fileno(), select.POLLIN)
+        self._for_both = aware(both, connection)
+        for_bytes = select.poll()
+        for_bytes.register(connection.fileno(), select.POLLIN)
+        self._for_bytes = aware(for_bytes, connection)
         self._request_until = time.monotonic() + limits.request_seconds
         self._parser = PDataParser(limits.pdu_length)
         self._messages: StoreMessages | None = None
@@ -241,7 +246,7 @@ class LimitedUpperLayer(DULServiceProvider):
             return True
         return False
 
-    def _wait(self, events: select.poll, seconds: float | None) -> _Came:
+    def _wait(self, events: Polls, seconds: float | None) -> _Came:
         ready = events.poll(None if seconds is None else max(seconds, 0) * 1000 + 1)
         if not ready:
             return _Came.NOTHING
@@ -268,6 +273,8 @@ class LimitedUpperLayer(DULServiceProvider):
                         self._silent()
                     return False
                 received = self._connection.recv_into(self._parser.free())
+            except ssl.SSLWantReadError:
+                continue
             except OSError:
                 received = 0
             if not received:
@@ -329,14 +336,23 @@ class LimitedUpperLayer(DULServiceProvider):
         state = self.state_machine.current_state
         until = time.monotonic() + self._limits.idle_seconds if state == "Sta6" else self._request_until
         try:
-            header = self._receive(pdata.PDU_HEADER.size, until)
+            header = self._receive(pdata.PDU_HEADER.size, until, begun=False)
             kind, length = pdata.PDU_HEADER.unpack(header)
+            if state == "Sta2" and kind == TLS_HANDSHAKE:
+                self._broken("TLS on the port without it")
+                return
             if length > _LONGEST_PDU.get((state, kind), -1):
                 self._broken(f"PDU of type {kind} and length {length} has no place here")
                 return
             data = header + self._receive(length, until)
         except TimeoutError:
             self._broken("a PDU that does not end")
+            return
+        except ssl.SSLWantReadError:  # TLS goes on, and the peer has said nothing
+            return
+        except ssl.SSLError:
+            self._drain()  # so that the peer hears why
+            self.lost()
             return
         except OSError:
             self.lost()
@@ -358,15 +374,22 @@ class LimitedUpperLayer(DULServiceProvider):
         self._recv_pdu.put(pdu)
         self.event_queue.put(event)
 
-    def _receive(self, length: int, until: float) -> bytearray:
+    def _receive(self, length: int, until: float, *, begun: bool = True) -> bytearray:
+        # of a PDU that has not begun nothing is waited for beyond what is there
         data = bytearray(self._parser.take(length))
         while len(data) < length:
             if self._wait(self._for_bytes, until - time.monotonic()) is _Came.NOTHING:
                 raise TimeoutError
-            received = self._connection.recv(min(length - len(data), _AT_ONCE))
+            piece = bytearray(min(length - len(data), _AT_ONCE))
+            try:
+                received = self._connection.recv_into(piece)
+            except ssl.SSLWantReadError:
+                if not begun and not data:
+                    raise
+                continue
             if not received:
                 raise ConnectionError("closed by the peer")
-            data += received
+            data += memoryview(piece)[:received]
         return data
 
     def _broken(self, reason: str) -> None:

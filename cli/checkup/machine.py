@@ -28,10 +28,12 @@ def ports(settings: Settings, addresses: Mapping[str, str]) -> Iterator[Finding]
         addresses: Where the running adapter's parts listen, by service.
     """
     services = settings.services
-    wanted: list[tuple[str, Sequence[str], int, str]] = [
-        ("dicom", settings.dicom.scp.host, settings.dicom.scp.port, "dicom>scp>port"),
-        ("api", (settings.api.host,), settings.api.port, "api>port"),
-    ]
+    scp = settings.dicom.scp
+    wanted: list[tuple[str, Sequence[str], int, str]] = [("api", (settings.api.host,), settings.api.port, "api>port")]
+    if scp.tls.enabled:
+        wanted.insert(0, ("dicom_tls", scp.host, scp.tls.port, "dicom>scp>tls>port"))
+    if scp.plain:
+        wanted.insert(0, ("dicom", scp.host, scp.port, "dicom>scp>port"))
     if services.temporal.address is None:
         wanted.append(("temporal", ("127.0.0.1",), services.temporal.embedded_port, "services>temporal>embeddedPort"))
     if services.platform.endpoint is None:

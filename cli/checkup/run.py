@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from clara_dicom_adapter.cli.checkup import machine, services
+from clara_dicom_adapter.cli.checkup import certificates, machine, services
 from clara_dicom_adapter.cli.checkup.finding import Finding, Level
 from clara_dicom_adapter.cli.place import Place
 from clara_dicom_adapter.errors import ConfigurationInvalid
@@ -20,6 +20,7 @@ def check_up(place: Place) -> Iterator[Finding]:
     yield Finding("settings", Level.OK, f"from {where}")
     addresses = place.addresses
     yield from machine.ports(settings, addresses)
+    yield from certificates.of_scp(settings.dicom.scp.tls)
     yield from machine.disk(place.spool, settings.storage)
     yield services.temporal(settings, addresses)
     yield services.platform(settings, addresses)

@@ -48,7 +48,7 @@ def check(
 
     place = Place(data_dir, file)
     try:
-        reading = reader.read(file, place.data, os.environ)
+        reading = reader.read(file, place.data, os.environ, starting=True)
     except ConfigurationInvalid as error:
         if as_json:
             print_json({"file": file, "problems": error.problems})

@@ -55,7 +55,7 @@ def start(data_dir: DataDir, config: Config = None) -> None:
         place.config = None
     if not is_locked(place.data):
         run_time_levels.forget(place.data)
-        place.as_started()
+        place.as_started().starting = True
     try:
         settings = place.settings
     except ConfigurationInvalid as error:
@@ -112,7 +112,13 @@ def _welcome(place: Place, settings: Settings, ready: AdapterStatus) -> list[str
     return [*lines, "  stop         Ctrl-C, or `clara dicom stop`", ""]
 
 
-_LABELS = {"dicom": "DICOM", "api": "REST API", "temporal_ui": "Temporal UI", "platform": "platform"}
+_LABELS = {
+    "dicom": "DICOM",
+    "dicom_tls": "DICOM TLS",
+    "api": "REST API",
+    "temporal_ui": "Temporal UI",
+    "platform": "platform",
+}
 
 
 def stop(data_dir: DataDir) -> None:

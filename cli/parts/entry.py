@@ -130,7 +130,9 @@ def _main(name: str, serve: Callable[[Part], int | None], arguments: Sequence[st
     keep_private()
     data = DataFolder(given.data_dir.absolute())
     try:
-        reading = reader.read(given.config, data, os.environ)
+        # one that the supervisor starts again goes on with what can be used: the plain port, at least
+        starting = name == "receiver" and given.status_fd is None
+        reading = reader.read(given.config, data, os.environ, starting=starting)
         logging_setup.configure(reading.settings.log_setup, part=name)
         for warning in reading.warnings if given.status_fd is None else ():  # else the supervisor has told them
             log.warning("settings_warning", message=warning)

@@ -57,6 +57,8 @@ class Plan:
             "dicom__scp__port": str(self._port(scp.port, *scp.host)),
             "api__port": str(self._port(api.port, api.host)),
         }
+        if scp.tls.enabled:
+            told["dicom__scp__tls__port"] = str(self._port(scp.tls.port, *scp.host))
         if self._runs_temporal:
             port = self._port(services.temporal.embedded_port, "127.0.0.1")
             ui_port = self._port(services.temporal.embedded_ui_port, "127.0.0.1")

@@ -4,7 +4,7 @@ It starts with nothing but its spool: database and Temporal may be away, and are
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from datetime import datetime
@@ -16,6 +16,7 @@ from clara_dicom_adapter.cli.parts.entry import Part
 from clara_dicom_adapter.configuration.chosen import Configuration
 from clara_dicom_adapter.configuration.entities import ClaraAeTitle, Source
 from clara_dicom_adapter.configuration.importing import import_once
+from clara_dicom_adapter.configuration.settings import ScpSettings
 from clara_dicom_adapter.configuration.store import ConfigurationStore
 from clara_dicom_adapter.receiver.acceptance import AssociationRequest, RejectReason
 from clara_dicom_adapter.receiver.known import KnownCopy
@@ -125,7 +126,11 @@ def serve(part: Part) -> int:
             )
 
         listeners = ListenerProcesses(settings.dicom.scp, setup)
-        part.levels_changed = listeners.log_levels
+
+        def read_again(levels: Mapping[str, str]) -> None:
+            listeners.log_levels(levels)
+            service.look_at_certificates()
+
         service = ReceiverService(
             listeners,
             settings.storage,
@@ -134,7 +139,9 @@ def serve(part: Part) -> int:
             associations=database,
             site_secret=database.site_secret,
             connect=connect,
+            tls=settings.dicom.scp.tls,
         )
+        part.levels_changed = read_again
         try:
             service.start()
         except OSError as error:
@@ -144,11 +151,20 @@ def serve(part: Part) -> int:
         part.answers(
             lambda: _condition(service.health(), service.associations(), database.warnings), service.metrics.registry
         )
-        part.ready(dicom=", ".join(host_and_port(host, service.port) for host in settings.dicom.scp.host))
+        part.ready(**_addresses(settings.dicom.scp, service))
         stopping.wait()
         service.stop(settings.dicom.scp.shutdown_grace_seconds)
         database.close()
     return 0
+
+
+def _addresses(scp: ScpSettings, service: ReceiverService) -> dict[str, str]:
+    ports = {}
+    if scp.plain:
+        ports["dicom"] = service.port
+    if scp.tls.enabled:
+        ports["dicom_tls"] = service.tls_port
+    return {name: ", ".join(host_and_port(host, port) for host in scp.host) for name, port in ports.items()}
 
 
 def _condition(

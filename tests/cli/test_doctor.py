@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.authority import Authority
 from support.commands import Clara
 from support.dicom_peers import free_port, storescp
 
@@ -93,6 +94,24 @@ def test_services_that_do_not_answer_are_problems_with_a_remedy(
         assert found[about]["level"] == "problem", about
         assert found[about]["remedy"]
     assert away in found["Temporal"]["message"]
+
+
+def test_the_certificates_of_the_scp_are_looked_at(clara: Clara, tmp_path: Path, temporal_executable: Path) -> None:
+    assert temporal_executable
+    authority = Authority(tmp_path / "ca")
+    ours = authority.issue("ours", days=100)
+    tls = {"port": 0, "certificateFile": str(ours.certificate), "keyFile": str(ours.key), "caFile": str(authority.ca)}
+    config = written(tmp_path, tls=tls)
+    found = examined(clara, config)
+    assert found["port of dicom_tls"]["level"] == "ok"
+    assert "is valid until" in found["dicom>scp>tls>certificateFile"]["message"]
+    assert found["dicom>scp>tls>caFile"]["level"] == "warning", "it ends within 30 days"
+    assert found["dicom>scp>tls>caFile"]["remedy"] == "have it renewed"
+    old = authority.issue("ours", days=-1)
+    assert old == ours
+    found = examined(clara, config, status=1)
+    assert found["dicom>scp>tls>certificateFile"]["level"] == "problem"
+    assert "expired on" in found["dicom>scp>tls>certificateFile"]["message"]
 
 
 def settings_with(port: int) -> Settings:

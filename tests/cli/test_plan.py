@@ -11,10 +11,12 @@ from clara_dicom_adapter.cli.parts.plan import Plan
 from clara_dicom_adapter.cli.running import PartLog
 from clara_dicom_adapter.configuration.settings import (
     ApiSettings,
+    ClientCertificates,
     DataFolder,
     DicomSettings,
     PlatformSettings,
     ScpSettings,
+    ScpTlsSettings,
     ServicesSettings,
     Settings,
     TemporalSettings,
@@ -75,6 +77,16 @@ def test_free_ports_are_chosen_once_and_told_to_everybody(plans: list[Plan]) -> 
 
 def test_what_is_configured_is_not_overridden(plans: list[Plan]) -> None:
     assert dict(plans[1].environment) == {"DicomAdapter__dicom__scp__port": "104", "DicomAdapter__api__port": "5000"}
+
+
+def test_the_port_of_tls_is_chosen_like_the_others_when_there_is_tls(tmp_path: Path) -> None:
+    tls = ScpTlsSettings(port=0, certificate_file=Path("ours.pem"), client_certificates=ClientCertificates.NONE)
+    settings = ELSEWHERE.model_copy(update={"dicom": DicomSettings(scp=ScpSettings(tls=tls))})
+    plan = Plan(settings, DataFolder(tmp_path))
+    try:
+        assert int(plan.environment["DicomAdapter__dicom__scp__tls__port"]) > 0
+    finally:
+        plan.close()
 
 
 def test_a_chosen_port_can_be_listened_on_by_its_part(plans: list[Plan]) -> None:

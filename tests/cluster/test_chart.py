@@ -37,13 +37,17 @@ VALUES: Mapping[str, Mapping[str, Any]] = {
         "platform": {"embedded": {"pipelinesConfigMap": "pipelines"}},
     },
     "cluster": {
-        "dicomAdapter": {"apiPort": 8443, "database": {"existingSecret": "database"}},
+        "dicomAdapter": {
+            "apiPort": 8443,
+            "database": {"existingSecret": "database"},
+            "tls": {"existingSecret": "dicom", "port": 2762},
+        },
         "image": {"repository": "registry.example/clara-dicom-adapter", "tag": "1"},
         "imagePullSecrets": [{"name": "registry"}],
         "receiver": {
             "replicas": 3,
             "hostPort": False,
-            "service": {"type": "LoadBalancer", "nodePort": 30104, "annotations": {"a": "b"}},
+            "service": {"type": "LoadBalancer", "nodePort": 30104, "tlsNodePort": 30276, "annotations": {"a": "b"}},
             "nodeSelector": {"disk": "fast"},
             "tolerations": [{"key": "dicom", "operator": "Exists"}],
         },
@@ -102,6 +106,9 @@ def test_the_linter_finds_nothing(helm: Path, values: Mapping[str, Any], tmp_pat
         ({"platform": {"embedded": {"enabled": False}}}, "platform.endpoint and platform.resultsServiceEndpoint"),
         ({"temporal": {"address": ""}}, "temporal.address is needed"),
         ({"dicomAdapter": {"dicomPort": 0}}, "dicomPort"),
+        ({"dicomAdapter": {"tls": {"only": True}}}, "dicomAdapter.tls.only needs a secret"),
+        ({"dicomAdapter": {"tls": {"existingSecret": "x", "port": 104}}}, "tls.port and dicomAdapter.dicomPort must"),
+        ({"dicomAdapter": {"tls": {"clientCertificates": "perhaps"}}}, "clientCertificates"),
         ({"dicomAdapter": {"dicomport": 104}}, "dicomport"),
     ],
 )
@@ -246,6 +253,30 @@ def test_port_104_is_had_without_root(helm: Path) -> None:
     pod = one(render(helm), "StatefulSet", "receiver")["spec"]["template"]["spec"]
     assert pod["securityContext"]["sysctls"] == [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "104"}]
     assert pod["securityContext"]["runAsUser"] != 0
+
+
+@pytest.mark.parametrize("only", [False, True])
+def test_tls_has_a_port_of_its_own_and_the_receiver_alone_its_secret(helm: Path, tmp_path: Path, only: bool) -> None:
+    tls = {"existingSecret": "dicom", "clientCertificates": "optional", "minimumVersion": "1.3", "only": only}
+    documents = render(helm, {"dicomAdapter": {"tls": tls}})
+    receiver = container(documents, "StatefulSet", "receiver", "receiver")
+    told = settings_of(receiver, documents, tmp_path).dicom.scp
+    folder = Path("/etc/dicom-tls")
+    assert (told.tls.port, told.tls.only, told.plain) == (2762, only, not only)
+    assert (told.tls.client_certificates, told.tls.minimum_version) == ("optional", "1.3")
+    assert (told.tls.certificate_file, told.tls.key_file) == (folder / "tls.crt", folder / "tls.key")
+    assert told.tls.ca_file == folder / "ca.crt"
+    assert {"name": "dicom-tls", "mountPath": str(folder), "readOnly": True} in receiver["volumeMounts"]
+    names = ["dicom-tls"] if only else ["dicom", "dicom-tls"]
+    assert [port["name"] for port in receiver["ports"] if port["name"] != "health"] == names
+    assert [port["name"] for port in one(documents, "Service", "dicom")["spec"]["ports"]] == names
+    policy = one(documents, "NetworkPolicy", "receiver")["spec"]["ingress"][0]
+    assert [port["port"] for port in policy["ports"]] == names
+    pod = one(documents, "StatefulSet", "receiver")["spec"]["template"]["spec"]
+    assert ("sysctls" in pod["securityContext"]) is not only, "port 2762 needs no leave"
+    worker = container(documents, "StatefulSet", "receiver", "worker")
+    assert not [mount for mount in worker["volumeMounts"] if mount["name"] == "dicom-tls"]
+    assert not [name for name in variables(worker) if "__tls__" in name]
 
 
 def test_receivers_that_share_a_folder_of_the_node_have_one_of_their_own_each(helm: Path) -> None:

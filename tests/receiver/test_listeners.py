@@ -5,13 +5,16 @@ import re
 import signal
 import urllib.request
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from support.authority import Issued
 from support.listener_site import listening
 from support.receiver_wire import established, store_message
 from support.receiving import associate, instance
 from support.site import wait_until
+from support.tls_peers import Hospital, associate_securely, common_name
 
 from clara_dicom_adapter.part_status import StatusServer
 from clara_dicom_adapter.receiver.places import Places
@@ -190,3 +193,43 @@ def test_places_are_shared_and_bounded(tmp_path: Path) -> None:
     assert places.take(1, "B", 3, 2)
     assert not places.take(1, "C", 3, 2)
     places.close()
+
+
+def test_a_renewed_certificate_reaches_every_listener_and_those_begun_later(tmp_path: Path) -> None:
+    hospital = Hospital(tmp_path / "hospital")
+    both = tmp_path / "both.pem"
+
+    def put(issued: Issued) -> None:
+        partial = both.with_suffix(".part")
+        partial.write_bytes(issued.certificate.read_bytes() + issued.key.read_bytes())
+        partial.replace(both)
+
+    def shown_by(listener: int) -> str:
+        """The certificate that a listener shows; who serves a connection is left to the kernel."""
+        while True:
+            assoc = associate_securely(site.service.tls_port, hospital.client(hospital.modality))
+            wait_until("it is known", lambda: len(site.service.associations()) == 1)
+            (live,) = site.service.associations()
+            name = common_name(cast(Any, assoc.dul.socket).socket)
+            assoc.release()
+            wait_until("it is over", lambda: not site.service.associations())
+            if live.listener == listener:
+                return name
+
+    put(hospital.ours)
+    tls = hospital.settings(certificateFile=both, keyFile=None)
+    with listening(tmp_path, tls=tls) as site:
+        assert {shown_by(0), shown_by(1)} == {"ours"}
+        put(hospital.authority.issue("renewed", key=3))
+        site.service.look_at_certificates()
+        assert {shown_by(0), shown_by(1)} == {"renewed"}
+        both.write_text("no certificate")
+        before = site.pid_of(0)
+        assert before is not None
+        os.kill(before, signal.SIGKILL)
+        wait_until("another has taken its place", lambda: site.pid_of(0) not in (before, None))
+        wait_until("it listens", lambda: site.listeners.listening == 2)
+        assert shown_by(0) == "renewed"
+        site.service.look_at_certificates()
+        assert any(f"{both} holds no certificate" in warning for warning in site.service.health().warnings)
+        assert shown_by(1) == "renewed"

@@ -38,20 +38,30 @@ class Authority:
         basic = x509.BasicConstraints(ca=True, path_length=None)
         self.ca.write_bytes(_pem(self._signed(self._name, self._key, days=10, extension=basic)))
 
-    def issue(self, name: str, *, host: str = "127.0.0.1", days: int = 10, key: int = 2) -> Issued:
-        """A certificate for a host name or an address, valid until so many days from now."""
+    def issue(
+        self, name: str, *, host: str = "127.0.0.1", days: int = 10, key: int = 2, since_days: int = 20
+    ) -> Issued:
+        """A certificate for a host name or an address, valid until so many days from now, since so many days ago."""
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         alternative: x509.GeneralName = x509.DNSName(host)
         if host.replace(".", "").isdigit():
             alternative = x509.IPAddress(ip_address(host))
         names = x509.SubjectAlternativeName([alternative])
         issued = Issued(self._folder / f"{name}.pem", self._folder / f"{name}.key")
-        issued.certificate.write_bytes(_pem(self._signed(subject, _key(key), days=days, extension=names)))
+        issued.certificate.write_bytes(
+            _pem(self._signed(subject, _key(key), days=days, extension=names, since_days=since_days))
+        )
         issued.key.write_bytes(_key_pem(_key(key), serialization.NoEncryption()))
         return issued
 
     def _signed(
-        self, subject: x509.Name, key: rsa.RSAPrivateKey, *, days: int, extension: x509.ExtensionType
+        self,
+        subject: x509.Name,
+        key: rsa.RSAPrivateKey,
+        *,
+        days: int,
+        extension: x509.ExtensionType,
+        since_days: int = 20,
     ) -> x509.Certificate:
         now = datetime.now(UTC)
         return (
@@ -60,7 +70,7 @@ class Authority:
             .issuer_name(self._name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=20))
+            .not_valid_before(now - timedelta(days=since_days))
             .not_valid_after(now + timedelta(days=days))
             .add_extension(extension, critical=False)
             .sign(self._key, hashes.SHA256())

@@ -72,6 +72,7 @@ class ListenerSite:
             associations=self.recorded,
             site_secret=lambda: SECRET,
             connect=nobody,
+            tls=settings.tls,
         )
 
     def pid_of(self, listener: int) -> int | None:

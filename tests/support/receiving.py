@@ -19,11 +19,12 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from clara_dicom_adapter.configuration.entities import ClaraAeTitle, Source
 from clara_dicom_adapter.configuration.settings import ScpSettings, StorageSettings
+from clara_dicom_adapter.dicom.tls_server import TlsServer
 from clara_dicom_adapter.errors import StorageFull, TemporalUnavailable
 from clara_dicom_adapter.receiver.acceptance import AssociationRequest, RejectReason
 from clara_dicom_adapter.receiver.known import KnownCopy
 from clara_dicom_adapter.receiver.listener import Listener
-from clara_dicom_adapter.receiver.listeners import Keeper, listen
+from clara_dicom_adapter.receiver.listeners import Keeper, listen_as_configured
 from clara_dicom_adapter.receiver.live import LiveAssociation
 from clara_dicom_adapter.receiver.places import Places
 from clara_dicom_adapter.receiver.scp import StorageScp
@@ -44,6 +45,8 @@ class InThisProcess:
         self._can_store = can_store
         self._places = Places.make()
         self._known: KnownCopy | None = None
+        self._tls: TlsServer | None = None
+        self._tls_port = 0
         self._listener: Listener | None = None
 
     @property
@@ -54,6 +57,10 @@ class InThisProcess:
     @property
     def port(self) -> int:
         return self.scp.port
+
+    @property
+    def tls_port(self) -> int:
+        return self._tls_port
 
     @property
     def configured(self) -> int:
@@ -78,7 +85,15 @@ class InThisProcess:
         )
         if known is not None:
             self._listener.know(known)
-        self._listener.start(listen(self._settings.host, self._settings.port))
+        self._listener.use(self._tls)
+        plain, secure = listen_as_configured(self._settings)
+        self._tls_port = secure[0].getsockname()[1] if secure else 0
+        self._listener.start(plain, secure)
+
+    def use(self, tls: TlsServer) -> None:
+        self._tls = tls
+        if self._listener is not None:
+            self._listener.use(tls)
 
     def know(self, known: KnownCopy) -> None:
         if self._listener is not None:
@@ -221,6 +236,7 @@ class Receiver:
             associations=self.recorded,
             site_secret=lambda: SECRET,
             connect=nobody,
+            tls=settings.tls,
             space=space,
         )
 

@@ -55,6 +55,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- fail "without platform.embedded.enabled both platform.endpoint and platform.resultsServiceEndpoint are needed" }}
 {{- end }}
 {{- end }}
+{{- with .Values.dicomAdapter }}
+{{- if and .tls.only (not .tls.existingSecret) }}
+{{- fail "dicomAdapter.tls.only needs a secret with a certificate: name it in dicomAdapter.tls.existingSecret" }}
+{{- end }}
+{{- if and .tls.existingSecret (not .tls.only) (eq (int .tls.port) (int .dicomPort)) }}
+{{- fail "dicomAdapter.tls.port and dicomAdapter.dicomPort must differ, unless dicomAdapter.tls.only is true" }}
+{{- end }}
+{{- end }}
 {{- if not .Values.temporal.address }}
 {{- fail "temporal.address is needed: host:port of a Temporal frontend" }}
 {{- end }}
@@ -138,6 +146,38 @@ capabilities:
   value: {{ .Values.platform.resultsServiceEndpoint | quote }}
 {{- end }}
 {{- include "dicom-adapter.furtherSettings" . }}
+{{- end }}
+
+{{/* How the receiver speaks TLS with senders; it alone has the secret. */}}
+{{- define "dicom-adapter.tlsEnvironment" -}}
+{{- with .Values.dicomAdapter.tls }}
+- name: DicomAdapter__dicom__scp__tls__certificateFile
+  value: /etc/dicom-tls/tls.crt
+- name: DicomAdapter__dicom__scp__tls__keyFile
+  value: /etc/dicom-tls/tls.key
+{{- if ne .clientCertificates "none" }}
+- name: DicomAdapter__dicom__scp__tls__caFile
+  value: /etc/dicom-tls/ca.crt
+{{- end }}
+- name: DicomAdapter__dicom__scp__tls__port
+  value: {{ .port | quote }}
+- name: DicomAdapter__dicom__scp__tls__clientCertificates
+  value: {{ .clientCertificates }}
+- name: DicomAdapter__dicom__scp__tls__minimumVersion
+  value: {{ .minimumVersion | quote }}
+- name: DicomAdapter__dicom__scp__tls__only
+  value: {{ .only | quote }}
+{{- end }}
+{{- end }}
+
+{{/* Ports that senders may use, by name, as a JSON object. */}}
+{{- define "dicom-adapter.dicomPorts" -}}
+{{- $ports := dict }}
+{{- with .Values.dicomAdapter }}
+{{- if .tls.existingSecret }}{{ $_ := set $ports "dicom-tls" (int .tls.port) }}{{ end }}
+{{- if not (and .tls.existingSecret .tls.only) }}{{ $_ := set $ports "dicom" (int .dicomPort) }}{{ end }}
+{{- end }}
+{{- toJson $ports }}
 {{- end }}
 
 {{- define "dicom-adapter.temporalEnvironment" -}}
