@@ -15,6 +15,7 @@ from clara_dicom_adapter.api import (
     explaining,
     health,
     lists,
+    log_levels,
     metrics,
     problems,
     web_destinations,
@@ -57,6 +58,8 @@ def create_app(dependencies: Dependencies) -> FastAPI:
         app.include_router(router)
     if dependencies.explainer is not None:
         app.include_router(explaining.router(dependencies.explainer))
+    if dependencies.log_levels is not None:
+        app.include_router(log_levels.router(dependencies.log_levels))
     return app
 
 
