@@ -7,9 +7,10 @@ They work on the configuration in the database, whether the adapter runs or not;
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 
 from clara_dicom_adapter.cli.commands.changing import update, update_ae_title, update_destination, update_source
 from clara_dicom_adapter.cli.commands.showing import (
@@ -36,7 +37,21 @@ Host = Annotated[str, typer.Option("--ip", "-i", help="Host name or IP address."
 Name = Annotated[str | None, typer.Option("--name", "-n", help="Its name.")]
 MaybeAeTitle = Annotated[str | None, typer.Option("--aetitle", "-a", help="Its AE title.")]
 
-create = typer.Typer(invoke_without_command=True)
+_VALUES: Final = {"-n": "NAME", "-a": "AET", "-i": "HOST", "-p": "PORT"}
+"""Options of what is created, by what their value is."""
+
+
+class _Create(TyperGroup):
+    """``clara dicom create``; the 0.7 documents print it without a kind, and with nothing behind ``-i``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put in a word for a value that is missing, so that the callback can tell what was meant."""
+        if len(args) % 2 and all(option in _VALUES for option in args[::2]):
+            args = [*args, _VALUES[args[-1]]]
+        return super().parse_args(ctx, args)
+
+
+create = typer.Typer(cls=_Create, invoke_without_command=True)
 delete = typer.Typer(no_args_is_help=True)
 
 
@@ -57,10 +72,10 @@ def without_a_kind(
     name: Annotated[str | None, typer.Option("--name", "-n", hidden=True)] = None,
     port: Annotated[str | None, typer.Option("--port", "-p", hidden=True)] = None,
 ) -> None:
-    """Say which kind was most likely meant; the 0.7 documents print the command without one."""
+    """Add an AE title, a source or a destination."""
     if context.invoked_subcommand is not None:
         return
-    given = {"-n": name, "-a": ae_title, "-i": host, "-p": port}
+    given = dict(zip(_VALUES, (name, ae_title, host, port), strict=True))
     words = " ".join(f"{option} {value}" for option, value in given.items() if value)
     if not words:
         say(context.get_help())

@@ -164,6 +164,8 @@ def test_a_source_and_a_destination_are_changed(clara: Clara) -> None:
     ("arguments", "meant"),
     [
         (("-a", "MYPACS", "-i", "10.20.30.1"), "clara dicom create src -a MYPACS -i 10.20.30.1"),
+        (("-a", "MYPACS", "-i"), "clara dicom create src -a MYPACS -i HOST"),
+        (("-a",), "clara dicom create aetitle -a AET pipeline-NAME=ID"),
         (("-n", "P", "-a", "P", "-i", "h", "-p", "1104"), "clara dicom create dest -n P -a P -i h -p 1104"),
         (("-a", "COVIDAET"), "clara dicom create aetitle -a COVIDAET pipeline-NAME=ID"),
     ],
