@@ -225,7 +225,9 @@ async def test_every_pipeline_gets_the_whole_group_and_then_the_spool_may_forget
     assert [(job.key, job.state) for job in result.jobs] == [("a", JobOutcome.STARTED), ("b", JobOutcome.STARTED)]
     assert len(bench.platform.started) == 2
     assert [len(files) for files in bench.platform.payloads.values()] == [instances, instances]
-    assert {entries["Instances"] for entries in bench.platform.metadata.values()} == {str(instances)}
+    for entries in bench.platform.metadata.values():
+        assert entries.keys() == {"Source", "Instances", "ClaraDicomAdapterSubmission"}
+        assert entries["Instances"] == str(instances)
     assert bench.left(submission) == 0
 
 
