@@ -49,7 +49,6 @@ class Remote:
             destinations=_RestStore(client, "destinationaetitle", Destination),
         )
 
-
     def levels(self, data: Path) -> "_RestLevels":
         """Its log levels; the rest as :meth:`stores`."""
         return _RestLevels(_client(self, data))

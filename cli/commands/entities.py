@@ -7,10 +7,9 @@ They work on the configuration in the database, whether the adapter runs or not;
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
-from typer.core import TyperGroup
 
 from clara_dicom_adapter.cli.commands.changing import update, update_ae_title, update_destination, update_source
 from clara_dicom_adapter.cli.commands.showing import (
@@ -25,10 +24,11 @@ from clara_dicom_adapter.cli.commands.showing import (
     one_of,
 )
 from clara_dicom_adapter.cli.examples import examples
+from clara_dicom_adapter.cli.missing_values import VALUES, EntityCommand, EntityGroup
 from clara_dicom_adapter.cli.options import Config, DataDir
 from clara_dicom_adapter.cli.output import say
 from clara_dicom_adapter.cli.processor_settings import PROCESSOR_SETTINGS, parsed
-from clara_dicom_adapter.cli.stores import stores
+from clara_dicom_adapter.cli.stores import only_here, stores
 
 __all__ = ["add_to", "lists"]
 
@@ -37,22 +37,10 @@ Host = Annotated[str, typer.Option("--ip", "-i", help="Host name or IP address."
 Name = Annotated[str | None, typer.Option("--name", "-n", help="Its name.")]
 MaybeAeTitle = Annotated[str | None, typer.Option("--aetitle", "-a", help="Its AE title.")]
 
-_VALUES: Final = {"-n": "NAME", "-a": "AET", "-i": "HOST", "-p": "PORT"}
-"""Options of what is created, by what their value is."""
-
-
-class _Create(TyperGroup):
-    """``clara dicom create``; the 0.7 documents print it without a kind, and with nothing behind ``-i``."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put in a word for a value that is missing, so that the callback can tell what was meant."""
-        if len(args) % 2 and all(option in _VALUES for option in args[::2]):
-            args = [*args, _VALUES[args[-1]]]
-        return super().parse_args(ctx, args)
-
-
-create = typer.Typer(cls=_Create, invoke_without_command=True)
+create = typer.Typer(cls=EntityGroup, invoke_without_command=True)
 delete = typer.Typer(no_args_is_help=True)
+_ONLY_HERE: Final = frozenset({"dicomweb"})
+"""Kinds that cannot be changed on an adapter elsewhere."""
 
 
 def add_to(group: typer.Typer) -> None:
@@ -73,9 +61,11 @@ def without_a_kind(
     port: Annotated[str | None, typer.Option("--port", "-p", hidden=True)] = None,
 ) -> None:
     """Add an AE title, a source or a destination."""
+    if context.invoked_subcommand in _ONLY_HERE:
+        only_here(context)
     if context.invoked_subcommand is not None:
         return
-    given = dict(zip(_VALUES, (name, ae_title, host, port), strict=True))
+    given = dict(zip(VALUES, (name, ae_title, host, port), strict=True))
     words = " ".join(f"{option} {value}" for option, value in given.items() if value)
     if not words:
         say(context.get_help())
@@ -194,6 +184,13 @@ def create_destination(
 # ---- delete ----
 
 
+@delete.callback()
+def what_is_deleted(context: typer.Context) -> None:
+    """Remove an AE title, a source or a destination."""
+    if context.invoked_subcommand in _ONLY_HERE:
+        only_here(context)
+
+
 def delete_ae_title(
     context: typer.Context, data_dir: DataDir, name: Name = None, ae_title: MaybeAeTitle = None, config: Config = None
 ) -> None:
@@ -240,5 +237,5 @@ _COMMANDS: tuple[tuple[typer.Typer, str, tuple[Callable[..., None], ...]], ...] 
 )
 for _group, _verb, _commands in _COMMANDS:
     for (_name, _alias), _command in zip(_NAMES, _commands, strict=True):
-        _group.command(_name, epilog=examples(_verb, _name))(_command)
-        _group.command(_alias, epilog=examples(_verb, _name), hidden=True)(_command)
+        _group.command(_name, cls=EntityCommand, epilog=examples(_verb, _name))(_command)
+        _group.command(_alias, cls=EntityCommand, epilog=examples(_verb, _name), hidden=True)(_command)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clara_dicom_adapter.cli.defaults import passed_over
 from clara_dicom_adapter.cli.options import Config, DataDir, Json
 from clara_dicom_adapter.cli.output import duration, print_json, print_table, say, size, to_stderr
 from clara_dicom_adapter.cli.place import Place
@@ -64,6 +65,9 @@ def start(data_dir: DataDir, config: Config = None) -> None:
             to_stderr(f"  {problem}")
         raise typer.Exit(INVALID_CONFIGURATION) from None
     log.configure(settings.log_setup, part="start")
+    older = passed_over(place.config)
+    if older is not None:
+        to_stderr(f"warning: {older} is not read, because appsettings.json lies beside it")
     for warning in place.reading.warnings:
         to_stderr(f"warning: {warning}")
     if not is_locked(place.data):

@@ -47,7 +47,7 @@ class _Table(Generic[EntityT]):
     adds: str
 
 
-_AE_TITLES: Final = _Table["ClaraAeTitle"](
+_AE_TITLES: Final[_Table[ClaraAeTitle]] = _Table(
     "AE titles",
     ("name", "AE title", "processor settings", "interrupted", "allowed sources"),
     lambda ae: (
@@ -59,13 +59,13 @@ _AE_TITLES: Final = _Table["ClaraAeTitle"](
     ),
     "create aetitle -a AET pipeline-x=ID",
 )
-_SOURCES: Final = _Table["Source"](
+_SOURCES: Final[_Table[Source]] = _Table(
     "sources",
     ("AE title", "host"),
     lambda source: (source.ae_title, source.host_ip),
     "create src -a AET -i HOST",
 )
-_DESTINATIONS: Final = _Table["Destination"](
+_DESTINATIONS: Final[_Table[Destination]] = _Table(
     "destinations",
     ("name", "AE title", "host", "port", "associations", "TLS"),
     lambda each: (

@@ -135,7 +135,15 @@ def test_where_nobody_answers_is_told_with_what_to_look_at(clara: Clara) -> None
 
 
 @pytest.mark.parametrize(
-    "command", [("list", "jobs"), ("status",), ("config", "show"), ("key", "list"), ("attention",)]
+    "command",
+    [
+        ("list", "jobs"),
+        ("status",),
+        ("config", "show"),
+        ("key", "list"),
+        ("attention",),
+        ("delete", "dicomweb", "-n", "X"),
+    ],
 )
 def test_what_can_only_be_done_here_says_so(clara: Clara, command: tuple[str, ...]) -> None:
     done = clara("--url", "http://127.0.0.1:1", *command)

@@ -176,6 +176,21 @@ def test_without_a_kind_the_likely_one_is_named(clara: Clara, arguments: tuple[s
     assert meant in " ".join(done.err.replace("\u2502", " ").split())
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("create", "dest", "-n", "MYPACS", "-a", "MYPACSAET", "-i", "-p", "1104"), "-i needs a value: -i HOST"),
+        (("create", "src", "-a", "MYPACS", "-i"), "-i needs a value: -i HOST"),
+        (("get", "aetitle", "-a", "--json"), "-a needs a value: -a AET"),
+    ],
+)
+def test_a_value_that_the_page_has_lost_is_asked_for(clara: Clara, arguments: tuple[str, ...], told: str) -> None:
+    """Seed 003 prints its commands without the addresses."""
+    done = clara(*arguments)
+    assert done.status == 2
+    assert told in " ".join(done.err.replace("\u2502", " ").split())
+
+
 def test_help_shows_how_the_documents_use_it(clara: Clara) -> None:
     for verb in ("create", "list", "get", "update", "delete"):
         for kind in ("aetitle", "src", "dest"):
