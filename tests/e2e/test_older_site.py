@@ -71,7 +71,7 @@ def test_what_is_sent_to_clara_scp_waits_for_its_pipeline_and_then_goes_the_whol
     site.send("ClaraSCP", files)
     wait_until("its group waits", lambda: len(waiting(site)) == 1)
     (found,) = waiting(site)
-    assert found["message"] == "AE title ClaraSCP has no pipeline; its groups wait until it gets one"
+    assert found["why"] == "AE title ClaraSCP has no pipeline; its groups wait until it gets one"
     assert site.usage().instances == 3
     site.clara("update", "aetitle", "-a", "ClaraSCP", "pipeline-copy=copy")
     site.clara("retry", found["id"])
