@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from clara_dicom_adapter.cli.examples import examples
 from clara_dicom_adapter.cli.options import Config, DataDir, Json
 from clara_dicom_adapter.cli.output import print_json, print_table, say, to_stderr
 from clara_dicom_adapter.cli.place import Place
@@ -41,7 +42,7 @@ def _file(help_: str) -> Any:
     return typer.Argument(metavar="FILE", exists=True, dir_okay=False, help=help_)
 
 
-@config_group.command()
+@config_group.command(epilog=examples("config", "check"))
 def check(
     data_dir: DataDir,
     file: Annotated[Path, _file("A settings file of 0.6, 0.7 or 0.8.")],
@@ -77,7 +78,7 @@ def _listed(given: GivenEntities) -> str:
     return f", and lists {told}, which are imported once" if told else ""
 
 
-@config_group.command()
+@config_group.command(epilog=examples("config", "show"))
 def show(
     data_dir: DataDir,
     config: Config = None,
@@ -125,7 +126,7 @@ def _text(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-@config_group.command()
+@config_group.command(epilog=examples("config", "levels"))
 def levels(
     context: typer.Context,
     data_dir: DataDir,
@@ -155,7 +156,7 @@ def levels(
         print_table(("category", "level"), changed.items(), empty="no level is changed")
 
 
-@config_group.command()
+@config_group.command(epilog=examples("config", "convert"))
 def convert(
     data_dir: DataDir,
     old: Annotated[Path, _file("A settings file of 0.6 or 0.7.")],

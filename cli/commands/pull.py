@@ -23,7 +23,7 @@ def what_is_pulled() -> None:
     """Get what is needed to install something."""
 
 
-@pull.command("dicom")
+@pull.command("dicom", epilog="Examples:\n\nclara pull dicom\n\nclara pull dicom --to /tmp/chart")
 def pull_dicom(
     to: Annotated[
         Path | None, typer.Option(help="Another folder.", file_okay=False, show_default="~/.clara/charts/dicom-adapter")
