@@ -81,6 +81,9 @@ def _described(describe: Callable[[], dict[str, Any]], *, asks: bool) -> dict[st
         if path not in OPEN_PATHS:
             operation["security"] = [{"bearer": []}] if asks else []
             operation["responses"] |= problems.responses(401, 403)
+        for response in operation["responses"].values():
+            if response["description"] == "Successful Response":  # the framework's word for it
+                response["description"] = "As asked."
         if "HTTPValidationError" in str(operation["responses"].get("422")):
             operation["responses"]["422"] = problems.responses(422)[422]
     for unused in ("HTTPValidationError", "ValidationError"):

@@ -12,7 +12,7 @@ from support.site import Site, wait_until
 
 from clara_dicom_adapter.dicom.part10 import read_meta
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 OLD = """\
 dicom:
