@@ -72,7 +72,7 @@ def test_a_running_adapter_can_see_that_something_changed(clara: Clara, tmp_path
         (("create", "aetitle", "-a", "A", "pipeline-x=1", "timeout=1", "Timeout=2"), ["'timeout' is given more"]),
         (
             ("create", "aetitle", "-a", "A" * 17, "pipeline-x=1", "timeout=soon", "priority=high"),
-            ["is not a valid AE Title", "'timeout'", "'priority'"],
+            ["is not a valid AE Title", "'timeout'", "'priority'", "1 to 16 characters"],
         ),
         (("create", "dest", "-n", "P", "-a", "P", "-i", "h", "-p", "70000"), ["Invalid port number '70000'"]),
         (("create", "src", "-a", "A", "-i", "a host"), ["Invalid host name/IP address 'a host'"]),
