@@ -85,7 +85,9 @@ def run(arguments: Sequence[str]) -> int:
         for problem in error.problems:
             to_stderr(problem)
         if any(_NO_AE_TITLE in problem for problem in error.problems):
-            to_stderr("an AE title has 1 to 16 characters of ASCII, not only blanks, and no backslash (PS3.5, 6.2)")
+            to_stderr(
+                "an AE title has 1 to 16 characters, not only blanks, no backslash and no control characters (PS3.5, 6.2)"
+            )
     except AdapterError as error:
         to_stderr(str(error))
     return FAILED
