@@ -86,7 +86,7 @@ def run(arguments: Sequence[str]) -> int:
             to_stderr(problem)
         if any(_NO_AE_TITLE in problem for problem in error.problems):
             to_stderr(
-                "an AE title has 1 to 16 characters, not only blanks, no backslash and no control characters (PS3.5, 6.2)"
+                "an AE title has 1 to 16 characters, not only blanks, none of them backslash or control (PS3.5, 6.2)"
             )
     except AdapterError as error:
         to_stderr(str(error))
