@@ -15,6 +15,7 @@ from clara_dicom_adapter.api import (
     explaining,
     health,
     lists,
+    log_levels,
     metrics,
     problems,
     web_destinations,
@@ -57,6 +58,8 @@ def create_app(dependencies: Dependencies) -> FastAPI:
         app.include_router(router)
     if dependencies.explainer is not None:
         app.include_router(explaining.router(dependencies.explainer))
+    if dependencies.log_levels is not None:
+        app.include_router(log_levels.router(dependencies.log_levels))
     return app
 
 
@@ -78,6 +81,9 @@ def _described(describe: Callable[[], dict[str, Any]], *, asks: bool) -> dict[st
         if path not in OPEN_PATHS:
             operation["security"] = [{"bearer": []}] if asks else []
             operation["responses"] |= problems.responses(401, 403)
+        for response in operation["responses"].values():
+            if response["description"] == "Successful Response":  # the framework's word for it
+                response["description"] = "As asked."
         if "HTTPValidationError" in str(operation["responses"].get("422")):
             operation["responses"]["422"] = problems.responses(422)[422]
     for unused in ("HTTPValidationError", "ValidationError"):

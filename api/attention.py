@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter, Body, Path
 from fastapi.concurrency import run_in_threadpool
 
 from clara_dicom_adapter.api import schemas
@@ -21,8 +21,9 @@ from clara_dicom_adapter.workflows.models import Answer, DiscardInput, Reception
 
 router = APIRouter(prefix="/api")
 
-SubjectName = Literal["receptions", "submissions", "exports"]
-Verb = Literal["retry", "discard"]
+SubjectName = Annotated[Literal["receptions", "submissions", "exports"], Path(description="What waits.")]
+Verb = Annotated[Literal["retry", "discard"], Path(description="Go on with it, or give it up.")]
+Identifier = Annotated[str, Path(description="As `/api/attention` tells it.")]
 
 WAITING_STATES: Final = [*sorted(state.value for state in WAITING_FOR_A_PERSON), ReceptionState.QUARANTINED.value]
 _AT_ONCE: Final = 16
@@ -74,7 +75,7 @@ async def answer_all(verb: Verb, deps: Deps, decision: Choice = None) -> list[sc
     responses=responses(400, 404, 409, 422, 503),
 )
 async def answer_one(
-    subject: SubjectName, key: str, verb: Verb, deps: Deps, decision: Choice = None
+    subject: SubjectName, key: Identifier, verb: Verb, deps: Deps, decision: Choice = None
 ) -> schemas.Outcome:
     row = await run_in_threadpool(Listing(deps.engine).get, SUBJECTS[subject], key)
     answer = await _ask(deps, subject, row, verb, decision)

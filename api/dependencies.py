@@ -13,6 +13,7 @@ from clara_dicom_adapter.api.workflows import WorkflowControl
 from clara_dicom_adapter.configuration.chosen import Configuration
 from clara_dicom_adapter.configuration.entity_store import EntityStores
 from clara_dicom_adapter.configuration.forecast import Explainer
+from clara_dicom_adapter.configuration.run_time_levels import RunTimeLevels
 from clara_dicom_adapter.configuration.settings import ApiSettings
 
 
@@ -24,6 +25,7 @@ class Dependencies:
         scu_ae_title: Our AE title when we send.
         explainer: Judges files for the dry run; None: there is no dry run.
         authenticator: None: everybody may do everything.
+        log_levels: Those of the parts beside us; None: they are neither shown nor changed.
         warnings: What somebody should look after, in how the interface is protected.
         required_roles: Parts without which this installation is not ready.
     """
@@ -37,6 +39,7 @@ class Dependencies:
     scu_ae_title: str = "ClaraSCU"
     explainer: Explainer | None = None
     authenticator: Authenticator | None = None
+    log_levels: RunTimeLevels | None = None
     warnings: Sequence[str] = ()
 
     @property

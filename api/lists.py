@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
@@ -36,6 +36,9 @@ def _written_out(value: object) -> object:
 Moment = Annotated[datetime, BeforeValidator(_written_out)]
 
 
+TaskId = Annotated[str, Path(description="Of the task, as the Results Service calls it.")]
+
+
 class PageQuery(schemas.Schema):
     """Which page of what."""
 
@@ -44,8 +47,8 @@ class PageQuery(schemas.Schema):
     state: list[str] = Field(default=[], description="One or several states; none: all.")
     since: Moment | None = Field(None, description="Not older than this (RFC 3339; UTC without an offset).")
     until: Moment | None = Field(None, description="Older than this.")
-    limit: int = Field(50, ge=1, le=500)
-    offset: int = Field(0, ge=0, le=10_000_000)
+    limit: int = Field(50, ge=1, le=500, description="How many at most.")
+    offset: int = Field(0, ge=0, le=10_000_000, description="How many to pass over.")
 
     def filter(self) -> Filter:
         """As the records take it: what is no question of the page is a column's value."""
@@ -79,8 +82,8 @@ class ExportObjectQuery(schemas.Schema):
 
     destination: list[str] = Field(default=[], description="Only at these destinations.")
     verdict: list[str] = Field(default=[], description="Only these verdicts.")
-    limit: int = Field(50, ge=1, le=500)
-    offset: int = Field(0, ge=0, le=10_000_000)
+    limit: int = Field(50, ge=1, le=500, description="How many at most.")
+    offset: int = Field(0, ge=0, le=10_000_000, description="How many to pass over.")
 
 
 def links(deps: Dependencies, workflow_id: str | None, identifier: str) -> schemas.Links:
@@ -176,7 +179,7 @@ def list_exports(deps: Deps, query: Annotated[ExportQuery, Query()]) -> schemas.
     summary="One export, with what each destination has got",
     responses=responses(404, 503),
 )
-def get_export(task_id: str, deps: Deps) -> schemas.Export:
+def get_export(task_id: TaskId, deps: Deps) -> schemas.Export:
     row = Listing(deps.engine).get(Subject.EXPORT, task_id)
     return schemas.Export.model_validate({**row, "links": _links_of(deps, Subject.EXPORT, row)})
 
@@ -189,7 +192,7 @@ def get_export(task_id: str, deps: Deps) -> schemas.Export:
     responses=responses(404, 422, 503),
 )
 def list_export_objects(
-    task_id: str, deps: Deps, query: Annotated[ExportObjectQuery, Query()]
+    task_id: TaskId, deps: Deps, query: Annotated[ExportObjectQuery, Query()]
 ) -> schemas.ExportObjects:
     page = Listing(deps.engine).export_objects(
         task_id,
@@ -207,7 +210,10 @@ def list_export_objects(
     summary="Where a study, series, instance, association, group, job or export is and has been",
     responses=responses(404, 503),
 )
-def trace(identifier: str, deps: Deps) -> schemas.Timeline:
+def trace(
+    identifier: Annotated[str, Path(description="Of a study, series, instance, association, group, job or export.")],
+    deps: Deps,
+) -> schemas.Timeline:
     found = Tracer(deps.engine).trace(identifier)
     if found.kind is None:
         raise NotFound("study, series, instance, association, group, job or export", identifier)

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Body, Response
+from fastapi import APIRouter, Body, Path, Response
 
 from clara_dicom_adapter.api.callers import needs
 from clara_dicom_adapter.api.dependencies import Dependencies, Deps
@@ -30,6 +30,9 @@ _BODY: dict[str, Any] = {
 }
 
 
+Name = Annotated[str, Path(description="Its name, in any case.")]
+
+
 def _store(deps: Dependencies) -> WebDestinations:
     return WebDestinations(deps.engine)
 
@@ -52,7 +55,7 @@ def list_web_destinations(deps: Deps) -> list[WebDestination]:
     responses=responses(404, 503),
     dependencies=[needs(Role.READ)],
 )
-def get_web_destination(key: str, deps: Deps) -> WebDestination:
+def get_web_destination(key: Name, deps: Deps) -> WebDestination:
     return _store(deps).one(key)
 
 
@@ -78,5 +81,5 @@ def add_web_destination(body: Annotated[Any, Body()], response: Response, deps: 
     responses=responses(404, 503),
     dependencies=[needs(Role.CONFIGURE)],
 )
-def delete_web_destination(key: str, deps: Deps) -> WebDestination:
+def delete_web_destination(key: Name, deps: Deps) -> WebDestination:
     return _store(deps).remove(key)

@@ -32,6 +32,9 @@ FAILED = 1
 INTERRUPTED = 130
 """As a shell reports an end by SIGINT."""
 
+_NO_AE_TITLE = "is not a valid AE Title"
+"""The words of 0.8, which do not say why."""
+
 _SHORT_HELP = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(
@@ -81,6 +84,10 @@ def run(arguments: Sequence[str]) -> int:
     except ConfigurationInvalid as error:
         for problem in error.problems:
             to_stderr(problem)
+        if any(_NO_AE_TITLE in problem for problem in error.problems):
+            to_stderr(
+                "an AE title has 1 to 16 characters, not only blanks, none of them backslash or control (PS3.5, 6.2)"
+            )
     except AdapterError as error:
         to_stderr(str(error))
     return FAILED

@@ -19,7 +19,17 @@ def chart_folder() -> Path:
 def pulled_settings() -> Path | None:
     """The settings file that lies there, that of 0.6 when there is no newer one; None: neither."""
     files = chart_folder() / "files"
-    return next((file for name in _SETTINGS if (file := files / name).is_file()), None)
+    return next((file for name in (_NEWER, _OLDER) if (file := files / name).is_file()), None)
 
 
-_SETTINGS = ("appsettings.json", "dicom-server-config.yaml")
+def passed_over(used: Path | None) -> Path | None:
+    """The file of 0.6 (seed 001) that lies beside the settings in use and is not read; None: there is none.
+
+    A site that comes from 0.6 has it, and gets the newer one with the chart.
+    """
+    older = chart_folder() / "files" / _OLDER
+    return older if used == older.with_name(_NEWER) and older.is_file() else None
+
+
+_NEWER = "appsettings.json"
+_OLDER = "dicom-server-config.yaml"

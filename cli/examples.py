@@ -3,7 +3,23 @@
 from collections.abc import Mapping
 from typing import Final
 
-_EXAMPLES: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
+_EXAMPLES: Final[Mapping[tuple[str, ...], tuple[str, ...]]] = {
+    ("start",): ("start", "start --config appsettings.json --data-dir /srv/clara"),
+    ("status",): ("status", "status --watch"),
+    ("send",): ("send --to COVIDAET@adapter.hospital:104 study/",),
+    ("trace",): ("trace 1.2.840.113619.2.55.3.1",),
+    ("retry",): ("retry --all", "retry submission-COVIDAET-1b2c --item lung", "retry TASK --to ARCHIVE"),
+    ("discard",): ("discard receive-COVIDAET-1b2c --reason 'sent by mistake'",),
+    ("doctor",): ("doctor", "doctor --config appsettings.json --json"),
+    ("config", "check"): ("config check dicom-server-config.yaml",),
+    ("config", "show"): ("config show --changed",),
+    ("config", "levels"): (
+        "config levels Nvidia.Clara.DicomAdapter.Server.Services.Scp=Debug",
+        "config levels Nvidia.Clara.DicomAdapter.Server.Services.Scp=",
+    ),
+    ("config", "convert"): ("config convert dicom-server-config.yaml --to appsettings.json",),
+    ("key", "create"): ("key create alice --role configure", "key create grafana --days 365"),
+    ("create", "dicomweb"): ("create dicomweb -n ARCHIVE --url https://archive.hospital/dicom-web",),
     ("create", "aetitle"): (
         "create aetitle -a COVIDAET pipeline-covid=PIPELINE-ID",
         "create aetitle -a LUNG -n lungs pipeline-a=A1 pipeline-b=B1 timeout=30 groupBy=0010,0020",
@@ -28,7 +44,7 @@ _EXAMPLES: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
 }
 
 
-def examples(verb: str, kind: str) -> str:
+def examples(*command: str) -> str:
     """The examples of a command, as an epilog."""
-    lines = (f"clara dicom {line}" for line in _EXAMPLES[verb, kind])
+    lines = (f"clara dicom {line}" for line in _EXAMPLES[command])
     return "\n\n".join(("Examples:", *lines))

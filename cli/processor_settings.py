@@ -7,7 +7,7 @@ from clara_dicom_adapter.errors import ConfigurationInvalid
 
 PROCESSOR_SETTINGS: Final = (
     "pipeline-NAME=ID, timeout=SECONDS, groupBy=GGGG,EEEE or none, priority=lower|normal|higher|immediate, "
-    "jobRetryDelay=MILLISECONDS."
+    "jobRetryDelay=MILLISECONDS, maximumWindow=SECONDS."
 )
 
 

@@ -1,8 +1,8 @@
-"""An adapter on another machine, spoken to over REST: its AE titles, sources and destinations."""
+"""An adapter on another machine, spoken to over REST: its AE titles, sources, destinations and log levels."""
 
 import ssl
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Generic
@@ -49,6 +49,10 @@ class Remote:
             destinations=_RestStore(client, "destinationaetitle", Destination),
         )
 
+    def levels(self, data: Path) -> "_RestLevels":
+        """Its log levels; the rest as :meth:`stores`."""
+        return _RestLevels(_client(self, data))
+
 
 def read_key(file: Path) -> str | None:
     """The key of a file; None when there is no such file.
@@ -91,7 +95,7 @@ class _Client:
         try:
             answer = self._http.request(
                 method,
-                f"/api/config/{path}",
+                path,
                 params={"hostIp": host} if host else None,
                 json=body,
                 headers={"Content-Type": _MEDIA_TYPE} if body is not None else None,
@@ -115,7 +119,7 @@ class _RestStore(Generic[EntityT]):
 
     def __init__(self, client: _Client, route: str, kind: type[EntityT]) -> None:
         self._client = client
-        self._route = route
+        self._route = f"/api/config/{route}"
         self._kind = kind
 
     def all(self) -> Sequence[EntityT]:
@@ -135,6 +139,24 @@ class _RestStore(Generic[EntityT]):
 
     def _one(self, key: str) -> str:
         return f"{self._route}/{quote(key, safe='')}"
+
+
+class _RestLevels:
+    """Log levels behind REST."""
+
+    _PATH: Final = "/api/logging/levels"
+
+    def __init__(self, client: _Client) -> None:
+        self._client = client
+
+    def changed(self) -> dict[str, str]:
+        return dict(self._client.send("GET", self._PATH)["changed"])
+
+    def change(self, levels: Mapping[str, str | None]) -> list[str]:
+        named = {category.lower() for category in levels}
+        kept = {category: level for category, level in self.changed().items() if category.lower() not in named}
+        wanted = {category: level for category, level in levels.items() if level is not None}
+        return list(self._client.send("PUT", self._PATH, body=kept | wanted)["told"])
 
 
 def _plain(entity: Entity) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class OidcSettings(Section):
     operate_roles: tuple[str, ...] = ("clara-dicom-operate",)
     """Values that may also retry, discard and send a C-ECHO."""
     configure_roles: tuple[str, ...] = ("clara-dicom-configure",)
-    """Values that may also change AE titles, sources and destinations."""
+    """Values that may also change AE titles, sources, destinations and log levels."""
 
     @model_validator(mode="after")
     def _both(self) -> Self:

@@ -20,8 +20,11 @@ SCHEMA: Final[Mapping[str, Any]] = {
 SHOWN: Final = ("pipelineId", "timeout")
 
 
-def translated(body: Mapping[str, Any]) -> dict[str, Any]:
+def translated(body: Mapping[str, Any], *, of_0_6: bool = True) -> dict[str, Any]:
     """The fields of today for those of 0.6; what is wrong with the others is not looked at.
+
+    Args:
+        of_0_6: Whether it is of 0.6 also when it has none of its fields, so that nothing is grouped.
 
     Raises:
         ConfigurationInvalid: A field of 0.6 is not what it should be.
@@ -42,7 +45,8 @@ def translated(body: Mapping[str, Any]) -> dict[str, Any]:
         wrong.append(f"Invalid timeout '{str(timeout)[:100]}': a number of seconds is expected, 0 or more.")
     else:
         _set(settings, "timeout", str(timeout))
-    _default(settings, "groupBy", _GROUP_BY)
+    if of_0_6 or old:
+        _default(settings, "groupBy", _GROUP_BY)
     if "pipelineid" in old:
         wrong += _take_pipeline(settings, old["pipelineid"], str(body.get(lowered.get("name", ""), "") or "clara"))
     processors = old.get("processors", [])

@@ -1,16 +1,18 @@
-"""Log levels that change while the adapter runs: by SIGHUP after an edit of the file, or by :func:`change`.
+"""Log levels that change while the adapter runs: by SIGHUP after an edit of the file, or by :class:`RunTimeLevels`.
 
-What :func:`change` is told lies in ``log-levels.json`` in the data folder, wins over the settings, and is forgotten
-when the adapter is started again. Each process reads its levels again when it gets SIGHUP.
+What it is told lies in ``log-levels.json`` in the data folder, wins over the settings, and is forgotten when the
+adapter is started again. Each process reads its levels again when it gets SIGHUP.
 """
 
 import json
 import os
 import queue
+import re
 import signal
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from types import FrameType
 from typing import Final
 
@@ -25,6 +27,8 @@ log = structlog.get_logger("clara_dicom_adapter.configuration")
 
 READS_AGAIN: Final = "reads_levels_again"
 """In the file of a part that acts on SIGHUP; any other process would die of it."""
+CATEGORY_PATTERN: Final = "^[A-Za-z_][A-Za-z0-9_.-]{0,199}$"
+"""What a category looks like, one of .NET or a Python logger."""
 
 
 def changed_levels(data: DataFolder) -> dict[str, str]:
@@ -36,33 +40,71 @@ def changed_levels(data: DataFolder) -> dict[str, str]:
     return {}
 
 
-def change(data: DataFolder, levels: Mapping[str, str | None]) -> dict[str, str]:
-    """Change levels in every running part of this data folder.
+@dataclass(frozen=True)
+class RunTimeLevels:
+    """The levels of every part that runs on a data folder; who changes them works with this.
 
-    Args:
-        levels: Category to level name; None takes a change back.
-
-    Returns:
-        All changes that are in force.
-
-    Raises:
-        ConfigurationInvalid: A level is none; nothing was changed.
+    Attributes:
+        read: The levels that the settings and all changes come to; raises ConfigurationInvalid.
     """
-    named = {category: level if level is None else level_name(level) for category, level in levels.items()}
-    wrong = [category for category, level in named.items() if level is not None and level not in log_levels.LEVELS]
+
+    data: DataFolder
+    read: Callable[[], Mapping[str, str]]
+
+    def in_force(self) -> dict[str, str]:
+        """The levels that count: the settings', and what has been changed since; raises ConfigurationInvalid."""
+        return dict(self.read())
+
+    def changed(self) -> dict[str, str]:
+        """What has been changed since the adapter was started."""
+        return changed_levels(self.data)
+
+    def change(self, levels: Mapping[str, object]) -> list[str]:
+        """Change levels; what is not named stays as it is.
+
+        Args:
+            levels: Category to the name of a level; None takes a change back.
+
+        Returns:
+            The parts that were told.
+
+        Raises:
+            ConfigurationInvalid: A category or level is none, or the settings have become wrong; nothing was changed.
+        """
+        checked = _checked({category: level for category, level in levels.items() if level is not None})
+        named = {category.lower() for category in levels}
+        kept = {category: level for category, level in self.changed().items() if category.lower() not in named}
+        return self._write(kept | checked)
+
+    def replace(self, levels: Mapping[str, object]) -> list[str]:
+        """Put these in the place of all changes before; an empty mapping takes all back. The rest as :meth:`change`."""
+        return self._write(_checked(levels))
+
+    def _write(self, levels: Mapping[str, str]) -> list[str]:
+        self.read()  # with settings that have become wrong no part would take them
+        self.data.root.mkdir(parents=True, exist_ok=True)
+        partial = self.data.log_levels.with_suffix(f".{os.getpid()}.{threading.get_ident()}.part")
+        partial.write_text(json.dumps(levels, indent=2) + "\n", encoding="utf-8")
+        partial.replace(self.data.log_levels)
+        return tell_parts(self.data)
+
+
+def _checked(levels: Mapping[str, object]) -> dict[str, str]:
+    """The levels in their own spelling; raises ConfigurationInvalid with everything that is wrong."""
+    # null, and a word that only looks like a level when it is written out, are none
+    named = {category: level_name(level) if isinstance(level, str) else "" for category, level in levels.items()}
+    odd = {category for category in levels if not re.fullmatch(CATEGORY_PATTERN, category)}
+    unknown = odd | set(log_levels.unknown_categories(levels))
+    known = ", ".join(sorted({log_levels.DEFAULT, *log_levels.CATEGORIES.values()}))
+    wrong = [f"'{category[:100]}' is no category: one of {known}, or a Python logger's name" for category in unknown]
+    wrong += [
+        f"{category[:100]}: {json.dumps(levels[category])[:100]} is not allowed: one of {', '.join(log_levels.LEVELS)}"
+        for category, level in named.items()
+        if level not in log_levels.LEVELS
+    ]
     if wrong:
-        known = ", ".join(log_levels.LEVELS)
-        raise ConfigurationInvalid(
-            [f"{category}: {levels[category]!r} is not allowed: one of {known}" for category in wrong]
-        )
-    merged = {**changed_levels(data), **named}
-    in_force = {category: str(level) for category, level in merged.items() if level is not None}
-    data.root.mkdir(parents=True, exist_ok=True)
-    partial = data.log_levels.with_suffix(f".{os.getpid()}.part")
-    partial.write_text(json.dumps(in_force, indent=2) + "\n", encoding="utf-8")
-    partial.replace(data.log_levels)
-    tell_parts(data)
-    return in_force
+        raise ConfigurationInvalid(wrong)
+    return {category: str(level) for category, level in named.items()}
 
 
 def forget(data: DataFolder) -> None:
@@ -70,12 +112,15 @@ def forget(data: DataFolder) -> None:
     data.log_levels.unlink(missing_ok=True)
 
 
-def tell_parts(data: DataFolder) -> None:
-    """Have every part of this data folder read its levels again."""
+def tell_parts(data: DataFolder) -> list[str]:
+    """Have every part of this data folder read its levels again; the names of those that were told."""
+    told = []
     for part in part_status.read_all(data.run):
         if part.alive and part.facts.get(READS_AGAIN):
             with suppress(ProcessLookupError):
                 os.kill(part.pid, signal.SIGHUP)
+                told.append(part.part)
+    return told
 
 
 class LevelReload:

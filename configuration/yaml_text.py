@@ -12,6 +12,14 @@ from clara_dicom_adapter.configuration.document import DEEPEST, Node, Slip, Text
 
 _MOST: Final = 100_000
 """Values in one file, aliases counted as often as they are used."""
+_EXPECTED: Final = {
+    "mapping values are not allowed": "a key begins a line of its own",
+    r"found character '\t'": "blanks are expected instead of the tab",
+    "expected ':'": "a colon and a blank are expected after a key",
+    "expected <block end>": "lines that belong together are expected to begin in the same column",
+    "unexpected end of stream": "a quotation mark, a bracket or a brace is expected before the end",
+}
+"""What belongs there, by the words in which the library says what is wrong."""
 _NULL: Final = "tag:yaml.org,2002:null"
 
 
@@ -26,7 +34,9 @@ def parse(text: str) -> Node:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         said = ", ".join(part for part in (error.problem, error.context) if part)
-        raise _invalid(mark.line if mark else 0, mark.column if mark else 0, said) from error
+        expected = next((words for begin, words in _EXPECTED.items() if begin in said), "")
+        told = f"{said}: {expected}" if expected else said
+        raise _invalid(mark.line if mark else 0, mark.column if mark else 0, told) from error
     except yaml.YAMLError as error:  # a character that YAML does not know; the text quotes it
         place = getattr(error, "position", 0)
         before = text[:place] if isinstance(place, int) else ""

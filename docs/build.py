@@ -187,7 +187,7 @@ def openapi() -> dict[str, Any]:
     """The description of the REST interface; nothing is opened for it."""
 
     return create_app(
-        cast(Dependencies, SimpleNamespace(settings=ApiSettings(), explainer=True, authenticator=True))
+        cast(Dependencies, SimpleNamespace(settings=ApiSettings(), explainer=True, authenticator=True, log_levels=True))
     ).openapi()
 
 

@@ -1,6 +1,7 @@
 """The thread that keeps what follows from the resources up to date: their status conditions, and the copies on disk."""
 
 import threading
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -9,12 +10,15 @@ import structlog
 from clara_dicom_adapter.errors import ConfigurationInvalid, KubernetesUnavailable, NotFound
 from clara_dicom_adapter.resources.kept import KeptAsResources
 from clara_dicom_adapter.resources.kinds import Resource
-from clara_dicom_adapter.resources.verdicts import CONDITION, Verdict
+from clara_dicom_adapter.resources.verdicts import CONDITION, Verdict, age
 
 log = structlog.get_logger("clara_dicom_adapter.resources")
 
 _SETTLE_SECONDS: Final = 0.1
 """Changes come in bursts; all of one are looked at together."""
+_AT_ONCE: Final = 50
+"""So many conditions of a kind are written before everything is judged anew: of thousands that came at once, the rest
+must keep nobody waiting who has just changed one."""
 _AGAIN_SECONDS: Final = 2.0
 """Until a status that could not be written is tried again."""
 
@@ -34,6 +38,7 @@ class Keeper:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="resources", daemon=True)
         self._refused = False
+        self._more = False
 
     def changed(self) -> None:
         """To be told of every change."""
@@ -56,6 +61,9 @@ class Keeper:
             self._changed.clear()
             self._stopping.wait(_SETTLE_SECONDS)
             again = bool([kind for kind in self._kinds if not self._keep(kind)])  # every kind has its turn
+            if self._more:
+                self._more = False
+                self._changed.set()
 
     def _keep(self, kept: KeptAsResources[Any]) -> bool:
         """Save and report one kind; False when it has to be tried again."""
@@ -70,7 +78,10 @@ class Keeper:
             kept.watched.save()
         if not self._report or kept.watched.trouble is not None:
             return not self._report
-        return not [verdict for verdict in verdicts.values() if not self._tell(kept, verdict)]
+        waiting = untold(verdicts.values())
+        failed = [verdict for verdict in waiting[:_AT_ONCE] if not self._tell(kept, verdict)]
+        self._more |= not failed and len(waiting) > _AT_ONCE
+        return not failed
 
     def _tell(self, kept: KeptAsResources[Any], verdict: Verdict[Any]) -> bool:
         """Write a resource's condition where it says something else; False when that has to be tried again."""
@@ -78,7 +89,7 @@ class Keeper:
         if conditions is None:
             return True
         try:
-            kept.server.report(verdict.resource, conditions)
+            kept.watched.update(kept.server.report(verdict.resource, conditions))
         except NotFound:
             return True  # it is gone, and the watch will say so
         except ConfigurationInvalid:
@@ -94,10 +105,16 @@ class Keeper:
         return True
 
 
+def untold(verdicts: Iterable[Verdict[Any]]) -> list[Verdict[Any]]:
+    """Those whose resources do not have their condition yet: who has just changed one first, then the newest."""
+    found = [verdict for verdict in verdicts if told(verdict) is not None]
+    return sorted(found, key=lambda verdict: (_mine(verdict.resource) != {}, age(verdict.resource)), reverse=True)
+
+
 def told(verdict: Verdict[Any], now: datetime | None = None) -> list[dict[str, Any]] | None:
     """The conditions that a resource is to have, others than ours as they are; None when it has them."""
     conditions = _conditions(verdict.resource)
-    mine = next((each for each in conditions if each.get("type") == CONDITION), {})
+    mine = _mine(verdict.resource)
     wanted = verdict.condition
     if all(mine.get(key) == value for key, value in wanted.items()):
         return None
@@ -106,6 +123,10 @@ def told(verdict: Verdict[Any], now: datetime | None = None) -> list[dict[str, A
         since = (now or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ")
     others = [each for each in conditions if each.get("type") != CONDITION]
     return [*others, {**wanted, "lastTransitionTime": since}]
+
+
+def _mine(resource: Resource) -> dict[str, Any]:
+    return next((each for each in _conditions(resource) if each.get("type") == CONDITION), {})
 
 
 def _conditions(resource: Resource) -> list[dict[str, Any]]:

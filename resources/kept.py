@@ -112,7 +112,7 @@ class KeptAsResources(Generic[EntityT]):
         name = str(resource["metadata"]["name"])
         self._unclaimed(entity, besides=name)
         changed = self.server.replace(resource, self.kind.spec(entity, name))
-        self.watched.put(changed)
+        self.watched.update(changed)
         return self.kind.entity(changed)
 
     def remove(self, key: str, host: str | None = None) -> EntityT:

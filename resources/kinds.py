@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from clara_dicom_adapter.configuration import checks
+from clara_dicom_adapter.configuration import checks, legacy_fields
 from clara_dicom_adapter.configuration.entities import ClaraAeTitle, Destination, Entity, Source
 from clara_dicom_adapter.configuration.pinning import DEFAULT_TIMEOUT_SECONDS
+from clara_dicom_adapter.configuration.processors.base import PIPELINE_PREFIX, TIMEOUT
 from clara_dicom_adapter.errors import ConfigurationInvalid
 
 GROUP: Final = "dicom.clara.nvidia.com"
@@ -55,20 +56,16 @@ def name_of(resource: Resource) -> str:
 
 def _clara_ae_title(resource: Resource) -> ClaraAeTitle:
     """``pipelineId`` and ``timeout`` of 0.6 become processor settings; without a timeout it is 0 (DESIGN 4)."""
-    values = dict(resource["spec"])
-    name = values.setdefault("name", name_of(resource))
-    settings = dict(values.get("processorSettings") or {})
-    lowered = {key.strip().lower() for key in settings}
-    pipeline, timeout = values.pop("pipelineId", None), values.pop("timeout", None)
-    if timeout is not None and "timeout" in lowered:
-        raise ConfigurationInvalid(["timeout and processorSettings.timeout are both given: leave one of them out."])
-    if pipeline is not None:
-        settings[f"pipeline-{name}"] = pipeline
-    if (pipeline is not None or timeout is not None) and "groupby" not in lowered:
-        settings["groupBy"] = "none"  # the timeout of 0.6 knew no groups within an AE title
-    if "timeout" not in lowered:
-        settings["timeout"] = f"{timeout or 0:g}"
-    return checks.clara_ae_title({**values, "processorSettings": settings})
+    spec = resource["spec"]
+    twice = [
+        f"{field} and processorSettings.{key.strip()} are both given: leave one of them out."
+        for field, begin in (("timeout", TIMEOUT), ("pipelineId", PIPELINE_PREFIX))
+        for key in spec.get("processorSettings") or {}
+        if field in spec and key.strip().lower().startswith(begin)
+    ]
+    if twice:
+        raise ConfigurationInvalid(twice)
+    return checks.clara_ae_title(legacy_fields.translated({"name": name_of(resource), **spec}, of_0_6=False))
 
 
 def _clara_ae_title_spec(entity: ClaraAeTitle, name: str) -> dict[str, Any]:

@@ -157,17 +157,20 @@ class ResourceServer:
                 *self._where, name, body=options, _request_timeout=(CONNECT_SECONDS, CALL_SECONDS)
             )
 
-    def report(self, resource: Resource, conditions: list[dict[str, Any]]) -> None:
+    def report(self, resource: Resource, conditions: list[dict[str, Any]]) -> Resource:
         """Write the status conditions; raises ConfigurationInvalid when the resource has changed meanwhile."""
         metadata = resource["metadata"]
         body = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": {"conditions": conditions}}
         with self._errors("patch the status of", str(metadata["name"])):
-            self._cluster.objects.patch_namespaced_custom_object_status(
-                *self._where,
-                metadata["name"],
-                body,
-                _content_type="application/merge-patch+json",
-                _request_timeout=(CONNECT_SECONDS, CALL_SECONDS),
+            return cast(
+                Resource,
+                self._cluster.objects.patch_namespaced_custom_object_status(
+                    *self._where,
+                    metadata["name"],
+                    body,
+                    _content_type="application/merge-patch+json",
+                    _request_timeout=(CONNECT_SECONDS, CALL_SECONDS),
+                ),
             )
 
     @contextmanager

@@ -71,7 +71,7 @@ class Judge(Generic[EntityT]):
         taken: dict[str, str] = {}
         understood: dict[tuple[str, int], EntityT | str] = {}
         verdicts: dict[str, Verdict[EntityT]] = {}
-        for resource in sorted(resources, key=_age):
+        for resource in sorted(resources, key=age):
             key = (str(resource["metadata"]["uid"]), int(resource["metadata"].get("generation", 0)))
             found = understood[key] = self._understood.get(key) or self._understand(resource)
             verdict = self._verdict(resource, found, taken)
@@ -97,6 +97,6 @@ class Judge(Generic[EntityT]):
         return Verdict(resource, Reason.ACCEPTED, "In force.", found)
 
 
-def _age(resource: Resource) -> tuple[str, str]:
+def age(resource: Resource) -> tuple[str, str]:
     """Oldest first; the name decides between two of one second."""
     return str(resource["metadata"].get("creationTimestamp", "")), name_of(resource)

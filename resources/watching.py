@@ -100,10 +100,11 @@ class Watched:
 
     def put(self, resource: Resource) -> None:
         """Take what the API server has answered to a change of ours, before the watch tells it."""
-        with self._lock:
-            self._objects[name_of(resource)] = resource
-            self.number += 1
-        self._changed()
+        self._put(resource)
+
+    def update(self, resource: Resource) -> None:
+        """The same for one that was there before; what the watch says has been removed meanwhile stays so."""
+        self._put(resource, only_there=True)
 
     def drop(self, resource: Resource) -> None:
         """The same for what we have removed."""
@@ -112,6 +113,18 @@ class Watched:
             if held is None or held["metadata"]["uid"] != resource["metadata"]["uid"]:
                 return
             del self._objects[name_of(resource)]
+            self.number += 1
+        self._changed()
+
+    def _put(self, resource: Resource, *, only_there: bool = False) -> None:
+        with self._lock:
+            held = self._objects.get(name_of(resource))
+            if held is None or held["metadata"]["uid"] != resource["metadata"]["uid"]:
+                if only_there:
+                    return
+            elif _version(held) > _version(resource):
+                return  # the watch was quicker, and has told of a later change already
+            self._objects[name_of(resource)] = resource
             self.number += 1
         self._changed()
 
@@ -200,3 +213,9 @@ class Watched:
             self.put(resource)
         elif change == "DELETED":
             self.drop(resource)
+
+
+def _version(resource: Resource) -> int:
+    """Grows with every change of what is in the store; 0 where the API server counts otherwise."""
+    version = str(resource["metadata"].get("resourceVersion", ""))
+    return int(version) if version.isdecimal() else 0

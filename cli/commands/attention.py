@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clara_dicom_adapter.cli.examples import examples
 from clara_dicom_adapter.cli.options import Config, DataDir, Json
 from clara_dicom_adapter.cli.output import print_json, print_table, say, to_stderr
 from clara_dicom_adapter.cli.place import Place
@@ -25,8 +26,9 @@ Item = Annotated[str | None, typer.Option(help="Only this job (its key) or desti
 
 def add_to(group: typer.Typer) -> None:
     """Add these commands."""
-    for command in (attention, retry, discard):
-        group.command(rich_help_panel="Look")(command)
+    group.command(rich_help_panel="Look")(attention)
+    group.command(rich_help_panel="Look", epilog=examples("retry"))(retry)
+    group.command(rich_help_panel="Look", epilog=examples("discard"))(discard)
 
 
 def attention(data_dir: DataDir, config: Config = None, as_json: Json = False) -> None:

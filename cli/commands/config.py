@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from clara_dicom_adapter.cli.examples import examples
 from clara_dicom_adapter.cli.options import Config, DataDir, Json
 from clara_dicom_adapter.cli.output import print_json, print_table, say, to_stderr
 from clara_dicom_adapter.cli.place import Place
+from clara_dicom_adapter.cli.stores import levels_to_work_on, only_here
 
 if TYPE_CHECKING:
     from clara_dicom_adapter.configuration.given import GivenEntities
@@ -26,14 +28,21 @@ config_group = typer.Typer(no_args_is_help=True)
 
 def add_to(group: typer.Typer) -> None:
     """Add these commands."""
-    group.add_typer(config_group, name="config", help="Check, show and convert settings files.")
+    group.add_typer(config_group, name="config", help="Check, show and convert settings files, and change log levels.")
+
+
+@config_group.callback()
+def what_is_done(context: typer.Context) -> None:
+    """Check, show and convert settings files, and change log levels."""
+    if context.invoked_subcommand != "levels":
+        only_here(context)
 
 
 def _file(help_: str) -> Any:
     return typer.Argument(metavar="FILE", exists=True, dir_okay=False, help=help_)
 
 
-@config_group.command()
+@config_group.command(epilog=examples("config", "check"))
 def check(
     data_dir: DataDir,
     file: Annotated[Path, _file("A settings file of 0.6, 0.7 or 0.8.")],
@@ -69,7 +78,7 @@ def _listed(given: GivenEntities) -> str:
     return f", and lists {told}, which are imported once" if told else ""
 
 
-@config_group.command()
+@config_group.command(epilog=examples("config", "show"))
 def show(
     data_dir: DataDir,
     config: Config = None,
@@ -117,34 +126,37 @@ def _text(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-@config_group.command()
+@config_group.command(epilog=examples("config", "levels"))
 def levels(
+    context: typer.Context,
     data_dir: DataDir,
     changes: Annotated[
         list[str] | None,
         typer.Argument(metavar="CATEGORY=LEVEL...", help="Levels to change; CATEGORY= takes a change back."),
     ] = None,
+    config: Config = None,
     as_json: Json = False,
 ) -> None:
     """Change log levels in every part that runs on the data folder, until the adapter is started again.
 
     Levels are Trace, Debug, Information, Warning, Error, Critical and None. Without arguments: show what is changed.
     """
-    from clara_dicom_adapter.configuration import run_time_levels
-
     pairs = [change.partition("=") for change in changes or []]
     if not all(category and equals for category, equals, _ in pairs):
         raise typer.BadParameter("a change is CATEGORY=LEVEL")
-    data = Place(data_dir).data
     wanted = {category.strip(): level.strip() or None for category, _, level in pairs}
-    changed = run_time_levels.change(data, wanted) if wanted else run_time_levels.changed_levels(data)
+    kept = levels_to_work_on(context, data_dir, config)
+    if wanted:
+        told = kept.change(wanted)
+        to_stderr(f"told: {', '.join(told)}" if told else "no part runs there; the next start forgets this")
+    changed = kept.changed()
     if as_json:
         print_json(changed)
     else:
         print_table(("category", "level"), changed.items(), empty="no level is changed")
 
 
-@config_group.command()
+@config_group.command(epilog=examples("config", "convert"))
 def convert(
     data_dir: DataDir,
     old: Annotated[Path, _file("A settings file of 0.6 or 0.7.")],

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from clara_dicom_adapter.cli.examples import examples
 from clara_dicom_adapter.cli.options import Config, DataDir, Json
 from clara_dicom_adapter.cli.output import print_json, say
 from clara_dicom_adapter.cli.place import Place
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 def add_to(group: typer.Typer) -> None:
     """Add this command."""
-    group.command(rich_help_panel="Look")(doctor)
+    group.command(rich_help_panel="Look", epilog=examples("doctor"))(doctor)
 
 
 def doctor(data_dir: DataDir, config: Config = None, as_json: Json = False) -> None:

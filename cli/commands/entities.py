@@ -7,7 +7,7 @@ They work on the configuration in the database, whether the adapter runs or not;
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -24,10 +24,11 @@ from clara_dicom_adapter.cli.commands.showing import (
     one_of,
 )
 from clara_dicom_adapter.cli.examples import examples
+from clara_dicom_adapter.cli.missing_values import VALUES, EntityCommand, EntityGroup
 from clara_dicom_adapter.cli.options import Config, DataDir
 from clara_dicom_adapter.cli.output import say
 from clara_dicom_adapter.cli.processor_settings import PROCESSOR_SETTINGS, parsed
-from clara_dicom_adapter.cli.stores import stores
+from clara_dicom_adapter.cli.stores import only_here, stores
 
 __all__ = ["add_to", "lists"]
 
@@ -36,8 +37,10 @@ Host = Annotated[str, typer.Option("--ip", "-i", help="Host name or IP address."
 Name = Annotated[str | None, typer.Option("--name", "-n", help="Its name.")]
 MaybeAeTitle = Annotated[str | None, typer.Option("--aetitle", "-a", help="Its AE title.")]
 
-create = typer.Typer(invoke_without_command=True)
+create = typer.Typer(cls=EntityGroup, invoke_without_command=True)
 delete = typer.Typer(no_args_is_help=True)
+_ONLY_HERE: Final = frozenset({"dicomweb"})
+"""Kinds that cannot be changed on an adapter elsewhere."""
 
 
 def add_to(group: typer.Typer) -> None:
@@ -57,10 +60,12 @@ def without_a_kind(
     name: Annotated[str | None, typer.Option("--name", "-n", hidden=True)] = None,
     port: Annotated[str | None, typer.Option("--port", "-p", hidden=True)] = None,
 ) -> None:
-    """Say which kind was most likely meant; the 0.7 documents print the command without one."""
+    """Add an AE title, a source or a destination."""
+    if context.invoked_subcommand in _ONLY_HERE:
+        only_here(context)
     if context.invoked_subcommand is not None:
         return
-    given = {"-n": name, "-a": ae_title, "-i": host, "-p": port}
+    given = dict(zip(VALUES, (name, ae_title, host, port), strict=True))
     words = " ".join(f"{option} {value}" for option, value in given.items() if value)
     if not words:
         say(context.get_help())
@@ -179,6 +184,13 @@ def create_destination(
 # ---- delete ----
 
 
+@delete.callback()
+def what_is_deleted(context: typer.Context) -> None:
+    """Remove an AE title, a source or a destination."""
+    if context.invoked_subcommand in _ONLY_HERE:
+        only_here(context)
+
+
 def delete_ae_title(
     context: typer.Context, data_dir: DataDir, name: Name = None, ae_title: MaybeAeTitle = None, config: Config = None
 ) -> None:
@@ -225,5 +237,5 @@ _COMMANDS: tuple[tuple[typer.Typer, str, tuple[Callable[..., None], ...]], ...] 
 )
 for _group, _verb, _commands in _COMMANDS:
     for (_name, _alias), _command in zip(_NAMES, _commands, strict=True):
-        _group.command(_name, epilog=examples(_verb, _name))(_command)
-        _group.command(_alias, epilog=examples(_verb, _name), hidden=True)(_command)
+        _group.command(_name, cls=EntityCommand, epilog=examples(_verb, _name))(_command)
+        _group.command(_alias, cls=EntityCommand, epilog=examples(_verb, _name), hidden=True)(_command)

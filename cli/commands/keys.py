@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from clara_dicom_adapter.cli.examples import examples
 from clara_dicom_adapter.cli.options import Config, DataDir, Json
 from clara_dicom_adapter.cli.output import print_json, print_table, say, to_stderr
 from clara_dicom_adapter.cli.place import Place
@@ -21,9 +22,7 @@ def add_to(group: typer.Typer) -> None:
     group.add_typer(keys, name="key", help="Make, show and revoke keys to the REST interface.")
 
 
-@keys.command(
-    epilog="Examples:\n\nclara dicom key create alice --role configure\n\nclara dicom key create grafana --days 365"
-)
+@keys.command(epilog=examples("key", "create"))
 def create(
     data_dir: DataDir,
     *,

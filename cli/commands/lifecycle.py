@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clara_dicom_adapter.cli.defaults import CONFIG_VARIABLE, passed_over
+from clara_dicom_adapter.cli.examples import examples
 from clara_dicom_adapter.cli.options import Config, DataDir, Json
 from clara_dicom_adapter.cli.output import duration, print_json, print_table, say, size, to_stderr
 from clara_dicom_adapter.cli.place import Place
@@ -33,14 +36,25 @@ PARTS = {
 
 def add_to(group: typer.Typer) -> None:
     """Add these commands."""
-    group.command(rich_help_panel="Run")(start)
+    group.command(rich_help_panel="Run", epilog=examples("start"))(start)
     group.command(rich_help_panel="Run")(stop)
-    group.command(rich_help_panel="Run")(status)
+    group.command(rich_help_panel="Run", epilog=examples("status"))(status)
     for name, what in PARTS.items():
         group.command(name, help=f"Run one part alone: {what}.", rich_help_panel="Parts")(_part(name))
 
 
-def start(data_dir: DataDir, config: Config = None) -> None:
+def start(
+    data_dir: DataDir,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            envvar=CONFIG_VARIABLE,
+            help="Settings file; without it appsettings.json in the data folder, else that of `clara pull dicom`.",
+            dir_okay=False,
+        ),
+    ] = None,
+) -> None:
     """Run everything in the foreground until Ctrl-C or SIGTERM; what dies is started again."""
     from clara_dicom_adapter import log
     from clara_dicom_adapter.cli.part_process import INVALID_CONFIGURATION
@@ -64,6 +78,9 @@ def start(data_dir: DataDir, config: Config = None) -> None:
             to_stderr(f"  {problem}")
         raise typer.Exit(INVALID_CONFIGURATION) from None
     log.configure(settings.log_setup, part="start")
+    older = passed_over(place.config)
+    if older is not None:
+        to_stderr(f"warning: {older} is not read, because appsettings.json lies beside it")
     for warning in place.reading.warnings:
         to_stderr(f"warning: {warning}")
     if not is_locked(place.data):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clara_dicom_adapter.cli.examples import examples
 from clara_dicom_adapter.cli.options import Json
 from clara_dicom_adapter.cli.output import print_json, print_table, say, size, to_stderr
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 def add_to(group: typer.Typer) -> None:
     """Add this command."""
-    group.command(rich_help_panel="Look")(send)
+    group.command(rich_help_panel="Look", epilog=examples("send"))(send)
 
 
 def send(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Final, Generic, TypeVar
 
 import typer
 
@@ -11,11 +13,14 @@ from clara_dicom_adapter.cli.output import print_json, print_table
 from clara_dicom_adapter.cli.stores import only_here, stores
 
 if TYPE_CHECKING:
-    from clara_dicom_adapter.configuration.entities import Entity
+    from clara_dicom_adapter.configuration.entities import ClaraAeTitle, Destination, Entity, Source
+    from clara_dicom_adapter.configuration.entity_store import EntityStore
 
 ENTITIES = frozenset({"aetitle", "aet", "src", "source", "dest", "destination"})
 Name = Annotated[str | None, typer.Option("--name", "-n", help="Its name.")]
 AeTitle = Annotated[str | None, typer.Option("--aetitle", "-a", help="Its AE title.")]
+
+EntityT = TypeVar("EntityT", bound="Entity")
 
 lists = typer.Typer(no_args_is_help=True)
 get = typer.Typer(no_args_is_help=True)
@@ -28,58 +33,78 @@ def what_is_listed(context: typer.Context) -> None:
         only_here(context)
 
 
+@dataclass(frozen=True)
+class _Table(Generic[EntityT]):
+    """How the entities of one kind are shown.
+
+    Attributes:
+        adds: The command that adds one, for who has none.
+    """
+
+    kind: str
+    columns: tuple[str, ...]
+    row: Callable[[EntityT], tuple[object, ...]]
+    adds: str
+
+
+_AE_TITLES: Final[_Table[ClaraAeTitle]] = _Table(
+    "AE titles",
+    ("name", "AE title", "processor settings", "interrupted", "allowed sources"),
+    lambda ae: (
+        ae.name,
+        ae.ae_title,
+        " ".join(f"{key}={value}" for key, value in ae.processor_settings.items()),
+        ae.interrupted.value if ae.interrupted else "",
+        " ".join(ae.allowed_sources) or "all",
+    ),
+    "create aetitle -a AET pipeline-x=ID",
+)
+_SOURCES: Final[_Table[Source]] = _Table(
+    "sources",
+    ("AE title", "host"),
+    lambda source: (source.ae_title, source.host_ip),
+    "create src -a AET -i HOST",
+)
+_DESTINATIONS: Final[_Table[Destination]] = _Table(
+    "destinations",
+    ("name", "AE title", "host", "port", "associations", "TLS"),
+    lambda each: (
+        each.name,
+        each.ae_title,
+        each.host_ip,
+        each.port,
+        each.maximum_associations,
+        "yes" if each.tls else "no",
+    ),
+    "create dest -n NAME -a AET -i HOST -p PORT",
+)
+
+
 def list_ae_titles(context: typer.Context, data_dir: DataDir, config: Config = None, as_json: Json = False) -> None:
     """Show our AE titles."""
     with stores(context, data_dir, config) as kept:
-        found = kept.clara_ae_titles.all()
-    if as_json:
-        print_json(found)
-        return
-    print_table(
-        ("name", "AE title", "processor settings", "interrupted", "allowed sources"),
-        [
-            (
-                ae.name,
-                ae.ae_title,
-                " ".join(f"{key}={value}" for key, value in ae.processor_settings.items()),
-                ae.interrupted.value if ae.interrupted else "",
-                " ".join(ae.allowed_sources) or "all",
-            )
-            for ae in found
-        ],
-        empty="no AE titles: `clara dicom create aetitle -a AET pipeline-x=ID` adds one",
-    )
+        _show_all(_AE_TITLES, kept.clara_ae_titles, as_json=as_json)
 
 
 def list_sources(context: typer.Context, data_dir: DataDir, config: Config = None, as_json: Json = False) -> None:
     """Show who may send to us."""
     with stores(context, data_dir, config) as kept:
-        found = kept.sources.all()
-    if as_json:
-        print_json(found)
-        return
-    print_table(
-        ("AE title", "host"),
-        [(source.ae_title, source.host_ip) for source in found],
-        empty="no sources: `clara dicom create src -a AET -i HOST` adds one",
-    )
+        _show_all(_SOURCES, kept.sources, as_json=as_json)
 
 
 def list_destinations(context: typer.Context, data_dir: DataDir, config: Config = None, as_json: Json = False) -> None:
     """Show where results can be sent to."""
     with stores(context, data_dir, config) as kept:
-        found = kept.destinations.all()
+        _show_all(_DESTINATIONS, kept.destinations, as_json=as_json)
+
+
+def _show_all(table: _Table[EntityT], store: EntityStore[EntityT], *, as_json: bool) -> None:
+    found = store.all()
     if as_json:
         print_json(found)
         return
-    print_table(
-        ("name", "AE title", "host", "port", "associations", "TLS"),
-        [
-            (each.name, each.ae_title, each.host_ip, each.port, each.maximum_associations, "yes" if each.tls else "no")
-            for each in found
-        ],
-        empty="no destinations: `clara dicom create dest -n NAME -a AET -i HOST -p PORT` adds one",
-    )
+    empty = f"no {table.kind}: `clara dicom {table.adds}` adds one"
+    print_table(table.columns, map(table.row, found), empty=empty)
 
 
 def get_ae_title(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clara_dicom_adapter.cli.examples import examples
 from clara_dicom_adapter.cli.options import Config, DataDir, Json
 from clara_dicom_adapter.cli.output import local, print_json, say, to_stderr
 from clara_dicom_adapter.cli.place import Place
@@ -25,7 +26,7 @@ _NO_STATE = frozenset({"received", "delivered", "not delivered"})
 
 def add_to(group: typer.Typer) -> None:
     """Add this command."""
-    group.command(rich_help_panel="Look")(trace)
+    group.command(rich_help_panel="Look", epilog=examples("trace"))(trace)
 
 
 def trace(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clara_dicom_adapter.cli.commands.entities import create, delete, lists
+from clara_dicom_adapter.cli.examples import examples
 from clara_dicom_adapter.cli.options import Config, DataDir, Json
 from clara_dicom_adapter.cli.output import print_json, print_table, say
 from clara_dicom_adapter.cli.place import Place
@@ -24,7 +25,7 @@ Name = Annotated[str, typer.Option("--name", "-n", help="Name that pipelines sen
 def add_to(group: typer.Typer) -> None:
     """Add these commands."""
     del group
-    create.command("dicomweb")(create_web_destination)
+    create.command("dicomweb", epilog=examples("create", "dicomweb"))(create_web_destination)
     lists.command("dicomweb")(list_web_destinations)
     delete.command("dicomweb")(delete_web_destination)
 

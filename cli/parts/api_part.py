@@ -64,6 +64,7 @@ async def _serve(part: Part, engine: Engine) -> None:
                 settings=api,
                 scu_ae_title=settings.dicom.scu.ae_title,
                 explainer=DryRun(settings, opened.configuration, SiteSecret(engine)),
+                log_levels=part.levels,
                 authenticator=protection.authenticator,
                 warnings=protection.warnings,
             )

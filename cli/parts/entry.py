@@ -24,7 +24,7 @@ from clara_dicom_adapter.cli.part_process import INVALID_CONFIGURATION
 from clara_dicom_adapter.cli.privacy import keep_private
 from clara_dicom_adapter.configuration import reader
 from clara_dicom_adapter.configuration.importing import import_once
-from clara_dicom_adapter.configuration.run_time_levels import READS_AGAIN, LevelReload
+from clara_dicom_adapter.configuration.run_time_levels import READS_AGAIN, LevelReload, RunTimeLevels
 from clara_dicom_adapter.configuration.settings import DataFolder
 from clara_dicom_adapter.errors import AdapterError, ConfigurationInvalid, DatabaseUnavailable
 from clara_dicom_adapter.records.database import open_engine
@@ -39,11 +39,14 @@ _DATABASE_PAUSE_SECONDS: Final = 2.0
 class Part:
     """What a part is given, and how it tells how it is."""
 
-    def __init__(self, name: str, reading: reader.Reading, data: DataFolder, status_fd: int | None = None) -> None:
+    def __init__(
+        self, name: str, reading: reader.Reading, levels: RunTimeLevels, *, status_fd: int | None = None
+    ) -> None:
         self.name = name
         self.settings = reading.settings
         self.given = reading.given
-        self.data = data
+        self.data = levels.data
+        self.levels = levels
         self.levels_changed: Callable[[Mapping[str, str]], None] = lambda _levels: None
         """Told new log levels; for a part with processes of its own."""
         self._status_fd = status_fd
@@ -136,8 +139,9 @@ def _main(name: str, serve: Callable[[Part], int | None], arguments: Sequence[st
         logging_setup.configure(reading.settings.log_setup, part=name)
         for warning in reading.warnings if given.status_fd is None else ():  # else the supervisor has told them
             log.warning("settings_warning", message=warning)
-        part = Part(name, reading, data, given.status_fd)
-        LevelReload(lambda: reader.load(given.config, data, os.environ).logging.levels, part.apply_levels)
+        levels = RunTimeLevels(data, lambda: reader.load(given.config, data, os.environ).logging.levels)
+        part = Part(name, reading, levels, status_fd=given.status_fd)
+        LevelReload(levels.in_force, part.apply_levels)
         try:
             return serve(part)
         finally:

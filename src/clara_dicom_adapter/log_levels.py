@@ -6,7 +6,7 @@ any other name is the name of a Python logger.
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 TRACE: Final = 5
@@ -102,7 +102,7 @@ def by_logger(levels: Mapping[str, str]) -> dict[str, int]:
     return found | {name: max(level, found.get(name, level)) for name, level in _NEVER_BELOW.items()}
 
 
-def unknown_categories(levels: Mapping[str, str]) -> Iterator[str]:
+def unknown_categories(levels: Iterable[str]) -> Iterator[str]:
     """Categories of .NET that stand for nothing here."""
     for category in levels:
         if _is_of_dotnet(category) and not any(_fits(category.lower(), each) for each in CATEGORIES.values()):

@@ -104,7 +104,7 @@ async def test_openapi_describes_every_operation_with_its_errors(api: httpx.Asyn
         for method, operation in methods.items()
     }
     ids = [operation["operationId"] for operation in operations.values()]
-    assert len(ids) == len(set(ids)) == 36
+    assert len(ids) == len(set(ids)) == 38
     known_tags = {tag["name"] for tag in document["tags"]}
     for where, operation in operations.items():
         assert operation["summary"], where
@@ -112,6 +112,7 @@ async def test_openapi_describes_every_operation_with_its_errors(api: httpx.Asyn
         errors = {status: answer for status, answer in operation["responses"].items() if int(status) >= 400}
         assert errors or where[0] == "/health/live", where
         assert all("description" in answer for answer in errors.values())
+        assert all(each.get("description") for each in operation.get("parameters", [])), where
         if where[0].startswith("/api"):
             assert all("application/problem+json" in answer["content"] for answer in errors.values()), where
         if method_body := operation.get("requestBody"):

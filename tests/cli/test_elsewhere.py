@@ -77,6 +77,19 @@ def test_everything_can_be_done_elsewhere_and_nothing_is_done_here(
     assert not (tmp_path / "data").exists()
 
 
+def test_log_levels_are_changed_elsewhere(clara: Clara, there: tuple[str, Engine], key: str) -> None:
+    at = ("--url", there[0], "--key", key, "config", "levels")
+    changed = clara(*at, "Nvidia=debug", "Default=Warning")
+    assert (changed.status, changed.err) == (0, "clara: no part runs there; the next start forgets this\n")
+    assert json.loads(clara(*at, "nvidia=", "--json").out) == {"Default": "Warning"}
+    wrong = clara(*at, "Default=Loud")
+    assert (wrong.status, wrong.err.partition(":")[2].strip()) == (
+        1,
+        'Default: "Loud" is not allowed: one of Trace, Debug, Information, Warning, Error, Critical, None',
+    )
+    assert clara(*at, "Default=").out.splitlines() == ["category\tlevel"]
+
+
 def test_what_is_refused_there_is_told_here(clara: Clara, there: tuple[str, Engine], key: str) -> None:
     at = ("--url", there[0], "--key", key)
     missing = clara(*at, "delete", "dest", "-n", "NONE")
@@ -121,7 +134,17 @@ def test_where_nobody_answers_is_told_with_what_to_look_at(clara: Clara) -> None
     assert clara("--url", "nonsense", "list", "aetitle").status == 1
 
 
-@pytest.mark.parametrize("command", [("list", "jobs"), ("status",), ("key", "list"), ("attention",)])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("list", "jobs"),
+        ("status",),
+        ("config", "show"),
+        ("key", "list"),
+        ("attention",),
+        ("delete", "dicomweb", "-n", "X"),
+    ],
+)
 def test_what_can_only_be_done_here_says_so(clara: Clara, command: tuple[str, ...]) -> None:
     done = clara("--url", "http://127.0.0.1:1", *command)
     assert done.status == 2

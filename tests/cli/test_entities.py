@@ -72,7 +72,7 @@ def test_a_running_adapter_can_see_that_something_changed(clara: Clara, tmp_path
         (("create", "aetitle", "-a", "A", "pipeline-x=1", "timeout=1", "Timeout=2"), ["'timeout' is given more"]),
         (
             ("create", "aetitle", "-a", "A" * 17, "pipeline-x=1", "timeout=soon", "priority=high"),
-            ["is not a valid AE Title", "'timeout'", "'priority'"],
+            ["is not a valid AE Title", "'timeout'", "'priority'", "1 to 16 characters"],
         ),
         (("create", "dest", "-n", "P", "-a", "P", "-i", "h", "-p", "70000"), ["Invalid port number '70000'"]),
         (("create", "src", "-a", "A", "-i", "a host"), ["Invalid host name/IP address 'a host'"]),
@@ -164,6 +164,8 @@ def test_a_source_and_a_destination_are_changed(clara: Clara) -> None:
     ("arguments", "meant"),
     [
         (("-a", "MYPACS", "-i", "10.20.30.1"), "clara dicom create src -a MYPACS -i 10.20.30.1"),
+        (("-a", "MYPACS", "-i"), "clara dicom create src -a MYPACS -i HOST"),
+        (("-a",), "clara dicom create aetitle -a AET pipeline-NAME=ID"),
         (("-n", "P", "-a", "P", "-i", "h", "-p", "1104"), "clara dicom create dest -n P -a P -i h -p 1104"),
         (("-a", "COVIDAET"), "clara dicom create aetitle -a COVIDAET pipeline-NAME=ID"),
     ],
@@ -172,6 +174,21 @@ def test_without_a_kind_the_likely_one_is_named(clara: Clara, arguments: tuple[s
     done = clara("create", *arguments)
     assert done.status == 2
     assert meant in " ".join(done.err.replace("\u2502", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("create", "dest", "-n", "MYPACS", "-a", "MYPACSAET", "-i", "-p", "1104"), "-i needs a value: -i HOST"),
+        (("create", "src", "-a", "MYPACS", "-i"), "-i needs a value: -i HOST"),
+        (("get", "aetitle", "-a", "--json"), "-a needs a value: -a AET"),
+    ],
+)
+def test_a_value_that_the_page_has_lost_is_asked_for(clara: Clara, arguments: tuple[str, ...], told: str) -> None:
+    """Seed 003 prints its commands without the addresses."""
+    done = clara(*arguments)
+    assert done.status == 2
+    assert told in " ".join(done.err.replace("\u2502", " ").split())
 
 
 def test_help_shows_how_the_documents_use_it(clara: Clara) -> None:

@@ -1,4 +1,4 @@
-"""Log levels change while the adapter runs: SIGHUP, and what the API calls."""
+"""Log levels change while the adapter runs: by SIGHUP, over REST, and on the command line."""
 
 import fcntl
 import json
@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from anyio import to_thread
 from pynetdicom import AE
+from support.api import dependencies, serving
 from support.signals import heed
 
 from clara_dicom_adapter import part_status
@@ -21,8 +23,10 @@ from clara_dicom_adapter.cli import running
 from clara_dicom_adapter.cli.running import AdapterState
 from clara_dicom_adapter.configuration import run_time_levels
 from clara_dicom_adapter.configuration.reader import load, read
+from clara_dicom_adapter.configuration.run_time_levels import RunTimeLevels
 from clara_dicom_adapter.configuration.settings import DataFolder
 from clara_dicom_adapter.errors import ConfigurationInvalid
+from clara_dicom_adapter.records.database import open_engine
 
 SUPERVISE = Path(__file__).with_name("supervise.py")
 SCP = "Nvidia.Clara.DicomAdapter.Server.Services.Scp"
@@ -118,12 +122,20 @@ def test_a_sighup_after_an_edit_changes_the_levels_of_the_receiver_and_its_liste
     assert receiver.process.poll() is None
 
 
-def test_what_the_api_calls_changes_the_levels_of_running_parts_and_wins_over_the_file(
+async def test_what_the_api_is_told_changes_the_levels_of_running_parts_and_wins_over_the_file(
     receiver: Receiver, data: DataFolder
 ) -> None:
     receiver.associate()
-    assert run_time_levels.change(data, {SCP: "information"}) == {SCP: "Information"}
-    awaited(receiver.tells_of_associations)
+    engine = open_engine("", data)
+    async with serving(dependencies(engine, data)) as api:
+        changed = (await api.put("/api/logging/levels", json={SCP: "Information"})).json()
+    engine.dispose()
+    assert changed == {
+        "levels": {"Default": "Warning", SCP: "Information"},
+        "changed": {SCP: "Information"},
+        "told": ["receiver"],
+    }
+    await to_thread.run_sync(awaited, receiver.tells_of_associations)
     assert read(None, data, {}).origin(("logging", "LogLevel", SCP)).startswith("changed while running")
 
 
@@ -139,18 +151,29 @@ def test_a_file_that_has_become_wrong_changes_nothing_and_is_told(receiver: Rece
 
 def test_changes_add_up_are_taken_back_and_are_forgotten_at_a_start(data: DataFolder) -> None:
     (data.root / "appsettings.json").write_text(configured({"Default": "Warning"}))
-    run_time_levels.change(data, {"Default": "Debug", SCP: "Trace"})
+    levels = RunTimeLevels(data, lambda: load(None, data, {}).logging.levels)
+    assert levels.change({"Default": "debug", SCP: "Trace"}) == [], "nobody runs who could be told"
     assert load(None, data, {}).logging.levels == {"Default": "Debug", SCP: "Trace"}
-    assert run_time_levels.change(data, {"Default": None}) == {SCP: "Trace"}
+    levels.change({"default": None})
+    assert levels.changed() == {SCP: "Trace"}
     assert load(None, data, {}).logging.levels == {"Default": "Warning", SCP: "Trace"}
+    levels.replace({"Default": "Error"})
+    assert levels.in_force() == {"Default": "Error"}
     run_time_levels.forget(data)
     assert load(None, data, {}).logging.levels == {"Default": "Warning"}
 
 
 def test_a_level_that_is_none_changes_nothing(data: DataFolder) -> None:
-    with pytest.raises(ConfigurationInvalid, match=r"Default: 'Loud' is not allowed: one of Trace, Debug"):
-        run_time_levels.change(data, {"Default": "Loud", SCP: "Debug"})
-    assert run_time_levels.changed_levels(data) == {}
+    levels = RunTimeLevels(data, lambda: load(None, data, {}).logging.levels)
+    with pytest.raises(ConfigurationInvalid) as refused:
+        levels.change({"Default": "Loud", SCP: "Debug", "Nvidia.Clara.Nothing": "Debug"})
+    unknown, loud = refused.value.problems
+    assert unknown.startswith("'Nvidia.Clara.Nothing' is no category: one of Default, Dicom, ")
+    assert loud == ('Default: "Loud" is not allowed: one of Trace, Debug, Information, Warning, Error, Critical, None')
+    (data.root / "appsettings.json").write_text("{")
+    with pytest.raises(ConfigurationInvalid, match=r"appsettings\.json"):
+        levels.change({"Default": "Debug"})
+    assert levels.changed() == {}
 
 
 # ---- the supervisor ----

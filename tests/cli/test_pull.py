@@ -9,6 +9,7 @@ import pytest
 
 from clara_dicom_adapter.cli import chart
 from clara_dicom_adapter.cli.app import run
+from clara_dicom_adapter.cli.defaults import passed_over
 from clara_dicom_adapter.cli.place import Place
 from clara_dicom_adapter.errors import AdapterError
 
@@ -95,6 +96,22 @@ def test_start_takes_the_pulled_settings_unless_others_are_named(home: Path, tmp
     assert Place(data, other).as_started().config == other
     (data / "appsettings.json").write_text("{}")
     assert Place(data).as_started().config is None, "the data folder's own"
+
+
+def test_a_file_of_0_6_beside_the_pulled_settings_is_not_passed_over_in_silence(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A site that comes from 0.6 has one there, as seed 001 says."""
+    (home / "files").mkdir(parents=True)
+    old = home / "files" / "dicom-server-config.yaml"
+    old.write_text("dicom: {}\n")
+    assert run(["pull", "dicom"]) == 0
+    assert f"`clara dicom config convert {old}`" in capsys.readouterr().err
+    data = tmp_path / "data"
+    data.mkdir()
+    assert passed_over(Place(data).as_started().config) == old
+    (home / "files" / "appsettings.json").unlink()
+    assert passed_over(Place(data).as_started().config) is None, "it is read"
 
 
 def test_start_reads_them(home: Path, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def definitions(cluster: Cluster) -> Cluster:
 
     def established() -> bool:
         conditions = [
-            {each["type"]: each["status"] for each in item.get("status", {}).get("conditions", [])}
+            {each["type"]: each["status"] for each in item.get("status", {}).get("conditions") or []}
             for item in cluster.call("GET", root)["items"]
         ]
         return len(conditions) == len(CRDS) and all(each.get("Established") == "True" for each in conditions)

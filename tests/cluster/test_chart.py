@@ -118,6 +118,17 @@ def test_values_that_cannot_work_are_refused_with_the_remedy(helm: Path, values:
     assert told in refused.value.stderr
 
 
+def test_a_cluster_that_is_too_old_is_told_so(helm: Path) -> None:
+    def on(version: str) -> subprocess.CompletedProcess[str]:
+        command = [str(helm), "template", "clara", str(CHART), "--kube-version", version]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert on("1.25.0").returncode == 0
+    refused = on("1.24.17")
+    assert refused.returncode != 0
+    assert "kubeVersion: >=1.25.0-0" in refused.stderr
+
+
 def test_the_version_is_the_products() -> None:
     project = (CHART.parents[1] / "pyproject.toml").read_text(encoding="utf-8")
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))

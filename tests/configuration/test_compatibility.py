@@ -1,4 +1,4 @@
-"""Each row of docs/compatibility.md about settings and logging has a test; each key of the documents a meaning."""
+"""What docs/compatibility.md says of settings, and that each key of the documents has a meaning."""
 
 import json
 from collections.abc import Iterator
@@ -20,19 +20,6 @@ PAGE = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
 @pytest.fixture
 def data(tmp_path: Path) -> DataFolder:
     return DataFolder(tmp_path)
-
-
-def test_every_row_has_a_test() -> None:
-    page = (ROOT / "docs" / "compatibility.md").read_text(encoding="utf-8")
-    section = page.partition("## Settings files and logging")[2].partition("\n## ")[0]
-    lines = (Path(__file__).parent / "compatibility_rows.txt").read_text(encoding="utf-8").splitlines()[1:]
-    tests = dict(line.split(" => ") for line in lines)
-    rows = [line[2:] for line in section.splitlines() if line.startswith("| ")][2:]
-    assert len(rows) == len(tests)
-    for row in rows:
-        (test,) = (test for begin, test in tests.items() if row.startswith(begin))
-        module, _, name = test.partition("::")
-        assert f"def {name}(" in (ROOT / "tests" / module).read_text(encoding="utf-8"), row
 
 
 def test_the_defaults_are_those_of_the_documents_of_0_8(data: DataFolder) -> None:

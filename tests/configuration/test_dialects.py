@@ -118,7 +118,28 @@ def test_the_0_6_sample_as_printed_in_one_line_is_told_by_its_place(data: DataFo
     path = SAMPLES / "mapping-0.6-one-line.yaml"
     with pytest.raises(ConfigurationInvalid) as caught:
         read(path, data, {})
-    assert caught.value.problems == (f"{path}: line 1, column 11: mapping values are not allowed here",)
+    told = "mapping values are not allowed here: a key begins a line of its own"
+    assert caught.value.problems == (f"{path}: line 1, column 11: {told}",)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "expected"),
+    [
+        ("dicom:\n\tscp: 1\n", 2, "blanks are expected instead of the tab"),
+        ("dicom:\n  scp:\n    port: 1\n   host: x\n", 4, "begin in the same column"),
+        ("dicom:\n  scp: {}\nstorage\nservices: {}\n", 4, "a colon and a blank are expected after a key"),
+        ('dicom: {scu: {ae-title: "X}}\n', 2, "a quotation mark, a bracket or a brace is expected before the end"),
+        ("dicom: [1, 2\nstorage: x\n", 2, "expected ',' or ']'"),
+    ],
+)
+def test_what_yaml_expects_is_told_with_its_line(data: DataFolder, text: str, line: int, expected: str) -> None:
+    file = data.root / "app.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigurationInvalid) as caught:
+        read(file, data, {})
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"{file}: line {line}, column ")
+    assert expected in problem
 
 
 def test_the_0_6_schema_with_its_values_left_out_is_the_defaults(data: DataFolder) -> None:

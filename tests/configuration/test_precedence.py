@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from clara_dicom_adapter.configuration import run_time_levels
 from clara_dicom_adapter.configuration.reader import Reading, read
+from clara_dicom_adapter.configuration.run_time_levels import RunTimeLevels
 from clara_dicom_adapter.configuration.settings import DataFolder
 from clara_dicom_adapter.errors import ConfigurationInvalid
 
@@ -39,7 +39,7 @@ def test_a_log_level_comes_from_the_strongest_that_has_one(data: DataFolder) -> 
     assert level() == ("Error", "file")
     environ["Logging__LogLevel__Default"] = "Warning"
     assert level() == ("Warning", "variable")
-    run_time_levels.change(data, {"Default": "Debug"})
+    RunTimeLevels(data, dict).change({"Default": "Debug"})
     assert level() == ("Debug", "changed")
 
 

@@ -57,6 +57,8 @@ def test_the_fields_of_0_6_become_settings() -> None:
     assert entity.processor_settings == settings
     with pytest.raises(ConfigurationInvalid, match="both given"):
         CLARA_AE_TITLE.entity(resource("x", {**spec, "processorSettings": {"Timeout": "5"}}))
+    with pytest.raises(ConfigurationInvalid, match=r"pipelineId and processorSettings\.pipeline-x are both given"):
+        CLARA_AE_TITLE.entity(resource("x", {**spec, "processorSettings": PIPELINE}))
 
 
 ae_titles = st.text(

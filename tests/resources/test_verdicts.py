@@ -3,7 +3,7 @@
 import random
 from typing import Any
 
-from clara_dicom_adapter.resources.keeping import told
+from clara_dicom_adapter.resources.keeping import told, untold
 from clara_dicom_adapter.resources.kinds import CLARA_AE_TITLE, DESTINATION, SOURCE
 from clara_dicom_adapter.resources.verdicts import Judge, Reason
 
@@ -80,6 +80,14 @@ def test_a_condition_is_written_only_when_it_says_something_new() -> None:
     assert again is not None
     assert again[0]["observedGeneration"] == 2
     assert again[0]["lastTransitionTime"] == "2025-01-01T00:00:00Z", "it was accepted all the time"
+
+
+def test_who_has_just_changed_one_is_told_before_thousands_that_came_at_once() -> None:
+    changed = made("changed", 0, 2, aeTitle="CT0", hostIp="h")
+    changed["status"] = {"conditions": [{"type": "Accepted", "status": "True", "observedGeneration": 1}]}
+    many = [made(f"s{number}", number, aeTitle=f"S{number}", hostIp="h") for number in range(3)]
+    verdicts = Judge(SOURCE).judge([*many, changed])
+    assert [verdict.name for verdict in untold(verdicts.values())] == ["changed", "s2", "s1", "s0"]
 
 
 def test_a_thousand_are_judged_once_and_then_remembered() -> None:

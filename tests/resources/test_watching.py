@@ -132,3 +132,18 @@ def test_what_we_removed_does_not_take_its_successor_along() -> None:
         watched.put(successor)
         watched.drop(made("a"))
         assert names(watched) == ["a"]
+
+
+def test_an_answer_that_comes_after_the_watch_has_told_more_takes_nothing_back() -> None:
+    """What we are answered and what the watch tells come by two connections."""
+    server = Script("a", "b")
+    with watching(server) as watched:
+        assert watched.wait(10)
+        server.happens.put(("MODIFIED", made("a", 31)))
+        server.happens.put(("DELETED", made("b", 32)))
+        wait_until("the watch has told both", lambda: watched.resources()[1] == [made("a", 31)])
+        watched.update(made("a", 30))
+        watched.update(made("b", 30))
+        assert watched.resources()[1] == [made("a", 31)]
+        watched.update(made("a", 33))
+        assert watched.resources()[1] == [made("a", 33)]

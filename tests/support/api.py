@@ -13,7 +13,9 @@ from clara_dicom_adapter.api import Dependencies, RunFolder, WorkflowControl, cr
 from clara_dicom_adapter.api.authentication import policy
 from clara_dicom_adapter.api.problems import WorkflowGone
 from clara_dicom_adapter.api.server import serve
+from clara_dicom_adapter.configuration import reader
 from clara_dicom_adapter.configuration.api_keys import ApiKeys
+from clara_dicom_adapter.configuration.run_time_levels import RunTimeLevels
 from clara_dicom_adapter.configuration.settings import ApiSettings, DataFolder, Settings
 from clara_dicom_adapter.configuration.store import ConfigurationStore
 from clara_dicom_adapter.receiver.dry_run import DryRun
@@ -44,6 +46,7 @@ def dependencies(engine: Engine, data: DataFolder, settings: Settings | None = N
         workflows=NoWorkflows(),
         settings=settings.api.model_copy(update={"host": protection.host}),
         explainer=DryRun(settings, store, SiteSecret(engine)),
+        log_levels=RunTimeLevels(data, lambda: reader.load(None, data, {}).logging.levels),
         authenticator=protection.authenticator,
         warnings=protection.warnings,
     )

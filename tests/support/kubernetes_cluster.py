@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from clara_dicom_adapter.temporal.ports import ReservedPort
 from support.site import wait_until
 
 ADMINISTRATOR = "system:masters"
+_ETCD_OPERATIONS = 128
+"""As many as etcd takes in one transaction."""
 
 
 class Refused(Exception):
@@ -152,6 +154,20 @@ class Cluster:
         options = "?fieldManager=tests&force=true&fieldValidation=Strict" + ("&dryRun=All" if dry_run else "")
         return self.call("PATCH", path + options, document, content="application/apply-patch+yaml")
 
+    def store(self, group: str, plural: str, documents: Iterable[Mapping[str, Any]]) -> None:
+        """Put custom resources straight into etcd, where nothing looks at them: thousands in a second or two."""
+        puts = [
+            {"requestPut": {"key": _encoded(f"/registry/{group}/{plural}/{name}"), "value": _encoded(json.dumps(each))}}
+            for each in documents
+            for name in [f"{each['metadata']['namespace']}/{each['metadata']['name']}"]
+        ]
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        url = f"http://127.0.0.1:{self._ports[0].port}/v3/kv/txn"
+        for start in range(0, len(puts), _ETCD_OPERATIONS):
+            few = puts[start : start + _ETCD_OPERATIONS]
+            with opener.open(url, json.dumps({"success": few}).encode(), timeout=20) as answer:
+                assert json.loads(answer.read())["succeeded"]
+
     def path_of(self, document: Mapping[str, Any], namespace: str) -> str:
         """The collection that an object belongs to, as the server's own discovery names it."""
         version, kind = str(document["apiVersion"]), str(document["kind"])
@@ -187,6 +203,10 @@ class Cluster:
         path.write_text(yaml.safe_dump(content))
         path.chmod(0o600)
         return path
+
+
+def _encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
 
 
 def without_proxy() -> dict[str, str]:

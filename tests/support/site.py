@@ -129,6 +129,10 @@ class Site:
             )
         )
 
+    def configure_as(self, text: str) -> None:
+        """Write a settings file of any version as it is."""
+        self._config.write_text(text)
+
     def start(self) -> None:
         if not self._config.exists():
             self.configure()

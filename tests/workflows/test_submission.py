@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +15,8 @@ from sqlalchemy import delete
 from support.spooling import STUDY, batched, facts
 from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.worker import Worker
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from clara_dicom_adapter.activities.interceptor import ErrorInterceptor
 from clara_dicom_adapter.activities.reception import ReceptionActivities
@@ -174,8 +176,15 @@ async def client(temporal_server: str) -> Client:
 
 
 @asynccontextmanager
-async def submitting(client: Client, bench: Bench, submission: SubmissionInput) -> AsyncIterator[Handle]:
-    """Run the workflow with workers of its own."""
+async def submitting(
+    client: Client, bench: Bench, submission: SubmissionInput, *, sandboxed: bool = True
+) -> AsyncIterator[Handle]:
+    """Run the workflow with workers of its own.
+
+    Args:
+        sandboxed: The sandbox imports policies of its own, so a test that changes them goes without.
+    """
+    runner = SandboxedWorkflowRunner() if sandboxed else UnsandboxedWorkflowRunner()
     reception, activities = bench.reception, bench.submission
     short: list[Callable[..., Any]] = [reception.release, reception.restore, activities.plan, activities.create_job]
     short += [activities.add_metadata, activities.start_job, activities.wait_for_platform, activities.note]
@@ -184,7 +193,14 @@ async def submitting(client: Client, bench: Bench, submission: SubmissionInput) 
     with ThreadPoolExecutor(8) as threads:
         parts: dict[str, Any] = {"activity_executor": threads, "interceptors": [ErrorInterceptor()]}
         async with (
-            Worker(client, task_queue=queue, workflows=[SubmissionWorkflow], activities=short, **parts),
+            Worker(
+                client,
+                task_queue=queue,
+                workflows=[SubmissionWorkflow],
+                activities=short,
+                workflow_runner=runner,
+                **parts,
+            ),
             Worker(client, task_queue=queues.node(bench.spool.node_id), activities=[activities.upload], **parts),
         ):
             handle = await client.start_workflow(
@@ -225,7 +241,9 @@ async def test_every_pipeline_gets_the_whole_group_and_then_the_spool_may_forget
     assert [(job.key, job.state) for job in result.jobs] == [("a", JobOutcome.STARTED), ("b", JobOutcome.STARTED)]
     assert len(bench.platform.started) == 2
     assert [len(files) for files in bench.platform.payloads.values()] == [instances, instances]
-    assert {entries["Instances"] for entries in bench.platform.metadata.values()} == {str(instances)}
+    for entries in bench.platform.metadata.values():
+        assert entries.keys() == {"Source", "Instances", "ClaraDicomAdapterSubmission"}
+        assert entries["Instances"] == str(instances)
     assert bench.left(submission) == 0
 
 
@@ -409,21 +427,27 @@ async def test_no_job_is_started_with_less_than_was_planned(client: Client, benc
         assert bench.platform.started == []
 
 
-async def test_a_group_of_an_ae_title_without_a_pipeline_waits_until_it_gets_one(client: Client, bench: Bench) -> None:
-    """As ClaraSCP of a 0.6 file has none."""
+@pytest.mark.parametrize("asked", [True, False])
+async def test_a_group_of_an_ae_title_without_a_pipeline_waits_until_it_gets_one(
+    client: Client, bench: Bench, monkeypatch: pytest.MonkeyPatch, asked: bool
+) -> None:
+    """As ClaraSCP of a 0.6 file has none; a person's retry has it looked at now instead of minutes later."""
+    if not asked:
+        monkeypatch.setattr(policies, "PARKED_GROUP_PAUSE", timedelta(seconds=1))
     now: list[ClaraAeTitle] = [ClaraAeTitle(name="CLARA", ae_title="CLARA")]
     settings = PlatformSettings(max_retries=1)
     platform = cast(PlatformClient, bench.platform)
     bench.submission = SubmissionActivities(bench.spool, bench.records, platform, settings, lambda: now)
     submission = bench.group(2)
-    async with submitting(client, bench, submission) as handle:
+    async with submitting(client, bench, submission, sandboxed=asked) as handle:
         status = await until(handle, State.NEEDS_ATTENTION)
         assert [job.message for job in status.jobs] == [
             "AE title CLARA has no pipeline; its groups wait until it gets one"
         ]
         assert bench.left(submission) == 2
         now[:] = [ClaraAeTitle(name="CLARA", ae_title="CLARA", processor_settings={"pipeline-a": "A"})]
-        await handle.execute_update(SubmissionWorkflow.retry, RetryInput())
+        if asked:
+            await handle.execute_update(SubmissionWorkflow.retry, RetryInput())
         result = await handle.result()
     assert [(job.pipeline, job.state) for job in result.jobs] == [("A", JobOutcome.STARTED)]
     assert bench.left(submission) == 0
