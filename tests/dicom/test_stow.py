@@ -111,6 +111,23 @@ def test_an_answer_409_is_read_object_by_object(tmp_path: Path) -> None:
     assert len(service.requests) == 1
 
 
+def test_a_service_that_answers_in_xml_all_the_same_is_understood(tmp_path: Path) -> None:
+    files = make_objects(tmp_path / "files", 2)
+    stored, failed = (
+        f'<DicomAttribute tag="{sequence}" vr="SQ"><Item number="1"><DicomAttribute tag="00081155" vr="UI">'
+        f'<Value number="1">{uid(path)}</Value></DicomAttribute>{reason}</Item></DicomAttribute>'
+        for sequence, path, reason in (
+            ("00081199", files[0], ""),
+            ("00081198", files[1], '<DicomAttribute tag="00081197" vr="US"><Value>42752</Value></DicomAttribute>'),
+        )
+    )
+    body = f"<NativeDicomModel>{stored}{failed}</NativeDicomModel>".encode()
+    with serving(lambda _uids, _number: (202, body)) as service:
+        results = store(files, service.peer)
+    assert verdicts(results) == [Verdict.STORED, Verdict.REFUSED]
+    assert results[1].reason == "status A700"
+
+
 @pytest.mark.parametrize("trouble", [503, 429, None])
 def test_transient_trouble_is_tried_again(tmp_path: Path, trouble: int | None) -> None:
     files = make_objects(tmp_path / "files", 2)
