@@ -3,7 +3,6 @@ anew what still goes on."""
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +24,10 @@ SEND = SendInput(task_id="t", agent=AGENT, destination="PACS")
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
+def site(tmp_path: Path) -> Site:
     site = Site(tmp_path, "", "http://127.0.0.1:1", "node")
     site.set_destinations(PACS=Peer("PACS", "127.0.0.1", 1))
-    yield site
+    return site
 
 
 def offered(site: Site, files: list[Path]) -> None:
