@@ -8,6 +8,7 @@ import asyncio
 import os
 import random
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -77,11 +78,12 @@ async def test_an_export_survives_the_end_of(part: str, parts: ExportParts, payl
         victim = chance.choice(DESTINATIONS) if part == "destination" else part
         point, pause = chance.randint(1, 3 * OBJECTS), chance.uniform(0, 1.5)
         task_id = parts.offer(payload)
-        await asyncio.to_thread(wait_until, "the point is reached", lambda point=point: parts.moved() >= point)
+        await asyncio.to_thread(wait_until, "the point is reached", partial(_reached, parts, point))
         parts.parts[victim].kill()
         reached = parts.moved()
         await asyncio.sleep(pause)  # how long it is away
-        await asyncio.to_thread(parts.parts[victim].start)
+        parts.parts[victim].start()
+        await asyncio.to_thread(parts.parts[victim].await_ready)
         result, status = await ended(client, task_id)
         twice = {name: parts.held(name).total() - OBJECTS for name in DESTINATIONS}
         print(f"FAULTS_SEED={SEED} {part} {number}: {victim} at {reached} ({point}), away {pause:.1f} s, twice {twice}")  # noqa: T201 - shown by pytest when the test fails
@@ -89,6 +91,10 @@ async def test_an_export_survives_the_end_of(part: str, parts: ExportParts, payl
         for name in DESTINATIONS:
             may_come_twice = ASSOCIATIONS if victim in {"worker", name} else 0
             assert parts.held(name).total() - OBJECTS <= may_come_twice
+
+
+def _reached(parts: ExportParts, point: int) -> bool:
+    return parts.moved() >= point
 
 
 def agree(parts: ExportParts, task_id: str, result: ExportResult, status: ExportStatus) -> None:

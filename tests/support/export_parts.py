@@ -15,6 +15,7 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Any
 
+import grpc
 import httpx
 
 from clara_dicom_adapter.clara.platform import PlatformClient
@@ -47,7 +48,10 @@ class Part:
         self._process: Popen[bytes] | None = None
 
     def start(self) -> None:
+        """Start the process; from the main thread, see :func:`temporal.children.spawn`."""
         self._process = spawn(self._command, env=self._environment)
+
+    def await_ready(self) -> None:
         if self._port is not None:
             wait_until(f"{self._command} listens", self._listens, 30)
 
@@ -74,6 +78,8 @@ class Temporal(Part):
 
     def start(self) -> None:
         self._server.start()
+
+    def await_ready(self) -> None:
         asyncio.run(self._server.ready())
 
     def kill(self) -> None:
@@ -118,15 +124,11 @@ class ExportParts:
         }
         for folder in self._held.values():
             folder.mkdir(parents=True)
-        peers = {
-            name: Peer("STORESCP", "127.0.0.1", port) for name, port in zip(DESTINATIONS, destinations, strict=True)
-        }
-        self.site.set_destinations(limit=ASSOCIATIONS, **peers)
+        pacs, archive = (Peer("STORESCP", "127.0.0.1", port) for port in destinations)
+        self.site.set_destinations(ASSOCIATIONS, PACS=pacs, ARCHIVE=archive)
 
     def upload(self) -> str:
         """Give the platform the objects; returns the payload's id."""
-        import grpc  # noqa: PLC0415
-
         with grpc.insecure_channel(self.site.platform) as channel:
             made = stubs.PayloadsStub(channel).Create(pb.PayloadsCreateRequest(header=pb.RequestHeader()))
         with PlatformClient(self.site.platform) as client:
@@ -152,8 +154,8 @@ class ExportParts:
         return str(answer.raise_for_status().json()["taskId"])
 
     def moved(self) -> int:
-        """How many objects have been downloaded, and come to a destination: from none to thrice as many as there are."""
-        held = sum(len(os.listdir(folder)) for folder in self._held.values())
+        """How many objects have been downloaded, and come to a destination: up to thrice as many as there are."""
+        held = sum(1 for folder in self._held.values() for _ in folder.iterdir())
         downloaded = sum(1 for _ in (self.site.root / self.site.node_id / "exports").glob("*/*.dcm"))
         return held + (len(self._objects) if held else downloaded)
 
@@ -188,6 +190,7 @@ def export_parts(root: Path, temporal_executable: Path, files: Sequence[Path]) -
     try:
         for part in parts.parts.values():
             part.start()
+            part.await_ready()
         yield parts
     finally:
         for part in parts.parts.values():
