@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Final, Protocol
 
 from clara_dicom_adapter.activities.export_folder import ExportFolder, Outcome
-from clara_dicom_adapter.dicom.sender import ObjectResult, SendTotals
+from clara_dicom_adapter.dicom.delivery import ObjectResult, SendTotals
 from clara_dicom_adapter.workflows.models import SendInput
 
 RECORD_EVERY: Final = 2.0

@@ -96,6 +96,10 @@ class StoredObject:
     dataset_offset: int
     dataset_bytes: int
 
+    @property
+    def file_bytes(self) -> int:
+        return self.dataset_offset + self.dataset_bytes
+
 
 class AssociationRejected(AssociationFailed):
     """The peer answered A-ASSOCIATE-RJ.

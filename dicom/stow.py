@@ -17,11 +17,11 @@ import httpx
 import structlog
 
 from clara_dicom_adapter.dicom import stow_answer, tls
-from clara_dicom_adapter.dicom.part10 import read_meta
-from clara_dicom_adapter.dicom.sender import ObjectResult, SendSettings, SendTotals, Verdict, pause_before
+from clara_dicom_adapter.dicom.delivery import Delivery, ObjectResult, SendSettings, SendTotals, Verdict
+from clara_dicom_adapter.dicom.requestor import StoredObject
 from clara_dicom_adapter.dicom.tls import TlsClient, TlsUnusable
 from clara_dicom_adapter.dicom.web_authentication import Authentication
-from clara_dicom_adapter.errors import AuthenticationUnusable, InvalidInstance
+from clara_dicom_adapter.errors import AuthenticationUnusable
 
 log = structlog.get_logger("clara_dicom_adapter.dicom")
 
@@ -50,14 +50,6 @@ class WebPeer:
     tls: TlsClient | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    index: int
-    path: Path
-    sop_instance_uid: str
-    bytes: int
-
-
 class _Lost(Exception):
     """No answer, or one that asks for another attempt."""
 
@@ -69,7 +61,7 @@ class _Lost(Exception):
 class _Unreadable(Exception):
     """A file could not be read to its end; its batch has been broken off."""
 
-    def __init__(self, stored: _Stored) -> None:
+    def __init__(self, stored: StoredObject) -> None:
         super().__init__(stored.path.name)
         self.stored = stored
 
@@ -103,11 +95,13 @@ def store(
     return totals
 
 
-def batches(objects: Sequence[_Stored]) -> Iterator[list[_Stored]]:
+def batches(objects: Sequence[StoredObject]) -> Iterator[list[StoredObject]]:
     """Divide objects, in their order, by count and bytes."""
-    batch: list[_Stored] = []
+    batch: list[StoredObject] = []
     for stored in objects:
-        if batch and (len(batch) == MOST_OBJECTS or sum(each.bytes for each in batch) + stored.bytes > MOST_BYTES):
+        if batch and (
+            len(batch) == MOST_OBJECTS or sum(each.file_bytes for each in batch) + stored.file_bytes > MOST_BYTES
+        ):
             yield batch
             batch = []
         batch.append(stored)
@@ -115,30 +109,18 @@ def batches(objects: Sequence[_Stored]) -> Iterator[list[_Stored]]:
         yield batch
 
 
-class _Delivery:
+class _Delivery(Delivery):
     """One call of :func:`store`."""
 
     def __init__(
         self, peer: WebPeer, settings: SendSettings, on_result: Callable[[ObjectResult], None], stop: Callable[[], bool]
     ) -> None:
+        super().__init__({"destination": peer.name}, settings, on_result, stop)
         self._peer = peer
-        self._settings = settings
-        self._on_result = on_result
-        self._stop = stop
         self._unsure = False
         """Whether the service may have got the batch that is being sent."""
-        self.totals = SendTotals()
 
-    def read(self, index: int, path: Path) -> _Stored | None:
-        """What sending the file needs to know; when that cannot be had, the file has its result."""
-        try:
-            meta = read_meta(path)
-            return _Stored(index, path, meta.sop_instance_uid, path.stat().st_size)
-        except (InvalidInstance, OSError):
-            self._tell(ObjectResult(index, path, Verdict.UNREADABLE, reason="not a readable DICOM part 10 file"))
-            return None
-
-    def deliver(self, objects: Sequence[_Stored]) -> None:
+    def deliver(self, objects: Sequence[StoredObject]) -> None:
         """Give every object its result."""
         waiting = deque(batches(objects))
         try:
@@ -146,13 +128,13 @@ class _Delivery:
                 while waiting and not self._stopped():
                     self._next(client, waiting)
         except (_GivenUp, TlsUnusable, AuthenticationUnusable) as problem:
-            log.warning("peer_given_up", destination=self._peer.name, reason=str(problem))
+            log.warning("peer_given_up", **self._called, reason=str(problem))
             for number, batch in enumerate(waiting):
                 verdict = Verdict.UNKNOWN if number == 0 and self._unsure else Verdict.NOT_SENT
                 for stored in batch:
                     self._object(stored, verdict, f"{self._peer.name}: {problem}")
 
-    def _next(self, client: httpx.Client, waiting: deque[list[_Stored]]) -> None:
+    def _next(self, client: httpx.Client, waiting: deque[list[StoredObject]]) -> None:
         """Deal with the first batch; it leaves the queue when each object has a result or a batch of its own."""
         batch = waiting[0]
         try:
@@ -167,7 +149,7 @@ class _Delivery:
             return
         told = stow_answer.read(answer.content)
         waiting.popleft()
-        alone: list[_Stored] = []
+        alone: list[StoredObject] = []
         if len(batch) > 1 and told is not None:
             alone = [each for each in batch if each.sop_instance_uid not in {*told.stored, *told.failed}]
         elif len(batch) > 1 and not answer.is_success:
@@ -187,7 +169,7 @@ class _Delivery:
             trust_env=False,  # the service is in the hospital, never behind the proxy of the environment
         )
 
-    def _answer(self, client: httpx.Client, batch: Sequence[_Stored]) -> httpx.Response | None:
+    def _answer(self, client: httpx.Client, batch: Sequence[StoredObject]) -> httpx.Response | None:
         """Send a batch until there is an answer; None when ``stop`` came first.
 
         Raises:
@@ -213,7 +195,7 @@ class _Delivery:
             raise _GivenUp(f"HTTP status {answer.status_code} (see {hint})")
         return answer
 
-    def _post(self, client: httpx.Client, batch: Sequence[_Stored]) -> httpx.Response:
+    def _post(self, client: httpx.Client, batch: Sequence[StoredObject]) -> httpx.Response:
         boundary = uuid.uuid4().hex
         server_name = self._peer.tls.server_name if self._peer.tls else None
         body = _Body(batch, boundary)
@@ -236,7 +218,7 @@ class _Delivery:
             raise _Lost(f"HTTP status {answer.status_code}", sent=False)
         return answer
 
-    def _judge(self, stored: _Stored, http_status: int, told: stow_answer.StowAnswer | None) -> None:
+    def _judge(self, stored: StoredObject, http_status: int, told: stow_answer.StowAnswer | None) -> None:
         uid, accepted = stored.sop_instance_uid, 200 <= http_status < 300
         if told is None:
             if http_status == httpx.codes.OK:
@@ -257,35 +239,17 @@ class _Delivery:
         else:
             self._object(stored, Verdict.WARNING, _reason(warning), warning)
 
-    def _object(self, stored: _Stored, verdict: Verdict, reason: str = "", status: int | None = None) -> None:
-        self._tell(ObjectResult(stored.index, stored.path, verdict, stored.bytes, status, reason=reason))
-
-    def _tell(self, result: ObjectResult) -> None:
-        self._on_result(result)
-        self.totals.add(result)
-
-    def _pause(self, attempt: int, reason: str) -> None:
-        seconds = pause_before(attempt, self._settings)
-        log.warning("peer_tried_again", destination=self._peer.name, reason=reason, attempt=attempt, seconds=seconds)
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0 and not self._stopped():
-            time.sleep(min(left, 0.2))
-
-    def _stopped(self) -> bool:
-        self.totals.stopped = self.totals.stopped or self._stop()
-        return self.totals.stopped
-
 
 class _Body:
     """The multipart body of a request (PS3.18 section 8.6.1.2), read from the disk while it is sent."""
 
-    def __init__(self, batch: Sequence[_Stored], boundary: str) -> None:
+    def __init__(self, batch: Sequence[StoredObject], boundary: str) -> None:
         self._batch = batch
         # no transfer-syntax parameter: it is in the file, and there are services that do not know the parameter
         self._opening = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
         self._end = f"--{boundary}--\r\n".encode()
         self.begun = False
-        self.length = len(self._end) + sum(len(self._opening) + stored.bytes + 2 for stored in batch)
+        self.length = len(self._end) + sum(len(self._opening) + stored.file_bytes + 2 for stored in batch)
 
     def __iter__(self) -> Iterator[bytes]:
         for stored in self._batch:
@@ -296,8 +260,8 @@ class _Body:
         yield self._end
 
 
-def _pieces(stored: _Stored) -> Iterator[bytes]:
-    left = stored.bytes
+def _pieces(stored: StoredObject) -> Iterator[bytes]:
+    left = stored.file_bytes
     try:
         with stored.path.open("rb", buffering=0) as file:
             while left and (piece := file.read(min(left, _PIECE))):
