@@ -58,8 +58,10 @@ class Ledger:
 
                 def write(index: int, result: ObjectResult) -> None:
                     outcome = Outcome.of(self._send, index, result)
+                    append(
+                        outcome
+                    )  # outside the lock: one write is whole by itself, and the others need not wait for it
                     with self._lock:
-                        append(outcome)
                         self._take(outcome)
                         self._unrecorded.append(outcome)
                         if time.monotonic() - self._recorded_at >= RECORD_EVERY:

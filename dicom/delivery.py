@@ -1,5 +1,6 @@
 """What sending by C-STORE and by STOW-RS have in common: settings, results, and one delivery of files as it goes."""
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Final
 import structlog
 
 from clara_dicom_adapter.dicom.dataset_log import DatasetLog
-from clara_dicom_adapter.dicom.part10 import read_meta
+from clara_dicom_adapter.dicom.part10 import read_meta_of
 from clara_dicom_adapter.dicom.requestor import Context, StoredObject, TimeLimits, WireLog
 from clara_dicom_adapter.errors import InvalidInstance
 
@@ -19,6 +20,8 @@ log = structlog.get_logger("clara_dicom_adapter.dicom")
 
 LONGEST_PAUSE_SECONDS: Final = 60.0
 """Between two attempts at a peer; pauses double up to this."""
+_META_BYTES: Final = 4096
+"""The meta header of any object that is not odd, in one read."""
 
 
 class Verdict(StrEnum):
@@ -136,14 +139,16 @@ class Delivery:
     def read(self, index: int, path: Path) -> StoredObject | None:
         """What sending the file needs to know; when that cannot be had, the file has its result."""
         try:
-            meta = read_meta(path)
+            with path.open("rb", buffering=_META_BYTES) as stream:
+                meta = read_meta_of(stream)
+                size = os.fstat(stream.fileno()).st_size
             return StoredObject(
                 index=index,
                 path=path,
                 context=Context(meta.sop_class_uid, meta.transfer_syntax_uid),
                 sop_instance_uid=meta.sop_instance_uid,
                 dataset_offset=meta.dataset_offset,
-                dataset_bytes=path.stat().st_size - meta.dataset_offset,
+                dataset_bytes=size - meta.dataset_offset,
             )
         except (InvalidInstance, OSError):
             self._tell(ObjectResult(index, path, Verdict.UNREADABLE, reason="not a readable DICOM part 10 file"))
