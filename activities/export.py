@@ -313,14 +313,24 @@ class ExportActivities:
 
     @activity.defn(name="decide_export")
     def decide(self, request: ExportDecisionInput) -> ExportDecision:
-        """Judge a task by the configured rules; safe to repeat. An activity, so that the verdict is recorded."""
+        """Judge a task by the configured rules; safe to repeat. An activity, so that the verdict is recorded.
+
+        A sending that ended in an unforeseen way does not know how far it got; what was confirmed until then counts.
+        """
+        sent = tuple(self._as_recorded(request, result) for result in request.sent)
         task = self._store.task(request.task_id)
         rules = export_rules.Rules(
             failure_threshold=self._scu.export.failure_threshold,
             maximum_retries=self._scu.export.maximum_retries,
             retries=task.retries if task else 0,
         )
-        return export_rules.decide(request.fetched, request.sent, rules)
+        return export_rules.decide(request.fetched, sent, rules).model_copy(update={"sent": sent})
+
+    def _as_recorded(self, request: ExportDecisionInput, result: SendResult) -> SendResult:
+        delivered = len(self._store.delivered(request.task_id, result.destination))
+        if delivered <= result.sent:
+            return result
+        return result.model_copy(update={"sent": delivered, "failed": max(request.fetched.downloaded - delivered, 0)})
 
     @activity.defn(name="note_export")
     def note(self, request: NoteExportInput) -> NoteResult:
