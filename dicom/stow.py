@@ -16,9 +16,10 @@ from typing import Final
 import httpx
 import structlog
 
-from clara_dicom_adapter.dicom import stow_answer, tls
+from clara_dicom_adapter.dicom import dimse, stow_answer, tls
 from clara_dicom_adapter.dicom.delivery import Delivery, ObjectResult, SendSettings, SendTotals, Verdict
 from clara_dicom_adapter.dicom.requestor import StoredObject
+from clara_dicom_adapter.dicom.stow_body import Body, Unreadable
 from clara_dicom_adapter.dicom.tls import TlsClient, TlsUnusable
 from clara_dicom_adapter.dicom.web_authentication import Authentication
 from clara_dicom_adapter.errors import AuthenticationUnusable
@@ -28,7 +29,8 @@ log = structlog.get_logger("clara_dicom_adapter.dicom")
 MOST_OBJECTS: Final = 50
 MOST_BYTES: Final = 64_000_000
 """Of one request; a larger object goes alone."""
-_PIECE: Final = 1 << 18
+ACCEPTED: Final = "application/dicom+json"
+"""What is asked for; not XML as well, because some services give that to whoever takes both."""
 _TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
 """Statuses that ask for another attempt (RFC 9110, RFC 6585, RFC 8470, RFC 4918)."""
 _HOPELESS: Final = frozenset({401, 403, 404, 405})
@@ -56,14 +58,6 @@ class _Lost(Exception):
     def __init__(self, reason: str, *, sent: bool) -> None:
         super().__init__(reason)
         self.sent = sent
-
-
-class _Unreadable(Exception):
-    """A file could not be read to its end; its batch has been broken off."""
-
-    def __init__(self, stored: StoredObject) -> None:
-        super().__init__(stored.path.name)
-        self.stored = stored
 
 
 class _GivenUp(Exception):
@@ -119,6 +113,8 @@ class _Delivery(Delivery):
         self._peer = peer
         self._unsure = False
         """Whether the service may have got the batch that is being sent."""
+        self._refusals = 0
+        """Answers in a row that spoke of a want of resources, and were waited after."""
 
     def deliver(self, objects: Sequence[StoredObject]) -> None:
         """Give every object its result."""
@@ -139,7 +135,7 @@ class _Delivery(Delivery):
         batch = waiting[0]
         try:
             answer = self._answer(client, batch)
-        except _Unreadable as problem:
+        except Unreadable as problem:
             self._object(problem.stored, Verdict.UNREADABLE, "cannot be read to its end")
             batch.remove(problem.stored)
             if not batch:
@@ -149,6 +145,7 @@ class _Delivery(Delivery):
             return
         told = stow_answer.read(answer.content)
         waiting.popleft()
+        later = self._wants_room(batch, told)
         alone: list[StoredObject] = []
         if len(batch) > 1 and told is not None:
             alone = [each for each in batch if each.sop_instance_uid not in {*told.stored, *told.failed}]
@@ -156,8 +153,23 @@ class _Delivery(Delivery):
             alone = batch
         waiting.extendleft([stored] for stored in reversed(alone))
         for stored in batch:
-            if stored not in alone:
+            if stored not in alone and stored not in later:
                 self._judge(stored, answer.status_code, told)
+        if later:
+            waiting.appendleft(later)
+            self._pause(self._refusals, "out of resources")
+
+    def _wants_room(self, batch: Sequence[StoredObject], told: stow_answer.StowAnswer | None) -> list[StoredObject]:
+        """What is sent once more because the service has no room (A7xx) for now; so often without anything stored."""
+        if told is None:
+            return []
+        if told.stored:
+            self._refusals = 0
+        later = [each for each in batch if dimse.is_out_of_resources(told.failed.get(each.sop_instance_uid) or 0)]
+        if not later or self._refusals >= self._settings.retries:
+            return []
+        self._refusals += 1
+        return later
 
     def _client(self) -> httpx.Client:
         limits = self._settings.limits
@@ -174,7 +186,7 @@ class _Delivery(Delivery):
 
         Raises:
             _GivenUp: The service does not answer, or refuses us.
-            _Unreadable: An object of the batch cannot be read.
+            Unreadable: An object of the batch cannot be read.
         """
         self._unsure = False
         attempt = 0
@@ -198,7 +210,7 @@ class _Delivery(Delivery):
     def _post(self, client: httpx.Client, batch: Sequence[StoredObject]) -> httpx.Response:
         boundary = uuid.uuid4().hex
         server_name = self._peer.tls.server_name if self._peer.tls else None
-        body = _Body(batch, boundary)
+        body = Body(batch, boundary)
         try:
             answer = client.post(
                 f"{self._peer.url.rstrip('/')}/studies",
@@ -206,7 +218,7 @@ class _Delivery(Delivery):
                 headers={
                     "Content-Type": f'multipart/related; type="application/dicom"; boundary={boundary}',
                     "Content-Length": str(body.length),
-                    "Accept": "application/dicom+json",
+                    "Accept": ACCEPTED,
                 },
                 extensions={"sni_hostname": server_name} if server_name else None,
             )
@@ -238,39 +250,6 @@ class _Delivery(Delivery):
             self._object(stored, Verdict.REFUSED, f"{_reason(warning)}, and warnings count as failures", warning)
         else:
             self._object(stored, Verdict.WARNING, _reason(warning), warning)
-
-
-class _Body:
-    """The multipart body of a request (PS3.18 section 8.6.1.2), read from the disk while it is sent."""
-
-    def __init__(self, batch: Sequence[StoredObject], boundary: str) -> None:
-        self._batch = batch
-        # no transfer-syntax parameter: it is in the file, and there are services that do not know the parameter
-        self._opening = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
-        self._end = f"--{boundary}--\r\n".encode()
-        self.begun = False
-        self.length = len(self._end) + sum(len(self._opening) + stored.file_bytes + 2 for stored in batch)
-
-    def __iter__(self) -> Iterator[bytes]:
-        for stored in self._batch:
-            self.begun = True
-            yield self._opening
-            yield from _pieces(stored)
-            yield b"\r\n"
-        yield self._end
-
-
-def _pieces(stored: StoredObject) -> Iterator[bytes]:
-    left = stored.file_bytes
-    try:
-        with stored.path.open("rb", buffering=0) as file:
-            while left and (piece := file.read(min(left, _PIECE))):
-                left -= len(piece)
-                yield piece
-    except OSError as error:
-        raise _Unreadable(stored) from error
-    if left:
-        raise _Unreadable(stored)
 
 
 def _reason(status: int | None, otherwise: str = "") -> str:
