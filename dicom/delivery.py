@@ -12,8 +12,9 @@ from typing import Final
 import structlog
 
 from clara_dicom_adapter.dicom.dataset_log import DatasetLog
+from clara_dicom_adapter.dicom.negotiation import Context
 from clara_dicom_adapter.dicom.part10 import read_meta_of
-from clara_dicom_adapter.dicom.requestor import Context, StoredObject, TimeLimits, WireLog
+from clara_dicom_adapter.dicom.requestor import StoredObject, TimeLimits, WireLog
 from clara_dicom_adapter.errors import InvalidInstance
 
 log = structlog.get_logger("clara_dicom_adapter.dicom")

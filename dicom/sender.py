@@ -15,15 +15,8 @@ import structlog
 from clara_dicom_adapter.dicom import dimse
 from clara_dicom_adapter.dicom.connecting import Peer
 from clara_dicom_adapter.dicom.delivery import Delivery, ObjectResult, SendSettings, SendTotals, Verdict
-from clara_dicom_adapter.dicom.requestor import (
-    MAXIMUM_CONTEXTS,
-    AssociationRejected,
-    Context,
-    StorageAssociation,
-    StoredObject,
-    TimeLimits,
-    WireLog,
-)
+from clara_dicom_adapter.dicom.negotiation import MAXIMUM_CONTEXTS, AssociationRejected, Context
+from clara_dicom_adapter.dicom.requestor import StorageAssociation, StoredObject, TimeLimits, WireLog
 from clara_dicom_adapter.errors import AssociationFailed, InvalidInstance, PresentationContextRefused
 
 __all__ = ["ObjectResult", "Peer", "SendSettings", "SendTotals", "TimeLimits", "Verdict", "WireLog", "send"]
