@@ -114,7 +114,7 @@ class ExportParts:
             "results": Part((*module, str(root / "results"), "0", str(self._results)), self._results),
             **{
                 name: Part(
-                    (tool("storescp"), "--fork", "+B", "-uf", "-od", str(self._held[name]), str(port)),
+                    (tool("storescp"), "--fork", "+B", "+uf", "-od", str(self._held[name]), str(port)),
                     port,
                     TCP_NODELAY="1",
                 )
