@@ -16,7 +16,7 @@ from support import exports
 from support.dicom_objects import make_objects
 from support.export_parts import ASSOCIATIONS, DESTINATIONS, PARTS, ExportParts, export_parts
 from support.site import wait_until
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError
 
 from clara_dicom_adapter.configuration.settings import DataFolder
@@ -59,7 +59,9 @@ def payload(parts: ExportParts) -> str:
 
 async def ended(client: Client, task_id: str) -> tuple[ExportResult, ExportStatus]:
     """What the workflow says, as soon as it can be asked."""
-    handle = client.get_workflow_handle_for(ExportWorkflow.run, names.export(AGENT, task_id))
+    handle: WorkflowHandle[ExportWorkflow, ExportResult] = client.get_workflow_handle(
+        names.export(AGENT, task_id), result_type=ExportResult
+    )
     async with asyncio.timeout(120):
         while True:
             try:
