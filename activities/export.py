@@ -5,11 +5,13 @@ destination, and they must not hold threads that the others need.
 """
 
 import asyncio
+import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 import structlog
 from temporalio import activity
@@ -164,6 +166,8 @@ class ExportActivities:
         self._folders = ExportFolders(temporary)
         self._node_id = node_id
         self.turns = Turns(scu.maximum_number_of_associations)
+        self._passes: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        """Who sends a task to a destination right now, by both."""
         self._threads = ThreadPoolExecutor(scu.maximum_number_of_associations, thread_name_prefix="export")
 
     # ---- fetch ----
@@ -234,7 +238,8 @@ class ExportActivities:
         return done
 
     def _download_one(self, payload_id: str, uri: str, target: Path) -> bool:
-        part = target.with_suffix(".part")
+        # a name of its own, because an attempt that nobody waits for any more may still be writing
+        part = target.with_suffix(f".{uuid.uuid4().hex}.part")
         try:
             self._downloads.download(payload_id, uri, part)
             read_meta(part)
@@ -252,9 +257,19 @@ class ExportActivities:
         """Send a task's objects to one destination; safe to repeat.
 
         Repeating sends only what has no confirmation in the journal; the objects whose responses were on their way when
-        an attempt died, one per association, may be sent twice. Raises ``DownloadsLost`` when this node does not have
+        an attempt died, one per association, may be sent twice. An attempt that begins while an earlier one goes on,
+        because nobody heard its heartbeats, waits for its end. Raises ``DownloadsLost`` when this node does not have
         the objects.
         """
+        one_pass = self._passes.setdefault((request.task_id, request.destination), asyncio.Lock())
+        async with heartbeats_aside():
+            await one_pass.acquire()
+        try:
+            return await self._send(request)
+        finally:
+            one_pass.release()
+
+    async def _send(self, request: SendInput) -> SendResult:
         objects, ledger, destination = await asyncio.to_thread(self._prepared, request)
 
         def progress() -> SendProgress:
@@ -298,14 +313,24 @@ class ExportActivities:
 
     @activity.defn(name="decide_export")
     def decide(self, request: ExportDecisionInput) -> ExportDecision:
-        """Judge a task by the configured rules; safe to repeat. An activity, so that the verdict is recorded."""
+        """Judge a task by the configured rules; safe to repeat. An activity, so that the verdict is recorded.
+
+        A sending that ended in an unforeseen way does not know how far it got; what was confirmed until then counts.
+        """
+        sent = tuple(self._as_recorded(request, result) for result in request.sent)
         task = self._store.task(request.task_id)
         rules = export_rules.Rules(
             failure_threshold=self._scu.export.failure_threshold,
             maximum_retries=self._scu.export.maximum_retries,
             retries=task.retries if task else 0,
         )
-        return export_rules.decide(request.fetched, request.sent, rules)
+        return export_rules.decide(request.fetched, sent, rules).model_copy(update={"sent": sent})
+
+    def _as_recorded(self, request: ExportDecisionInput, result: SendResult) -> SendResult:
+        delivered = len(self._store.delivered(request.task_id, result.destination))
+        if delivered <= result.sent:
+            return result
+        return result.model_copy(update={"sent": delivered, "failed": max(request.fetched.downloaded - delivered, 0)})
 
     @activity.defn(name="note_export")
     def note(self, request: NoteExportInput) -> NoteResult:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from clara_dicom_adapter.dicom.sender import ObjectResult, Verdict
+from clara_dicom_adapter.dicom.delivery import ObjectResult, Verdict
 from clara_dicom_adapter.errors import DownloadsLost
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Final, Protocol
 
 from clara_dicom_adapter.activities.export_folder import ExportFolder, Outcome
-from clara_dicom_adapter.dicom.sender import ObjectResult, SendTotals
+from clara_dicom_adapter.dicom.delivery import ObjectResult, SendTotals
 from clara_dicom_adapter.workflows.models import SendInput
 
 RECORD_EVERY: Final = 2.0
@@ -58,8 +58,10 @@ class Ledger:
 
                 def write(index: int, result: ObjectResult) -> None:
                     outcome = Outcome.of(self._send, index, result)
+                    append(
+                        outcome
+                    )  # outside the lock: one write is whole by itself, and the others need not wait for it
                     with self._lock:
-                        append(outcome)
                         self._take(outcome)
                         self._unrecorded.append(outcome)
                         if time.monotonic() - self._recorded_at >= RECORD_EVERY:

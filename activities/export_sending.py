@@ -17,7 +17,8 @@ from typing import Final
 from clara_dicom_adapter.activities.export_ledger import Ledger
 from clara_dicom_adapter.activities.export_turns import Turns
 from clara_dicom_adapter.dicom import stow
-from clara_dicom_adapter.dicom.sender import ObjectResult, Peer, SendSettings, Verdict, send
+from clara_dicom_adapter.dicom.delivery import ObjectResult, SendSettings, Verdict
+from clara_dicom_adapter.dicom.sender import Peer, send
 from clara_dicom_adapter.dicom.stow import WebPeer
 
 TURN_SECONDS: Final = 20.0

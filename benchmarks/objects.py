@@ -10,8 +10,9 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.tag import Tag
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
+from clara_dicom_adapter.dicom.negotiation import Context
 from clara_dicom_adapter.dicom.part10 import read_meta
-from clara_dicom_adapter.dicom.requestor import Context, StoredObject
+from clara_dicom_adapter.dicom.requestor import StoredObject
 
 CT = UID("1.2.840.10008.5.1.4.1.1.2")
 MULTIFRAME = UID("1.2.840.10008.5.1.4.1.1.7.2")

@@ -8,7 +8,8 @@ from pynetdicom.pdu import P_DATA_TF
 
 from clara_dicom_adapter.dicom import dimse
 from clara_dicom_adapter.dicom.connecting import Peer
-from clara_dicom_adapter.dicom.requestor import AssociationRejected, Context, StorageAssociation, TimeLimits
+from clara_dicom_adapter.dicom.negotiation import AssociationRejected, Context
+from clara_dicom_adapter.dicom.requestor import StorageAssociation, TimeLimits
 from clara_dicom_adapter.errors import AssociationFailed
 
 IMPLICIT_VR_LITTLE_ENDIAN: Final = "1.2.840.10008.1.2"

@@ -10,35 +10,26 @@ A dataset is copied from the file into one buffer between PDV headers, and the b
 memory does not depend on the object's size.
 """
 
+import os
 import socket
 import ssl
 import struct
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
 import structlog
-from pynetdicom.pdu import A_ABORT_RQ, A_ASSOCIATE_AC, A_ASSOCIATE_RJ, A_ASSOCIATE_RQ
-from pynetdicom.pdu_primitives import (
-    A_ASSOCIATE,
-    ImplementationClassUIDNotification,
-    ImplementationVersionNameNotification,
-    MaximumLengthNotification,
-)
-from pynetdicom.presentation import build_context
 
-from clara_dicom_adapter.dicom import dimse, uids
+from clara_dicom_adapter.dicom import dimse, negotiation
 from clara_dicom_adapter.dicom.connecting import Peer, connect, words
+from clara_dicom_adapter.dicom.negotiation import AssociationRejected, Context
 from clara_dicom_adapter.errors import AssociationFailed, InvalidInstance
 
 log = structlog.get_logger("clara_dicom_adapter.dicom")
 
-MAXIMUM_CONTEXTS: Final = 128  # PS3.8 section 9.3.2.2: odd ids from 1 to 255
-
-_APPLICATION_CONTEXT: Final = "1.2.840.10008.3.1.1.1"  # PS3.7 annex A.2.1
 _ASSOCIATE_AC, _ASSOCIATE_RJ, _P_DATA_TF, _RELEASE_RQ, _RELEASE_RP, _ABORT = 0x02, 0x03, 0x04, 0x05, 0x06, 0x07
 _PDU_HEADER: Final = struct.Struct(">BxI")  # PS3.8 section 9.3.1
 _PDV_HEADER: Final = struct.Struct(">IBB")
@@ -46,7 +37,6 @@ _DATA_HEADER: Final = struct.Struct(">BxIIBB")  # a P-DATA-TF of one PDV: PDU ty
 _RELEASE: Final = struct.Struct(">BxI4x")
 _ABORT_PDU: Final = struct.pack(">BxI2xBB", _ABORT, 4, 0, 0)  # source: service user
 
-_OWN_PDU_LENGTH: Final = 16384  # we receive responses only
 _LONGEST_ANSWER: Final = 1 << 20
 """A longer PDU from the peer is nonsense: an answer to 128 contexts takes some 10 KB."""
 _UNLIMITED_PDU_LENGTH: Final = 1 << 18
@@ -78,14 +68,6 @@ class WireLog:
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
-    """What one presentation context is proposed for: a SOP class in the one transfer syntax that is on disk."""
-
-    sop_class_uid: str
-    transfer_syntax_uid: str
-
-
-@dataclass(frozen=True, slots=True)
 class StoredObject:
     """A part-10 file, as far as sending it needs to know."""
 
@@ -96,17 +78,9 @@ class StoredObject:
     dataset_offset: int
     dataset_bytes: int
 
-
-class AssociationRejected(AssociationFailed):
-    """The peer answered A-ASSOCIATE-RJ.
-
-    Attributes:
-        permanent: Whether the peer says that asking again is useless (PS3.8 table 9-21, result 1).
-    """
-
-    def __init__(self, called_ae_title: str, reason: str, *, permanent: bool) -> None:
-        super().__init__(called_ae_title, reason)
-        self.permanent = permanent
+    @property
+    def file_bytes(self) -> int:
+        return self.dataset_offset + self.dataset_bytes
 
 
 class StorageAssociation:
@@ -121,6 +95,8 @@ class StorageAssociation:
         self._received = bytearray()
         """What has come and is not looked at yet: a response comes in one piece, and is read with one call."""
         self._fragment = 0
+        self._limit = 0.0
+        """Seconds that the socket waits now; none have been set yet."""
         self._message_id = 0
         self.accepted: Mapping[Context, int] = {}
         """Context id of every context the peer accepted with the transfer syntax proposed."""
@@ -193,40 +169,31 @@ class StorageAssociation:
 
     def _negotiate(self, calling_ae_title: str, contexts: Sequence[Context]) -> None:
         proposed = {2 * number + 1: context for number, context in enumerate(contexts)}
-        self._send(_associate_request(calling_ae_title, self._peer.ae_title, proposed), self._limits.association)
+        self._send(
+            negotiation.associate_request(calling_ae_title, self._peer.ae_title, proposed), self._limits.association
+        )
         kind, pdu = self._receive_pdu(time.monotonic() + self._limits.association)
         if kind == _ASSOCIATE_RJ:
             raise self._rejected(pdu)
         if kind != _ASSOCIATE_AC:
             self.abort()
             raise AssociationFailed(self._peer.ae_title, f"the request was answered with PDU type {kind:02X}")
-        answer = A_ASSOCIATE_AC()
         try:
-            answer.decode(pdu)
-            self.accepted = {
-                proposed[item.context_id]: item.context_id
-                for item in answer.presentation_context
-                if item.context_id in proposed
-                and item.result == 0
-                and item.transfer_syntax == proposed[item.context_id].transfer_syntax_uid
-            }
-            notified = answer.user_information.maximum_length if answer.user_information else None
+            self.accepted, longest = negotiation.read_accept(pdu, proposed)
         except Exception as error:
             # whatever pynetdicom stumbles over in bytes of the peer is the peer's fault
             self.abort()
             raise AssociationFailed(self._peer.ae_title, "its answer cannot be read") from error
-        longest = min(notified or _UNLIMITED_PDU_LENGTH, _UNLIMITED_PDU_LENGTH)
+        longest = min(longest or _UNLIMITED_PDU_LENGTH, _UNLIMITED_PDU_LENGTH)
         # PS3.8 annex D.1.1 counts from behind the PDU header; fragments but the last are even (annex E.1)
         self._fragment = max(longest - _PDV_HEADER.size, 2) & ~1
 
     def _rejected(self, pdu: bytes) -> AssociationFailed:
-        answer = A_ASSOCIATE_RJ()
         try:
-            answer.decode(pdu)
-            reason = f"{answer.result_str}, {answer.source_str}, {answer.reason_str}"
+            reason, permanent = negotiation.read_reject(pdu)
         except Exception as error:
             raise AssociationFailed(self._peer.ae_title, "rejected, for a reason that cannot be read") from error
-        return AssociationRejected(self._peer.ae_title, reason, permanent=answer.result == 1)
+        return AssociationRejected(self._peer.ae_title, reason, permanent=permanent)
 
     # ---- C-STORE ----
 
@@ -249,22 +216,24 @@ class StorageAssociation:
             last = _LAST if at + len(piece) == len(command) else 0
             view[used + _DATA_HEADER.size : used + _DATA_HEADER.size + len(piece)] = piece
             used += self._wrap(used, len(piece), context_id, _COMMAND | last)
-        remaining = stored.dataset_bytes
+        # three calls of the kernel for a small object; a file object takes twice as many
         try:
-            file = stored.path.open("rb", buffering=0)
+            descriptor = os.open(stored.path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise InvalidInstance(f"{stored.path.name} cannot be opened") from error
-        with file:
-            file.seek(stored.dataset_offset)
-            while remaining:
-                take = min(remaining, self._fragment)
+        try:
+            done = 0
+            while done < stored.dataset_bytes:
+                take = min(stored.dataset_bytes - done, self._fragment)
                 if used + _DATA_HEADER.size + take > len(view):
                     self._send(view[:used], self._limits.response)
                     used = 0
                 start = used + _DATA_HEADER.size
-                _read_exactly(file.readinto, view[start : start + take], stored)
-                remaining -= take
-                used += self._wrap(used, take, context_id, 0 if remaining else _LAST)
+                _read_exactly(descriptor, view[start : start + take], stored, done)
+                done += take
+                used += self._wrap(used, take, context_id, 0 if done < stored.dataset_bytes else _LAST)
+        finally:
+            os.close(descriptor)
         self._send(view[:used], self._limits.response)
 
     def _wrap(self, at: int, length: int, context_id: int, control: int) -> int:
@@ -313,7 +282,7 @@ class StorageAssociation:
     # ---- the socket ----
 
     def _send(self, data: bytes | memoryview, seconds: float) -> None:
-        self._connection.settimeout(seconds)
+        self._wait_at_most(seconds)
         self._connection.sendall(data)
 
     def _receive_pdu(self, deadline: float) -> tuple[int, bytes]:
@@ -323,7 +292,7 @@ class StorageAssociation:
             raise ConnectionError(f"the peer announced a PDU of {length} bytes")
         pdu = header + self._receive(length, deadline)
         if kind == _ABORT:
-            raise ConnectionAbortedError(_abort_words(pdu))
+            raise ConnectionAbortedError(negotiation.abort_words(pdu))
         return kind, pdu
 
     def _receive(self, length: int, deadline: float) -> bytes:
@@ -331,7 +300,7 @@ class StorageAssociation:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError
-            self._connection.settimeout(left)
+            self._wait_at_most(left)
             piece = self._connection.recv(max(length - len(self._received), _AT_ONCE))
             if not piece:
                 raise ConnectionResetError("the peer closed the connection")
@@ -339,6 +308,12 @@ class StorageAssociation:
         taken = bytes(self._received[:length])
         del self._received[:length]
         return taken
+
+    def _wait_at_most(self, seconds: float) -> None:
+        """For the next call; up to a tenth longer, because to set a limit takes a call of the kernel itself."""
+        if not 0.9 * self._limit <= seconds <= self._limit:
+            self._connection.settimeout(seconds)
+            self._limit = seconds
 
     def _abort_received(self) -> str:
         """Why the peer aborted, when its A-ABORT waits unread behind a write that failed."""
@@ -351,44 +326,14 @@ class StorageAssociation:
         return ""
 
 
-def _read_exactly(readinto: Callable[[memoryview], int | None], into: memoryview, stored: StoredObject) -> None:
+def _read_exactly(descriptor: int, into: memoryview, stored: StoredObject, at: int) -> None:
+    """Fill a buffer with what begins at this byte of the dataset."""
     done = 0
     while done < len(into):
         try:
-            count = readinto(into[done:])
+            count = os.preadv(descriptor, [into[done:]], stored.dataset_offset + at + done)
         except OSError as error:
             raise InvalidInstance(f"{stored.path.name} cannot be read") from error
         if not count:
             raise InvalidInstance(f"{stored.path.name} became shorter while it was sent")
         done += count
-
-
-def _associate_request(calling_ae_title: str, called_ae_title: str, contexts: Mapping[int, Context]) -> bytes:
-    request = A_ASSOCIATE()
-    request.application_context_name = _APPLICATION_CONTEXT
-    request.calling_ae_title = calling_ae_title
-    request.called_ae_title = called_ae_title
-    proposals = []
-    for context_id, context in contexts.items():
-        proposal = build_context(context.sop_class_uid, context.transfer_syntax_uid)
-        proposal.context_id = context_id
-        proposals.append(proposal)
-    request.presentation_context_definition_list = proposals
-    length = MaximumLengthNotification()
-    length.maximum_length_received = _OWN_PDU_LENGTH
-    implementation = ImplementationClassUIDNotification()
-    implementation.implementation_class_uid = uids.IMPLEMENTATION_CLASS_UID
-    version = ImplementationVersionNameNotification()
-    version.implementation_version_name = uids.IMPLEMENTATION_VERSION_NAME
-    request.user_information = [length, implementation, version]
-    pdu = A_ASSOCIATE_RQ()
-    pdu.from_primitive(request)
-    return pdu.encode()
-
-
-def _abort_words(pdu: bytes) -> str:
-    abort = A_ABORT_RQ()
-    with suppress(Exception):  # the words are a courtesy; that it is an abort is known
-        abort.decode(pdu)
-        return f"aborted by the peer ({abort.source_str}, {abort.reason_str})"
-    return "aborted by the peer"

@@ -7,8 +7,6 @@ nothing to choose for the peer, so nothing is ever transcoded. More than 128 of 
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
@@ -16,17 +14,9 @@ import structlog
 
 from clara_dicom_adapter.dicom import dimse
 from clara_dicom_adapter.dicom.connecting import Peer
-from clara_dicom_adapter.dicom.dataset_log import DatasetLog
-from clara_dicom_adapter.dicom.part10 import read_meta
-from clara_dicom_adapter.dicom.requestor import (
-    MAXIMUM_CONTEXTS,
-    AssociationRejected,
-    Context,
-    StorageAssociation,
-    StoredObject,
-    TimeLimits,
-    WireLog,
-)
+from clara_dicom_adapter.dicom.delivery import Delivery, ObjectResult, SendSettings, SendTotals, Verdict
+from clara_dicom_adapter.dicom.negotiation import MAXIMUM_CONTEXTS, AssociationRejected, Context
+from clara_dicom_adapter.dicom.requestor import StorageAssociation, StoredObject, TimeLimits, WireLog
 from clara_dicom_adapter.errors import AssociationFailed, InvalidInstance, PresentationContextRefused
 
 __all__ = ["ObjectResult", "Peer", "SendSettings", "SendTotals", "TimeLimits", "Verdict", "WireLog", "send"]
@@ -35,98 +25,6 @@ log = structlog.get_logger("clara_dicom_adapter.dicom")
 
 ATTEMPTS_PER_OBJECT: Final = 2
 """An association lost while an object is sent may be that object's doing; after this often the others go on without."""
-LONGEST_PAUSE_SECONDS: Final = 60.0
-"""Between two attempts at a peer; pauses double up to this."""
-
-
-class Verdict(StrEnum):
-    """What became of one object."""
-
-    STORED = "stored"
-    WARNING = "warning"
-    """Stored, with a warning status."""
-    REFUSED = "refused"
-    """Answered with a failure status."""
-    CONTEXT_REFUSED = "context-refused"
-    UNREADABLE = "unreadable"
-    """Not a part-10 file, or not readable to its end."""
-    UNKNOWN = "unknown"
-    """Sent, but the association was lost before the response: the peer may have it or not."""
-    NOT_SENT = "not-sent"
-    """The peer could not be reached (any more)."""
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectResult:
-    """The fate of one file of a :func:`send`.
-
-    Attributes:
-        index: Its place among the files given.
-        status: DIMSE status, when there was a response.
-        comment: Error Comment of the peer; may speak of a patient, so it goes into no log and no history.
-        reason: Why it was not stored, in our words.
-    """
-
-    index: int
-    path: Path
-    verdict: Verdict
-    bytes: int = 0
-    status: int | None = None
-    comment: str = ""
-    reason: str = ""
-
-    @property
-    def delivered(self) -> bool:
-        """Whether the peer has it."""
-        return self.verdict in {Verdict.STORED, Verdict.WARNING}
-
-
-@dataclass(frozen=True, slots=True)
-class SendSettings:
-    """How to send.
-
-    Attributes:
-        retries: How often in a row an association may fail without any object confirmed in between, before the
-            rest is given up; and how often in a row the peer may be out of resources (A7xx) before that counts.
-        retry_delay: Seconds before the first of these attempts; the pause doubles each time.
-        warnings_are_failures: Whether an object answered with a warning status counts as not stored.
-    """
-
-    calling_ae_title: str
-    limits: TimeLimits = field(default_factory=TimeLimits)
-    retries: int = 2
-    retry_delay: float = 5
-    dataset_log: DatasetLog | None = None
-    """Logs each dataset before it is sent."""
-    warnings_are_failures: bool = False
-    wire_log: WireLog = field(default_factory=WireLog)
-
-
-@dataclass(slots=True)
-class SendTotals:
-    """Sums over one :func:`send`."""
-
-    sent: int = 0
-    failed: int = 0
-    bytes: int = 0
-    associations: int = 0
-    stopped: bool = False
-    """Whether ``stop`` ended it early; objects without a result were not sent."""
-    reasons: Counter[str] = field(default_factory=Counter)
-    """Failed objects by what went wrong, for a message that names no object."""
-
-    def add(self, result: ObjectResult) -> None:
-        if result.delivered:
-            self.sent += 1
-            self.bytes += result.bytes
-        else:
-            self.failed += 1
-            self.reasons[result.reason or result.verdict.value] += 1
-
-    @property
-    def message(self) -> str:
-        """What went wrong and how often; empty when nothing did."""
-        return "; ".join(f"{count} x {reason}" for reason, count in self.reasons.most_common(5))
 
 
 def send(
@@ -175,38 +73,19 @@ def by_association(objects: Sequence[StoredObject]) -> Iterator[list[StoredObjec
     return iter(parts.values())
 
 
-class _Delivery:
+class _Delivery(Delivery):
     """One call of :func:`send`: what it has done so far, and whether it still hopes."""
 
     def __init__(
         self, peer: Peer, settings: SendSettings, on_result: Callable[[ObjectResult], None], stop: Callable[[], bool]
     ) -> None:
+        super().__init__({"called_ae_title": peer.ae_title}, settings, on_result, stop)
         self._peer = peer
-        self._settings = settings
-        self._on_result = on_result
-        self._stop = stop
         self._failures = 0
         """Associations in a row that failed or were lost without a confirmation."""
         self._refusals = 0
         """Answers in a row that spoke of a want of resources, and were waited after."""
         self._given_up = ""
-        self.totals = SendTotals()
-
-    def read(self, index: int, path: Path) -> StoredObject | None:
-        """What sending the file needs to know; when that cannot be had, the file has its result."""
-        try:
-            meta = read_meta(path)
-            return StoredObject(
-                index=index,
-                path=path,
-                context=Context(meta.sop_class_uid, meta.transfer_syntax_uid),
-                sop_instance_uid=meta.sop_instance_uid,
-                dataset_offset=meta.dataset_offset,
-                dataset_bytes=path.stat().st_size - meta.dataset_offset,
-            )
-        except (InvalidInstance, OSError):
-            self._tell(ObjectResult(index, path, Verdict.UNREADABLE, reason="not a readable DICOM part 10 file"))
-            return None
 
     def deliver(self, objects: deque[StoredObject]) -> None:
         """Give every object its result, over as many associations as that takes."""
@@ -264,55 +143,18 @@ class _Delivery:
                 self._refusals = 0
             objects.popleft()
             verdict, reason = _judged(response.status, self._settings)
-            self._object(stored, verdict, reason, response)
+            self._object(stored, verdict, reason, response.status, response.comment)
         association.release()
-
-    def _object(
-        self, stored: StoredObject, verdict: Verdict, reason: str, response: dimse.StoreResponse | None = None
-    ) -> None:
-        self._tell(
-            ObjectResult(
-                index=stored.index,
-                path=stored.path,
-                verdict=verdict,
-                bytes=stored.dataset_bytes,
-                status=response.status if response else None,
-                comment=response.comment if response else "",
-                reason=reason,
-            )
-        )
-
-    def _tell(self, result: ObjectResult) -> None:
-        self._on_result(result)
-        self.totals.add(result)
 
     def _failed(self, failure: AssociationFailed) -> None:
         """Wait before the next association, or give up."""
         self._failures += 1
         permanent = isinstance(failure, AssociationRejected) and failure.permanent
         if permanent or self._failures > self._settings.retries:
-            log.warning("peer_given_up", called_ae_title=self._peer.ae_title, reason=failure.reason)
+            log.warning("peer_given_up", **self._called, reason=failure.reason)
             self._given_up = str(failure)
             return
         self._pause(self._failures, failure.reason)
-
-    def _pause(self, attempt: int, reason: str) -> None:
-        seconds = pause_before(attempt, self._settings)
-        log.warning(
-            "peer_tried_again", called_ae_title=self._peer.ae_title, reason=reason, attempt=attempt, seconds=seconds
-        )
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0 and not self._stopped():
-            time.sleep(min(left, 0.2))
-
-    def _stopped(self) -> bool:
-        self.totals.stopped = self.totals.stopped or self._stop()
-        return self.totals.stopped
-
-
-def pause_before(attempt: int, settings: SendSettings) -> float:
-    """Seconds before an attempt at a peer, the first being the one after a failure."""
-    return min(settings.retry_delay * 2.0 ** (attempt - 1), LONGEST_PAUSE_SECONDS)
 
 
 def _judged(status: int, settings: SendSettings) -> tuple[Verdict, str]:

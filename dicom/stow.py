@@ -16,19 +16,21 @@ from typing import Final
 import httpx
 import structlog
 
-from clara_dicom_adapter.dicom import stow_answer, tls
-from clara_dicom_adapter.dicom.part10 import read_meta
-from clara_dicom_adapter.dicom.sender import ObjectResult, SendSettings, SendTotals, Verdict, pause_before
+from clara_dicom_adapter.dicom import dimse, stow_answer, tls
+from clara_dicom_adapter.dicom.delivery import Delivery, ObjectResult, SendSettings, SendTotals, Verdict
+from clara_dicom_adapter.dicom.requestor import StoredObject
+from clara_dicom_adapter.dicom.stow_body import Body, Unreadable
 from clara_dicom_adapter.dicom.tls import TlsClient, TlsUnusable
 from clara_dicom_adapter.dicom.web_authentication import Authentication
-from clara_dicom_adapter.errors import AuthenticationUnusable, InvalidInstance
+from clara_dicom_adapter.errors import AuthenticationUnusable
 
 log = structlog.get_logger("clara_dicom_adapter.dicom")
 
 MOST_OBJECTS: Final = 50
 MOST_BYTES: Final = 64_000_000
 """Of one request; a larger object goes alone."""
-_PIECE: Final = 1 << 18
+ACCEPTED: Final = "application/dicom+json"
+"""What is asked for; not XML as well, because some services give that to whoever takes both."""
 _TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
 """Statuses that ask for another attempt (RFC 9110, RFC 6585, RFC 8470, RFC 4918)."""
 _HOPELESS: Final = frozenset({401, 403, 404, 405})
@@ -50,28 +52,12 @@ class WebPeer:
     tls: TlsClient | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    index: int
-    path: Path
-    sop_instance_uid: str
-    bytes: int
-
-
 class _Lost(Exception):
     """No answer, or one that asks for another attempt."""
 
     def __init__(self, reason: str, *, sent: bool) -> None:
         super().__init__(reason)
         self.sent = sent
-
-
-class _Unreadable(Exception):
-    """A file could not be read to its end; its batch has been broken off."""
-
-    def __init__(self, stored: _Stored) -> None:
-        super().__init__(stored.path.name)
-        self.stored = stored
 
 
 class _GivenUp(Exception):
@@ -103,11 +89,13 @@ def store(
     return totals
 
 
-def batches(objects: Sequence[_Stored]) -> Iterator[list[_Stored]]:
+def batches(objects: Sequence[StoredObject]) -> Iterator[list[StoredObject]]:
     """Divide objects, in their order, by count and bytes."""
-    batch: list[_Stored] = []
+    batch: list[StoredObject] = []
     for stored in objects:
-        if batch and (len(batch) == MOST_OBJECTS or sum(each.bytes for each in batch) + stored.bytes > MOST_BYTES):
+        if batch and (
+            len(batch) == MOST_OBJECTS or sum(each.file_bytes for each in batch) + stored.file_bytes > MOST_BYTES
+        ):
             yield batch
             batch = []
         batch.append(stored)
@@ -115,30 +103,20 @@ def batches(objects: Sequence[_Stored]) -> Iterator[list[_Stored]]:
         yield batch
 
 
-class _Delivery:
+class _Delivery(Delivery):
     """One call of :func:`store`."""
 
     def __init__(
         self, peer: WebPeer, settings: SendSettings, on_result: Callable[[ObjectResult], None], stop: Callable[[], bool]
     ) -> None:
+        super().__init__({"destination": peer.name}, settings, on_result, stop)
         self._peer = peer
-        self._settings = settings
-        self._on_result = on_result
-        self._stop = stop
         self._unsure = False
         """Whether the service may have got the batch that is being sent."""
-        self.totals = SendTotals()
+        self._refusals = 0
+        """Answers in a row that spoke of a want of resources, and were waited after."""
 
-    def read(self, index: int, path: Path) -> _Stored | None:
-        """What sending the file needs to know; when that cannot be had, the file has its result."""
-        try:
-            meta = read_meta(path)
-            return _Stored(index, path, meta.sop_instance_uid, path.stat().st_size)
-        except (InvalidInstance, OSError):
-            self._tell(ObjectResult(index, path, Verdict.UNREADABLE, reason="not a readable DICOM part 10 file"))
-            return None
-
-    def deliver(self, objects: Sequence[_Stored]) -> None:
+    def deliver(self, objects: Sequence[StoredObject]) -> None:
         """Give every object its result."""
         waiting = deque(batches(objects))
         try:
@@ -146,18 +124,18 @@ class _Delivery:
                 while waiting and not self._stopped():
                     self._next(client, waiting)
         except (_GivenUp, TlsUnusable, AuthenticationUnusable) as problem:
-            log.warning("peer_given_up", destination=self._peer.name, reason=str(problem))
+            log.warning("peer_given_up", **self._called, reason=str(problem))
             for number, batch in enumerate(waiting):
                 verdict = Verdict.UNKNOWN if number == 0 and self._unsure else Verdict.NOT_SENT
                 for stored in batch:
                     self._object(stored, verdict, f"{self._peer.name}: {problem}")
 
-    def _next(self, client: httpx.Client, waiting: deque[list[_Stored]]) -> None:
+    def _next(self, client: httpx.Client, waiting: deque[list[StoredObject]]) -> None:
         """Deal with the first batch; it leaves the queue when each object has a result or a batch of its own."""
         batch = waiting[0]
         try:
             answer = self._answer(client, batch)
-        except _Unreadable as problem:
+        except Unreadable as problem:
             self._object(problem.stored, Verdict.UNREADABLE, "cannot be read to its end")
             batch.remove(problem.stored)
             if not batch:
@@ -167,15 +145,31 @@ class _Delivery:
             return
         told = stow_answer.read(answer.content)
         waiting.popleft()
-        alone: list[_Stored] = []
+        later = self._wants_room(batch, told)
+        alone: list[StoredObject] = []
         if len(batch) > 1 and told is not None:
             alone = [each for each in batch if each.sop_instance_uid not in {*told.stored, *told.failed}]
         elif len(batch) > 1 and not answer.is_success:
             alone = batch
         waiting.extendleft([stored] for stored in reversed(alone))
         for stored in batch:
-            if stored not in alone:
+            if stored not in alone and stored not in later:
                 self._judge(stored, answer.status_code, told)
+        if later:
+            waiting.appendleft(later)
+            self._pause(self._refusals, "out of resources")
+
+    def _wants_room(self, batch: Sequence[StoredObject], told: stow_answer.StowAnswer | None) -> list[StoredObject]:
+        """What is sent once more because the service has no room (A7xx) for now; so often without anything stored."""
+        if told is None:
+            return []
+        if told.stored:
+            self._refusals = 0
+        later = [each for each in batch if dimse.is_out_of_resources(told.failed.get(each.sop_instance_uid) or 0)]
+        if not later or self._refusals >= self._settings.retries:
+            return []
+        self._refusals += 1
+        return later
 
     def _client(self) -> httpx.Client:
         limits = self._settings.limits
@@ -187,12 +181,12 @@ class _Delivery:
             trust_env=False,  # the service is in the hospital, never behind the proxy of the environment
         )
 
-    def _answer(self, client: httpx.Client, batch: Sequence[_Stored]) -> httpx.Response | None:
+    def _answer(self, client: httpx.Client, batch: Sequence[StoredObject]) -> httpx.Response | None:
         """Send a batch until there is an answer; None when ``stop`` came first.
 
         Raises:
             _GivenUp: The service does not answer, or refuses us.
-            _Unreadable: An object of the batch cannot be read.
+            Unreadable: An object of the batch cannot be read.
         """
         self._unsure = False
         attempt = 0
@@ -213,10 +207,10 @@ class _Delivery:
             raise _GivenUp(f"HTTP status {answer.status_code} (see {hint})")
         return answer
 
-    def _post(self, client: httpx.Client, batch: Sequence[_Stored]) -> httpx.Response:
+    def _post(self, client: httpx.Client, batch: Sequence[StoredObject]) -> httpx.Response:
         boundary = uuid.uuid4().hex
         server_name = self._peer.tls.server_name if self._peer.tls else None
-        body = _Body(batch, boundary)
+        body = Body(batch, boundary)
         try:
             answer = client.post(
                 f"{self._peer.url.rstrip('/')}/studies",
@@ -224,7 +218,7 @@ class _Delivery:
                 headers={
                     "Content-Type": f'multipart/related; type="application/dicom"; boundary={boundary}',
                     "Content-Length": str(body.length),
-                    "Accept": "application/dicom+json",
+                    "Accept": ACCEPTED,
                 },
                 extensions={"sni_hostname": server_name} if server_name else None,
             )
@@ -236,7 +230,7 @@ class _Delivery:
             raise _Lost(f"HTTP status {answer.status_code}", sent=False)
         return answer
 
-    def _judge(self, stored: _Stored, http_status: int, told: stow_answer.StowAnswer | None) -> None:
+    def _judge(self, stored: StoredObject, http_status: int, told: stow_answer.StowAnswer | None) -> None:
         uid, accepted = stored.sop_instance_uid, 200 <= http_status < 300
         if told is None:
             if http_status == httpx.codes.OK:
@@ -256,57 +250,6 @@ class _Delivery:
             self._object(stored, Verdict.REFUSED, f"{_reason(warning)}, and warnings count as failures", warning)
         else:
             self._object(stored, Verdict.WARNING, _reason(warning), warning)
-
-    def _object(self, stored: _Stored, verdict: Verdict, reason: str = "", status: int | None = None) -> None:
-        self._tell(ObjectResult(stored.index, stored.path, verdict, stored.bytes, status, reason=reason))
-
-    def _tell(self, result: ObjectResult) -> None:
-        self._on_result(result)
-        self.totals.add(result)
-
-    def _pause(self, attempt: int, reason: str) -> None:
-        seconds = pause_before(attempt, self._settings)
-        log.warning("peer_tried_again", destination=self._peer.name, reason=reason, attempt=attempt, seconds=seconds)
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0 and not self._stopped():
-            time.sleep(min(left, 0.2))
-
-    def _stopped(self) -> bool:
-        self.totals.stopped = self.totals.stopped or self._stop()
-        return self.totals.stopped
-
-
-class _Body:
-    """The multipart body of a request (PS3.18 section 8.6.1.2), read from the disk while it is sent."""
-
-    def __init__(self, batch: Sequence[_Stored], boundary: str) -> None:
-        self._batch = batch
-        # no transfer-syntax parameter: it is in the file, and there are services that do not know the parameter
-        self._opening = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
-        self._end = f"--{boundary}--\r\n".encode()
-        self.begun = False
-        self.length = len(self._end) + sum(len(self._opening) + stored.bytes + 2 for stored in batch)
-
-    def __iter__(self) -> Iterator[bytes]:
-        for stored in self._batch:
-            self.begun = True
-            yield self._opening
-            yield from _pieces(stored)
-            yield b"\r\n"
-        yield self._end
-
-
-def _pieces(stored: _Stored) -> Iterator[bytes]:
-    left = stored.bytes
-    try:
-        with stored.path.open("rb", buffering=0) as file:
-            while left and (piece := file.read(min(left, _PIECE))):
-                left -= len(piece)
-                yield piece
-    except OSError as error:
-        raise _Unreadable(stored) from error
-    if left:
-        raise _Unreadable(stored)
 
 
 def _reason(status: int | None, otherwise: str = "") -> str:

@@ -1,13 +1,15 @@
 """What a DICOMweb service says of each instance that was stored with STOW-RS. No I/O.
 
-PS3.18 section 10.5.3 and annex I.2: a dataset in the DICOM JSON model with the Referenced SOP Sequence of what it has
-stored and the Failed SOP Sequence of what it has not.
+PS3.18 section 10.5.3 and annex I.2: a dataset with the Referenced SOP Sequence of what it has stored and the Failed SOP
+Sequence of what it has not. It is asked for in the DICOM JSON model (PS3.18 annex F); a service that answers with the
+Native DICOM Model in XML (PS3.19 annex A.1) all the same is understood as well.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from xml.etree import ElementTree
 
 REFERENCED_SOP_SEQUENCE: Final = "00081199"
 FAILED_SOP_SEQUENCE: Final = "00081198"
@@ -31,17 +33,53 @@ class StowAnswer:
 
 def read(content: bytes) -> StowAnswer | None:
     """Read a response's body; None when it is no such dataset."""
-    try:
-        told = json.loads(content)
-    except ValueError:
-        return None
-    if isinstance(told, list):  # some services wrap the dataset into an array
-        told = told[0] if told else None
+    told = _from_json(content)
+    if told is None:
+        told = _from_xml(content)
     if not isinstance(told, Mapping):
         return None
     stored = dict(_items(told, REFERENCED_SOP_SEQUENCE, WARNING_REASON))
     failed = dict(_items(told, FAILED_SOP_SEQUENCE, FAILURE_REASON))
     return StowAnswer(stored, failed)
+
+
+def _from_json(content: bytes) -> object:
+    try:
+        told = json.loads(content)
+    except ValueError:
+        return None
+    if isinstance(told, list):  # some services wrap the dataset into an array
+        return told[0] if told else None
+    return told
+
+
+def _from_xml(content: bytes) -> object:
+    try:
+        root = ElementTree.fromstring(content)  # noqa: S314 - expat bounds what entities become, and opens no files
+    except (ElementTree.ParseError, ValueError, LookupError):  # the latter: encodings that are none
+        return None
+    return _dataset(root) if _name(root) == "NativeDicomModel" else None
+
+
+def _dataset(parent: ElementTree.Element) -> dict[str, Any]:
+    """A dataset, or an item of a sequence, in the shape of the JSON model."""
+    return {
+        attribute.get("tag", "").upper(): {"Value": [_value(each, attribute.get("vr")) for each in attribute]}
+        for attribute in parent
+        if _name(attribute) == "DicomAttribute"
+    }
+
+
+def _value(element: ElementTree.Element, vr: str | None) -> object:
+    if _name(element) == "Item":
+        return _dataset(element)
+    text = (element.text or "").strip()
+    return int(text) if vr == "US" and text.isdecimal() else text
+
+
+def _name(element: ElementTree.Element) -> str:
+    """Without the namespace, which some services leave out."""
+    return element.tag.rpartition("}")[2]
 
 
 def _items(told: Mapping[str, Any], sequence: str, reason: str) -> list[tuple[str, int | None]]:

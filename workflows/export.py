@@ -194,6 +194,7 @@ class ExportWorkflow:
             **policies.LOCAL,
         )
         self._message = decision.message
+        self._results.update({result.destination: result for result in decision.sent})
         return decision
 
     async def _report(self, decision: ExportDecision) -> None:

@@ -4,6 +4,7 @@ It says ``ready``, begins at a line on standard input, and says what it did as a
 """
 
 import asyncio
+import gc
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -47,6 +48,8 @@ def main() -> None:
             raise SystemExit(ledger.message)
         return len(ledger.delivered)
 
+    gc.collect()
+    gc.freeze()  # as the worker does
     measured(send)
 
 

@@ -1,50 +1,12 @@
 """What an operator sees of an export, and how it is sent to another destination."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import httpx
 from sqlalchemy import Engine
+from support.recorded_export import TASK_ID, record
 
 from clara_dicom_adapter.configuration.store import ConfigurationStore
-from clara_dicom_adapter.records.exports import ExportRecords, ResultObject
-
-TASK_ID = "0b6a8a0e-6f7c-4b8e-9a55-2f6f7c1d2e3f"
-
-
-@dataclass(frozen=True)
-class Task:
-    task_id: str = TASK_ID
-    job_id: str = "job-1"
-    pipeline_id: str = "P1"
-    payload_id: str = "payload-1"
-    parameters: str = '["PACS", "ARCHIVE"]'
-    retries: int = 3
-    uris: tuple[str, ...] = ("/output/1.dcm", "/output/2.dcm")
-
-
-@dataclass(frozen=True)
-class Result:
-    index: int
-    verdict: str = "stored"
-    status: int | None = 0
-    reason: str = ""
-    comment: str = ""
-
-    @property
-    def delivered(self) -> bool:
-        return self.verdict == "stored"
-
-
-def happened(engine: Engine) -> None:
-    """One of two objects was refused by the PACS; the archive has both."""
-    exports = ExportRecords(engine)
-    exports.offer("ClaraSCU", Task(), 0)
-    exports.save_objects(TASK_ID, [ResultObject(0, "1.2.1", "1.2", "1.2"), ResultObject(1, "1.2.2", "1.2", "1.2")])
-    exports.save_results(TASK_ID, "PACS", [Result(0), Result(1, "refused", 0xA900, "status A900", "no such class")])
-    exports.save_results(TASK_ID, "ARCHIVE", [Result(0), Result(1)])
-    exports.reported(TASK_ID, 1, success=False, retry_later=False, accepted=True, message="PACS: 1 of 2 not stored")
-    exports.note(TASK_ID, "NeedsAttention", "PACS: 1 of 2 not stored")
 
 
 def places(body: Any) -> list[tuple[int, str, str]]:
@@ -52,7 +14,7 @@ def places(body: Any) -> list[tuple[int, str, str]]:
 
 
 async def test_an_export_is_shown_with_each_object_at_each_destination(api: httpx.AsyncClient, engine: Engine) -> None:
-    happened(engine)
+    record(engine)
     export = (await api.get(f"/api/exports/{TASK_ID}")).json()
     assert export["destinations"] == [
         {"name": "ARCHIVE", "delivered": 2, "failed": 0},
@@ -81,7 +43,7 @@ async def test_an_export_is_shown_with_each_object_at_each_destination(api: http
 
 
 async def test_an_export_is_sent_to_another_destination(api: httpx.AsyncClient, engine: Engine, control: Any) -> None:
-    happened(engine)
+    record(engine)
     store = ConfigurationStore(engine)
     await api.post(
         "/api/config/destinationaetitle", json={"name": "Backup", "aeTitle": "B", "hostIp": "h", "port": 104}

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 from sqlalchemy import Engine
 from support.api import dependencies, serving
-from support.certificates import self_signed
+from support.authority import Authority
 
 from clara_dicom_adapter.api.server import Certificate
 from clara_dicom_adapter.configuration.settings import ApiSettings, DataFolder, Settings
@@ -17,9 +17,10 @@ from clara_dicom_adapter.errors import ConfigurationInvalid
 
 
 async def test_it_is_served_over_https_with_the_certificate_of_the_files(tmp_path: Path, engine: Engine) -> None:
-    certificate, key = self_signed(tmp_path)
-    settings = Settings(api=ApiSettings(tls_certificate_file=certificate, tls_key_file=key))
-    trust = ssl.create_default_context(cafile=str(certificate))
+    authority = Authority(tmp_path)
+    ours = authority.issue("clara")
+    settings = Settings(api=ApiSettings(tls_certificate_file=ours.certificate, tls_key_file=ours.key))
+    trust = ssl.create_default_context(cafile=str(authority.ca))
     async with serving(dependencies(engine, DataFolder(tmp_path), settings), trust) as client:
         assert client.base_url.scheme == "https"
         assert (await client.get("/api/config/sourceaetitle")).json() == []
@@ -38,25 +39,25 @@ def shown(server: ssl.SSLContext) -> bytes:
 
 
 def test_a_renewed_certificate_is_taken_and_one_without_its_key_is_not(tmp_path: Path) -> None:
-    file, key = self_signed(tmp_path)
-    served = Certificate(file, key)
+    authority = Authority(tmp_path)
+    ours, renewed = authority.issue("clara"), authority.issue("renewed", key=1)
+    served = Certificate(ours.certificate, ours.key)
     before = shown(served.context)
-    other, other_key = self_signed(tmp_path, "renewed")
-    file.write_bytes(other.read_bytes())
-    os.utime(file, ns=(1, 1))
+    ours.certificate.write_bytes(renewed.certificate.read_bytes())
+    os.utime(ours.certificate, ns=(1, 1))
     served.renew()
     assert shown(served.context) == before, "its key is still the old one"
-    key.write_bytes(other_key.read_bytes())
-    os.utime(key, ns=(1, 1))
+    ours.key.write_bytes(renewed.key.read_bytes())
+    os.utime(ours.key, ns=(1, 1))
     served.renew()
     assert shown(served.context) not in (before, b"")
 
 
 def test_files_that_cannot_be_used_are_told(tmp_path: Path) -> None:
-    file, key = self_signed(tmp_path)
+    ours = Authority(tmp_path).issue("clara")
     with pytest.raises(ConfigurationInvalid, match="tlsCertificateFile"):
-        Certificate(key, file)
+        Certificate(ours.key, ours.certificate)
     with pytest.raises(ConfigurationInvalid, match="No such file"):
-        Certificate(tmp_path / "none.pem", key)
+        Certificate(tmp_path / "none.pem", ours.key)
     with pytest.raises(ValidationError, match="given together"):
-        ApiSettings(tls_certificate_file=file)
+        ApiSettings(tls_certificate_file=ours.certificate)

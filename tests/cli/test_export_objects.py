@@ -1,64 +1,31 @@
 """``clara dicom list objects``, destinations with TLS, and sending to another destination, on a real database."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from support.commands import Clara
+from support.recorded_export import TASK_ID, record
 
 from clara_dicom_adapter.configuration.settings import DataFolder
 from clara_dicom_adapter.records.database import open_engine
-from clara_dicom_adapter.records.exports import ExportRecords, ResultObject
-
-TASK_ID = "0b6a8a0e-6f7c-4b8e-9a55-2f6f7c1d2e3f"
-
-
-@dataclass(frozen=True)
-class Task:
-    task_id: str = TASK_ID
-    job_id: str = "job-1"
-    pipeline_id: str = "P1"
-    payload_id: str = "payload-1"
-    parameters: str = "PACS"
-    retries: int = 3
-    uris: tuple[str, ...] = ("/output/1.dcm", "/output/2.dcm")
-
-
-@dataclass(frozen=True)
-class Result:
-    index: int
-    verdict: str
-    status: int | None
-    reason: str = ""
-    comment: str = ""
-
-    @property
-    def delivered(self) -> bool:
-        return self.verdict == "stored"
 
 
 @pytest.fixture
 def recorded(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     engine = open_engine("", DataFolder(tmp_path / "data"))
-    exports = ExportRecords(engine)
-    exports.offer("ClaraSCU", Task(), 0)
-    exports.save_objects(TASK_ID, [ResultObject(number, f"1.2.{number}", "1.2", "1.2") for number in (0, 1)])
-    refused = Result(1, "refused", 0xA900, "status A900", "no such class")
-    exports.save_results(TASK_ID, "PACS", [Result(0, "stored", 0), refused])
-    exports.reported(TASK_ID, 1, success=False, retry_later=False, accepted=True, message="PACS: 1 of 2 not stored")
-    exports.note(TASK_ID, "NeedsAttention", "PACS: 1 of 2 not stored")
+    record(engine)
     engine.dispose()
 
 
 @pytest.mark.usefixtures("recorded")
 def test_the_objects_of_an_export_are_shown_with_what_became_of_each(clara: Clara) -> None:
-    shown = clara("list", "objects", TASK_ID)
+    shown = clara("list", "objects", TASK_ID, "--destination", "PACS")
     assert shown.err == "clara: 2 objects, NeedsAttention, reported as failure: PACS: 1 of 2 not stored\n"
     first, second = shown.out.splitlines()[1:]
-    assert first.split("\t")[:5] == ["0", "1.2.0", "PACS", "stored", "0000"]
-    assert second.split("\t")[:7] == ["1", "1.2.1", "PACS", "refused", "A900", "status A900", "no such class"]
+    assert first.split("\t")[:5] == ["0", "1.2.1", "PACS", "stored", "0000"]
+    assert second.split("\t")[:7] == ["1", "1.2.2", "PACS", "refused", "A900", "status A900", "no such class"]
     failed = json.loads(clara("list", "objects", TASK_ID, "--failed", "--json").out)
     assert (failed["total"], failed["items"][0]["number"], failed["export"]["objects"]) == (1, 1, 2)
     none = clara("list", "objects", TASK_ID, "--failed", "--destination", "OTHER")

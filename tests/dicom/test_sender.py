@@ -16,8 +16,10 @@ from support.dicom_objects import CT, EXPLICIT, MR, make_objects
 from support.dicom_peers import SUCCESS, ScriptedScp, free_port, pynetdicom_scp, storescp
 
 from clara_dicom_adapter.dicom import dimse
+from clara_dicom_adapter.dicom.delivery import pause_before
+from clara_dicom_adapter.dicom.negotiation import AssociationRejected, Context
 from clara_dicom_adapter.dicom.part10 import read_meta
-from clara_dicom_adapter.dicom.requestor import AssociationRejected, Context, StorageAssociation
+from clara_dicom_adapter.dicom.requestor import StorageAssociation
 from clara_dicom_adapter.dicom.sender import (
     ObjectResult,
     Peer,
@@ -25,7 +27,6 @@ from clara_dicom_adapter.dicom.sender import (
     TimeLimits,
     Verdict,
     WireLog,
-    pause_before,
     send,
 )
 from clara_dicom_adapter.log import KEYS

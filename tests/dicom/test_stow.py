@@ -55,6 +55,15 @@ def test_orthanc_gets_every_object_with_its_dataset_as_it_is(tmp_path: Path) -> 
         assert dataset(by_uid[uid(path)]) == dataset(path)
 
 
+def test_what_orthanc_answers_in_xml_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stow, "ACCEPTED", "application/dicom+xml")
+    files = make_objects(tmp_path / "files", 3)
+    with orthanc(tmp_path / "orthanc", Plugins=[dicomweb()], HttpServerEnabled=True) as one:
+        results = store(files, WebPeer("ORTHANC", f"http://127.0.0.1:{one.http_port}/dicom-web"))
+    # without a word of the object there would be no status
+    assert [(result.verdict, result.status) for result in results] == [(Verdict.STORED, 0x0000)] * 3
+
+
 def dataset(path: Path) -> bytes:
     return path.read_bytes()[read_meta(path).dataset_offset :]
 
@@ -75,12 +84,12 @@ def test_files_are_sent_whole_in_batches_by_count_and_bytes(tmp_path: Path, monk
 def test_each_object_is_judged_by_what_is_said_of_it(tmp_path: Path) -> None:
     files = make_objects(tmp_path / "files", 4)
     first, second, third, fourth = (uid(path) for path in files)
-    with serving(lambda _uids, _number: (202, told([first, second], {third: 0xA700}, {second: 0xB000}))) as service:
+    with serving(lambda _uids, _number: (202, told([first, second], {third: 0xA900}, {second: 0xB000}))) as service:
         results = store(files, service.peer)
         strict = store(files, service.peer, replace(SETTINGS, warnings_are_failures=True))
     assert verdicts(results) == [Verdict.STORED, Verdict.WARNING, Verdict.REFUSED, Verdict.UNKNOWN]
-    assert [result.status for result in results] == [0, 0xB000, 0xA700, None]
-    assert results[2].reason == "status A700"
+    assert [result.status for result in results] == [0, 0xB000, 0xA900, None]
+    assert results[2].reason == "status A900"
     assert "no word of the object" in results[3].reason
     assert strict[1].verdict is Verdict.REFUSED
     assert [len(request) for request in service.requests] == [4, 1, 4, 1]
@@ -91,6 +100,30 @@ def test_an_answer_that_says_nothing_of_what_was_sent_is_no_success(tmp_path: Pa
     with serving(lambda _uids, _number: (200, told([]))) as service:
         results = store(make_objects(tmp_path / "files", 2), service.peer)
     assert verdicts(results) == [Verdict.UNKNOWN] * 2
+
+
+def test_a_service_out_of_resources_is_waited_for(tmp_path: Path) -> None:
+    """What it has stored meanwhile is not sent again."""
+    files = make_objects(tmp_path / "files", 3)
+    poor = uid(files[1])
+
+    def answer(uids: list[str], number: int) -> Answer:
+        full = {poor: 0xA700} if number <= 2 else {}
+        return 202 if full else 200, told([each for each in uids if each not in full], full)
+
+    with serving(answer) as service:
+        results = store(files, service.peer)
+    assert set(verdicts(results)) == {Verdict.STORED}
+    assert [len(request) for request in service.requests] == [3, 1, 1]
+
+
+def test_a_service_that_stays_out_of_resources_is_waited_for_only_so_often(tmp_path: Path) -> None:
+    files = make_objects(tmp_path / "files", 2)
+    with serving(lambda uids, _number: (409, told([], dict.fromkeys(uids, 0xA700)))) as service:
+        results = store(files, service.peer)
+    assert verdicts(results) == [Verdict.REFUSED] * 2
+    assert results[0].reason == "status A700"
+    assert len(service.requests) == 1 + SETTINGS.retries
 
 
 def test_a_batch_that_is_refused_as_a_whole_is_sent_one_by_one(tmp_path: Path) -> None:
@@ -109,6 +142,23 @@ def test_an_answer_409_is_read_object_by_object(tmp_path: Path) -> None:
         results = store(files, service.peer)
     assert verdicts(results) == [Verdict.REFUSED] * 2
     assert len(service.requests) == 1
+
+
+def test_a_service_that_answers_in_xml_all_the_same_is_understood(tmp_path: Path) -> None:
+    files = make_objects(tmp_path / "files", 2)
+    stored, failed = (
+        f'<DicomAttribute tag="{sequence}" vr="SQ"><Item number="1"><DicomAttribute tag="00081155" vr="UI">'
+        f'<Value number="1">{uid(path)}</Value></DicomAttribute>{reason}</Item></DicomAttribute>'
+        for sequence, path, reason in (
+            ("00081199", files[0], ""),
+            ("00081198", files[1], '<DicomAttribute tag="00081197" vr="US"><Value>49152</Value></DicomAttribute>'),
+        )
+    )
+    body = f"<NativeDicomModel>{stored}{failed}</NativeDicomModel>".encode()
+    with serving(lambda _uids, _number: (202, body)) as service:
+        results = store(files, service.peer)
+    assert verdicts(results) == [Verdict.STORED, Verdict.REFUSED]
+    assert results[1].reason == "status C000"
 
 
 @pytest.mark.parametrize("trouble", [503, 429, None])

@@ -19,6 +19,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 from clara_dicom_adapter.activities.export import ExportActivities
 from clara_dicom_adapter.activities.interceptor import ErrorInterceptor
 from clara_dicom_adapter.activities.results import ResultsActivities
+from clara_dicom_adapter.clara.platform import PlatformClient
 from clara_dicom_adapter.clara.results import ResultsServiceClient
 from clara_dicom_adapter.configuration.entities import Destination, WebDestination
 from clara_dicom_adapter.configuration.settings import DataFolder, ScuSettings
@@ -74,7 +75,11 @@ class FlagSpace:
 
 @dataclass(frozen=True)
 class Site:
-    """Everything an export worker needs; as JSON for a process of its own."""
+    """Everything an export worker needs; as JSON for a process of its own.
+
+    Attributes:
+        platform: ``host:port`` of one; none: payloads are folders.
+    """
 
     root: Path
     temporal: str
@@ -82,6 +87,7 @@ class Site:
     node_id: str
     queue: str = queues.SHARED
     scu: dict[str, Any] = field(default_factory=dict)
+    platform: str = ""
 
     def settings(self) -> ScuSettings:
         return ScuSettings.model_validate(
@@ -136,7 +142,7 @@ class Site:
         return ExportActivities(
             store=records,
             destinations=FileDestinations(self.root / "destinations.json"),
-            downloads=FolderPlatform(self.root),
+            downloads=PlatformClient(self.platform, 5) if self.platform else FolderPlatform(self.root),
             space=FlagSpace(self.root),
             scu=self.settings(),
             temporary=self.root / self.node_id,

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,8 +24,11 @@ from support.dicom_peers import SUCCESS, ScriptedScp, free_port, pynetdicom_scp
 from support.dicomweb_service import Answer, serving, told
 from support.exports import Site, worker
 from support.results_service import FakeResultsService
+from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
+from temporalio.common import RetryPolicy
 
+from clara_dicom_adapter.activities import export_folder
 from clara_dicom_adapter.clara.results import ResultTask
 from clara_dicom_adapter.configuration.settings import DataFolder
 from clara_dicom_adapter.dicom.part10 import read_meta
@@ -239,9 +243,9 @@ async def test_a_final_failure_waits_for_a_person_and_retry_sends_what_failed(
         status = await in_state(handle, State.NEEDS_ATTENTION)
         assert status.reported
         assert [(outcome, later) for _, outcome, later in service.reports] == [("failure", False)]
-        assert list((site.root / site.node_id / "exports").iterdir())
         with pytest.raises(WorkflowUpdateFailedError):
             await handle.execute_update(ExportWorkflow.retry, RetryInput(item="ELSEWHERE"))
+        shutil.rmtree(site.root / "payloads")  # as the platform does after hours; the objects were kept
         with pynetdicom_scp(files) as (peer, got):
             site.set_destinations(PACS=peer)
             answer = await handle.execute_update(ExportWorkflow.retry, RetryInput())
@@ -255,6 +259,55 @@ async def test_a_final_failure_waits_for_a_person_and_retry_sends_what_failed(
     assert status.state == State.EXPORTED
     assert "the Results Service knows it as failed" in status.notes[-1]
     assert not list((site.root / site.node_id / "exports").iterdir())
+
+
+async def test_the_temporal_ui_says_what_a_person_can_do(
+    site: Site, service: FakeResultsService, files: list[Path]
+) -> None:
+    """Its page of the workflow: the details while it waits, and the updates with their descriptions."""
+    client = await exports.connect(site.temporal)
+    site.set_destinations(PACS=Peer("PACS", "127.0.0.1", free_port()))
+    updates = {"retry", "send_elsewhere", "discard"}
+    async with worker(site, client):
+        handle = await start(site, client, service, site.add_payload("p", files), '"PACS"', retries=3)
+        await in_state(handle, State.NEEDS_ATTENTION)
+        shown = await handle.query("__temporal_workflow_metadata", result_type=WorkflowMetadata)
+        assert {update.name for update in shown.definition.update_definitions if update.description} == updates
+        assert {query.name for query in shown.definition.query_definitions} >= {"status"}
+        assert all(f"`{update}`" in shown.current_details for update in updates)
+        await handle.execute_update(ExportWorkflow.discard, DiscardInput())
+        await handle.result()
+        shown = await handle.query("__temporal_workflow_metadata", result_type=WorkflowMetadata)
+    assert shown.current_details == ""
+
+
+async def test_what_was_confirmed_before_sending_failed_in_an_unforeseen_way_counts(
+    site: Site, service: FakeResultsService, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal's disk is broken from the second object on."""
+    twice = RetryPolicy(initial_interval=timedelta(milliseconds=50), maximum_attempts=2)
+    monkeypatch.setitem(policies.SEND, "retry_policy", twice)
+    append = export_folder._append
+
+    def broken(descriptor: int, outcome: export_folder.Outcome) -> None:
+        if outcome.index > 0:
+            raise OSError("Input/output error")
+        append(descriptor, outcome)
+
+    monkeypatch.setattr(export_folder, "_append", broken)
+    client = await exports.connect(site.temporal)
+    with pynetdicom_scp(files) as (peer, got):
+        site.set_destinations(PACS=peer)
+        async with worker(site, client, sandboxed=False):
+            handle = await start(site, client, service, site.add_payload("p", files), '"PACS"')
+            await handle.result()
+            status = await handle.query(ExportWorkflow.status)
+    first, second, *_ = uids(files)
+    assert got.order == [first, second, second]
+    (told,) = status.destinations
+    assert (told.sent, told.failed) == (1, 3)
+    assert "PACS: 3 of 4 not stored (sending failed: unexpected OSError" in status.message
+    assert [(outcome, later) for _, outcome, later in service.reports] == [("failure", True)]
 
 
 async def test_an_unknown_destination_is_named_and_can_be_added(

@@ -116,9 +116,12 @@ class ExportDecisionInput(Payload):
 
 
 class ExportDecision(Payload):
+    """What the Results Service is told; ``sent`` is what was judged, as far as the records know better."""
+
     success: bool
     retry_later: bool
     message: str = ""
+    sent: tuple[SendResult, ...] = ()
 
 
 class ReportInput(Payload):

@@ -1,0 +1,176 @@
+"""What sending by C-STORE and by STOW-RS have in common: settings, results, and one delivery of files as it goes."""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from clara_dicom_adapter.dicom.dataset_log import DatasetLog
+from clara_dicom_adapter.dicom.negotiation import Context
+from clara_dicom_adapter.dicom.part10 import read_meta_of
+from clara_dicom_adapter.dicom.requestor import StoredObject, TimeLimits, WireLog
+from clara_dicom_adapter.errors import InvalidInstance
+
+log = structlog.get_logger("clara_dicom_adapter.dicom")
+
+LONGEST_PAUSE_SECONDS: Final = 60.0
+"""Between two attempts at a peer; pauses double up to this."""
+_META_BYTES: Final = 4096
+"""The meta header of any object that is not odd, in one read."""
+
+
+class Verdict(StrEnum):
+    """What became of one object."""
+
+    STORED = "stored"
+    WARNING = "warning"
+    """Stored, with a warning status."""
+    REFUSED = "refused"
+    """Answered with a failure status."""
+    CONTEXT_REFUSED = "context-refused"
+    UNREADABLE = "unreadable"
+    """Not a part-10 file, or not readable to its end."""
+    UNKNOWN = "unknown"
+    """Sent, but the association was lost before the response: the peer may have it or not."""
+    NOT_SENT = "not-sent"
+    """The peer could not be reached (any more)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectResult:
+    """The fate of one file of a :func:`send`.
+
+    Attributes:
+        index: Its place among the files given.
+        status: DIMSE status, when there was a response.
+        comment: Error Comment of the peer; may speak of a patient, so it goes into no log and no history.
+        reason: Why it was not stored, in our words.
+    """
+
+    index: int
+    path: Path
+    verdict: Verdict
+    bytes: int = 0
+    status: int | None = None
+    comment: str = ""
+    reason: str = ""
+
+    @property
+    def delivered(self) -> bool:
+        """Whether the peer has it."""
+        return self.verdict in {Verdict.STORED, Verdict.WARNING}
+
+
+@dataclass(frozen=True, slots=True)
+class SendSettings:
+    """How to send.
+
+    Attributes:
+        retries: How often in a row an association may fail without any object confirmed in between, before the
+            rest is given up; and how often in a row the peer may be out of resources (A7xx) before that counts.
+        retry_delay: Seconds before the first of these attempts; the pause doubles each time.
+        warnings_are_failures: Whether an object answered with a warning status counts as not stored.
+    """
+
+    calling_ae_title: str
+    limits: TimeLimits = field(default_factory=TimeLimits)
+    retries: int = 2
+    retry_delay: float = 5
+    dataset_log: DatasetLog | None = None
+    """Logs each dataset before it is sent."""
+    warnings_are_failures: bool = False
+    wire_log: WireLog = field(default_factory=WireLog)
+
+
+@dataclass(slots=True)
+class SendTotals:
+    """Sums over one :func:`send`."""
+
+    sent: int = 0
+    failed: int = 0
+    bytes: int = 0
+    associations: int = 0
+    stopped: bool = False
+    """Whether ``stop`` ended it early; objects without a result were not sent."""
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Failed objects by what went wrong, for a message that names no object."""
+
+    def add(self, result: ObjectResult) -> None:
+        if result.delivered:
+            self.sent += 1
+            self.bytes += result.bytes
+        else:
+            self.failed += 1
+            self.reasons[result.reason or result.verdict.value] += 1
+
+    @property
+    def message(self) -> str:
+        """What went wrong and how often; empty when nothing did."""
+        return "; ".join(f"{count} x {reason}" for reason, count in self.reasons.most_common(5))
+
+
+def pause_before(attempt: int, settings: SendSettings) -> float:
+    """Seconds before an attempt at a peer, the first being the one after a failure."""
+    return min(settings.retry_delay * 2.0 ** (attempt - 1), LONGEST_PAUSE_SECONDS)
+
+
+class Delivery:
+    """What one call has done so far, and whether it is to go on; for those who send to inherit from."""
+
+    def __init__(
+        self,
+        called: dict[str, str],
+        settings: SendSettings,
+        on_result: Callable[[ObjectResult], None],
+        stop: Callable[[], bool],
+    ) -> None:
+        """Begin; ``called`` is what log lines call the peer."""
+        self.totals = SendTotals()
+        self._called = called
+        self._settings = settings
+        self._on_result = on_result
+        self._stop = stop
+
+    def read(self, index: int, path: Path) -> StoredObject | None:
+        """What sending the file needs to know; when that cannot be had, the file has its result."""
+        try:
+            with path.open("rb", buffering=_META_BYTES) as stream:
+                meta = read_meta_of(stream)
+                size = os.fstat(stream.fileno()).st_size
+            return StoredObject(
+                index=index,
+                path=path,
+                context=Context(meta.sop_class_uid, meta.transfer_syntax_uid),
+                sop_instance_uid=meta.sop_instance_uid,
+                dataset_offset=meta.dataset_offset,
+                dataset_bytes=size - meta.dataset_offset,
+            )
+        except (InvalidInstance, OSError):
+            self._tell(ObjectResult(index, path, Verdict.UNREADABLE, reason="not a readable DICOM part 10 file"))
+            return None
+
+    def _object(
+        self, stored: StoredObject, verdict: Verdict, reason: str = "", status: int | None = None, comment: str = ""
+    ) -> None:
+        self._tell(ObjectResult(stored.index, stored.path, verdict, stored.dataset_bytes, status, comment, reason))
+
+    def _tell(self, result: ObjectResult) -> None:
+        self._on_result(result)
+        self.totals.add(result)
+
+    def _pause(self, attempt: int, reason: str) -> None:
+        seconds = pause_before(attempt, self._settings)
+        log.warning("peer_tried_again", **self._called, reason=reason, attempt=attempt, seconds=seconds)
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not self._stopped():
+            time.sleep(min(left, 0.2))
+
+    def _stopped(self) -> bool:
+        self.totals.stopped = self.totals.stopped or self._stop()
+        return self.totals.stopped
