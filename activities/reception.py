@@ -11,6 +11,7 @@ from typing import Protocol
 from temporalio import activity
 
 from clara_dicom_adapter.spool import OfSender, SpooledInstance, Totals
+from clara_dicom_adapter.spool.models import last_association_id
 from clara_dicom_adapter.workflows.models import (
     ClaimInput,
     ClaimResult,
@@ -74,7 +75,9 @@ class HeldGroups(Protocol):
     """The register of interrupted groups, shared by all nodes."""
 
     def register(self, owner: Owner, sender_key: str, studies: frozenset[str], nodes: Sequence[HeldNode]) -> None: ...
-    def take(self, owner: Owner, sender_key: str, studies: frozenset[str]) -> Sequence[HeldGroup]: ...
+    def take(
+        self, owner: Owner, sender_key: str, studies: frozenset[str], *, begun_until: str
+    ) -> Sequence[HeldGroup]: ...
     def knows(self, owner: Owner) -> bool: ...
     def expire(self, owner: Owner) -> Owner | None: ...
 
@@ -122,7 +125,10 @@ class ReceptionActivities:
             if each.association_id < request.association_id and each.broken and not self._was_held(each.owner)
         ]
         studies = self._spool.studies(request.owner)
-        groups = self._held.take(request.owner, request.sender_key, studies)
+        # who sent nothing after an association had begun has not come back to it, and must not take it from who has
+        last_came = max((one.received_ns for one in self._spool.instances_of(request.owner)), default=0)
+        begun_until = last_association_id(last_came)
+        groups = self._held.take(request.owner, request.sender_key, studies, begun_until=begun_until)
         return MergeHeldResult(groups=tuple(groups), awaited=len(awaited))
 
     @activity.defn(no_thread_cancel_exception=True)

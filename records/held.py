@@ -10,6 +10,8 @@ from clara_dicom_adapter.records.upsert import Clock, now, upsert
 from clara_dicom_adapter.workflows.models import HeldGroup, HeldNode, Owner
 
 _HELD, _MERGED, _EXPIRED = "held", "merged", "expired"
+_ANY = "g"
+"""Greater than every id of an association, which is in hex."""
 
 
 class HeldGroups:
@@ -37,8 +39,14 @@ class HeldGroups:
         with self._engine.begin() as connection:
             upsert(connection, HeldGroupRow, [row])
 
-    def take(self, owner: Owner, sender_key: str, studies: frozenset[str]) -> Sequence[HeldGroup]:
-        """Make groups of the same sender with one of the same studies the owner's, and give all that are."""
+    def take(
+        self, owner: Owner, sender_key: str, studies: frozenset[str], *, begun_until: str = _ANY
+    ) -> Sequence[HeldGroup]:
+        """Make groups of the same sender with one of the same studies the owner's, and give all that are.
+
+        Args:
+            begun_until: The greatest id of an association whose group is taken.
+        """
         with self._engine.begin() as connection:
             waiting = connection.execute(
                 select(HeldGroupRow.__table__)
@@ -47,7 +55,8 @@ class HeldGroups:
             ).mappings()
             for row in list(waiting):
                 found = _owner(row)
-                if found != owner and studies.intersection(row["studies"]):
+                begun = found.workflow_id.rpartition("-")[2] <= begun_until
+                if found != owner and begun and studies.intersection(row["studies"]):
                     _move(connection, found, _MERGED, owner)
             taken = connection.execute(
                 select(HeldGroupRow.__table__)

@@ -32,6 +32,11 @@ def new_association_id() -> str:
     return f"{value | random & (1 << 62) - 1:032x}"
 
 
+def last_association_id(at_ns: int) -> str:
+    """The greatest id that an association can have which had begun by a time, nanoseconds since 1970."""
+    return f"{at_ns // 1_000_000:012x}".ljust(32, "f")
+
+
 def is_association_id(name: str) -> bool:
     """Whether a name may be that of an association's folder."""
     return _ASSOCIATION_ID.fullmatch(name) is not None

@@ -61,9 +61,9 @@ class CountingRegister(HeldGroups):
         super().__init__(*arguments)
         self.looks: Counter[str] = Counter()
 
-    def take(self, owner: Owner, sender_key: str, studies: frozenset[str]) -> Any:
+    def take(self, owner: Owner, *arguments: Any, **names: Any) -> Any:
         self.looks[owner.workflow_id] += 1
-        return super().take(owner, sender_key, studies)
+        return super().take(owner, *arguments, **names)
 
 
 class CountingActivities(ReceptionActivities):

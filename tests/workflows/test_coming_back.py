@@ -5,6 +5,7 @@ instances; that a workflow waits is seen by its looking again.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -102,6 +103,29 @@ async def test_the_later_association_is_handed_over_first(
     assert (await result_of(later)).instances == 6
     assert (await result_of(earlier)).outcome == State.MERGED.value
     assert in_submissions(bench) == [6]
+
+
+async def test_who_had_ended_before_the_broken_one_began_does_not_take_it_from_who_comes_back(
+    client: Client, queue: str, bench: Bench
+) -> None:
+    """All three are handed over late, and the broken one is held when the first of them looks around."""
+    before = Told(bench, bench.associations(1)[0], 2, changed())
+    before.end(AssociationOutcome.RELEASED)
+    ended_at = time.time_ns() // 1_000_000
+    while time.time_ns() // 1_000_000 == ended_at:  # ids tell milliseconds apart
+        await asyncio.sleep(0.001)
+    folders = bench.associations(2)
+    broken, again = (Told(bench, folder, 3, changed()) for folder in folders)
+    broken.end(AssociationOutcome.ADAPTER_STOPPED)
+    again.end(AssociationOutcome.RELEASED)
+    earlier = await broken.tell(client, queue)
+    await until(earlier, State.HELD)
+    unconcerned = await before.tell(client, queue)
+    assert (await result_of(unconcerned)).instances == 2
+    later = await again.tell(client, queue)
+    assert (await result_of(later)).instances == 6
+    assert (await result_of(earlier)).outcome == State.MERGED.value
+    assert sorted(in_submissions(bench)) == [2, 6]
 
 
 async def test_both_are_handed_over_at_once(client: Client, queue: str, bench: Bench) -> None:
