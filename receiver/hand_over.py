@@ -49,6 +49,7 @@ class _Trail:
 
     Attributes:
         batched: Highest sequence that needs no more looking at.
+        posted: Batches that are on their way to Temporal, or have got there.
         told: Instances of batches that Temporal has accepted.
         broken: Its listener has died; others wait for it.
         failed: Instances answered A700, once it has ended.
@@ -56,6 +57,7 @@ class _Trail:
 
     folder: AssociationFolder
     batched: int = 0
+    posted: set[str] = field(default_factory=set[str])
     told: int = 0
     scheduled: bool = False
     outcome: AssociationOutcome | None = None
@@ -259,11 +261,13 @@ class HandOver:
             over = outcome is not None and self.follows(trail.folder.association_id)
             if over:
                 trail.folder.failed_instances = trail.failed
-                ends = await self._persistently(trail, self._ends, trail.folder, outcome)
+                made, ends = await self._persistently(trail, self._rest, trail.folder, outcome)
             # all at once, so that the last batch and the end ride in one signal
             for batch in made:
-                trail.addressed.add(batch.target.workflow_id)
-                self._post(batch.target, [batch.ref], None)
+                if batch.ref.batch_id not in trail.posted:
+                    trail.posted.add(batch.ref.batch_id)
+                    trail.addressed.add(batch.target.workflow_id)
+                    self._post(batch.target, [batch.ref], None)
             for target, end in ends:
                 self._post(target, [], end)
             if over:
@@ -299,8 +303,14 @@ class HandOver:
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
-    def _ends(self, folder: AssociationFolder, outcome: AssociationOutcome) -> list[tuple[Target, AssociationEnd]]:
-        return [
+    def _rest(
+        self, folder: AssociationFolder, outcome: AssociationOutcome
+    ) -> tuple[list[PendingBatch], list[tuple[Target, AssociationEnd]]]:
+        """All that is to be told of an association that is over.
+
+        The batches are those of the index: one that was made by an attempt which then failed goes before the end, too.
+        """
+        return self._spool.batches_to_hand_over_of(folder.association_id), [
             (pending.target, self._addressing.end(self._spool.node_id, folder, outcome, pending.instances))
             for pending in self._spool.addressed(folder.association_id)
         ]

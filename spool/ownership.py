@@ -131,6 +131,12 @@ class Ownership:
         with self._database.read() as connection:
             return self._rows.pending(connection, "handed_over_ns IS NULL", (limit,))
 
+    def batches_to_hand_over_of(self, association_id: str) -> list[PendingBatch]:
+        """Those of one association."""
+        condition = "handed_over_ns IS NULL AND batch.association_id = ?"
+        with self._database.read() as connection:
+            return self._rows.pending(connection, condition, (association_id, -1))
+
     def unclaimed(self, older_than_seconds: float, limit: int) -> list[PendingBatch]:
         """Batches that Temporal accepted so long ago that somebody should have claimed them."""
         before = time.time_ns() - int(older_than_seconds * 1e9)

@@ -48,7 +48,7 @@ class Rows:
         self._associations = associations
         self._node_id = node_id
 
-    def pending(self, connection: sqlite3.Connection, condition: str, values: tuple[int, ...]) -> list[PendingBatch]:
+    def pending(self, connection: sqlite3.Connection, condition: str, values: tuple[object, ...]) -> list[PendingBatch]:
         """Batches that nobody has claimed and of which a condition holds, oldest first; the last value limits them."""
         rows = connection.execute(_PENDING.format(condition=condition), values)
         return [

@@ -179,6 +179,10 @@ class Spool:
         """Batches that Temporal has not accepted, oldest first."""
         return self._ownership.batches_to_hand_over(limit)
 
+    def batches_to_hand_over_of(self, association_id: str) -> list[PendingBatch]:
+        """Those of one association."""
+        return self._ownership.batches_to_hand_over_of(association_id)
+
     def handed_over(self, batch_ids: Collection[str]) -> None:
         """Temporal has accepted the signals for these batches."""
         self._ownership.handed_over(batch_ids)

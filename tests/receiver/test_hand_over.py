@@ -7,7 +7,7 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,10 +24,11 @@ from temporalio.worker import Worker
 from clara_dicom_adapter.configuration.settings import ScpSettings, StorageSettings
 from clara_dicom_adapter.receiver import grouping
 from clara_dicom_adapter.receiver.service import ReceiverService
-from clara_dicom_adapter.spool import Arrivals, InstanceHead, Spool, SpoolRole
+from clara_dicom_adapter.spool import Arrivals, InstanceHead, Spool, SpooledInstance, SpoolRole, Target
 from clara_dicom_adapter.temporal import attributes, queues
 from clara_dicom_adapter.workflows.models import (
     AssociationOutcome,
+    BatchRef,
     HandOver,
     HeldNode,
     Owner,
@@ -191,6 +192,32 @@ async def test_a_window_collects_associations_by_grouping_value(site: Site) -> N
     assert total(first) == 2
     assert total(await site.letters(site.window("1.2.4"), has_end)) == 1
     assert total(await site.letters(site.window(None), has_end)) == 1  # without the value: a group of their own
+
+
+async def test_no_workflow_hears_of_an_end_before_its_batches_when_batching_fails_half_way(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batch of the first study is durable when that of the second cannot be made; then only that is made."""
+    site.configured = Configured(timeout=30)
+    await site.start()
+    assert site.spool is not None
+    make_batch = site.spool.make_batch
+    made: list[str] = []
+
+    def fail_once(association_id: str, target: Target, instances: Sequence[SpooledInstance]) -> BatchRef:
+        if len(made) == 1:
+            made.append("failed")
+            raise OSError("no space left on the device")
+        made.append(target.workflow_id)
+        return make_batch(association_id, target, instances)
+
+    monkeypatch.setattr(site.spool, "make_batch", fail_once)
+    await site.send("1.2.3", "1.2.4")
+    for study in ("1.2.3", "1.2.4"):
+        letters = await site.letters(site.window(study), lambda seen: has_end(seen) and total(seen) == 1)
+        assert total(letters[: [letter.ended is not None for letter in letters].index(True) + 1]) == 1
+    assert len(made) == 3
+    assert made[1] == "failed"
 
 
 async def test_batches_go_out_while_the_association_is_open(site: Site) -> None:
