@@ -48,7 +48,8 @@ class _Trail:
     """How far the instances of an association are batched.
 
     Attributes:
-        batched: Highest sequence that needs no more looking at.
+        batched: Sequences that need no more looking at. Not all up to one of them: names are not made in order, and a
+            folder is not read at one moment.
         posted: Batches that are on their way to Temporal, or have got there.
         told: Instances of batches that Temporal has accepted.
         broken: Its listener has died; others wait for it.
@@ -56,7 +57,7 @@ class _Trail:
     """
 
     folder: AssociationFolder
-    batched: int = 0
+    batched: set[int] = field(default_factory=set[int])
     posted: set[str] = field(default_factory=set[str])
     told: int = 0
     scheduled: bool = False
@@ -284,11 +285,11 @@ class HandOver:
 
     def _make_batches(self, trail: _Trail) -> tuple[list[PendingBatch], bool]:
         """Batch the next instances; tells whether there are more."""
-        instances = list(islice(trail.folder.stored(after=trail.batched), _INSTANCES_AT_ONCE))
+        instances = list(islice(trail.folder.stored(trail.batched), _INSTANCES_AT_ONCE))
         if not instances:
             return [], False
         made = self._addressing.make_batches(self._spool, trail.folder, instances)
-        trail.batched = instances[-1].sequence
+        trail.batched.update(instance.sequence for instance in instances)
         return made, len(instances) == _INSTANCES_AT_ONCE
 
     async def _persistently(self, trail: _Trail, call: Callable[..., T], *arguments: object) -> T:

@@ -4,7 +4,7 @@ import fcntl
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -186,15 +186,14 @@ class AssociationFolder:
         """Sequence to receive time and file name, of every instance that has its final name."""
         return files_in(self.path)
 
-    def stored(self, skip: frozenset[int] = frozenset(), *, after: int = 0) -> Iterator[StoredInstance]:
+    def stored(self, skip: Set[int] = frozenset()) -> Iterator[StoredInstance]:
         """The instances on disk, in the order received; one that is damaged is left where it is, with a log line.
 
         Args:
             skip: Sequences that are not wanted.
-            after: Only higher sequences.
         """
         for sequence, (received_ns, name) in self.files().items():
-            if sequence <= after or sequence in skip:
+            if sequence in skip:
                 continue
             path = self.path / name
             try:

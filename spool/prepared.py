@@ -6,7 +6,7 @@ written into one of them, sealed (:mod:`~clara_dicom_adapter.spool.seal`) and fl
 giving it its name need no flush, because the seal says it all again if a power cut takes them back.
 
 A listener takes a file by locking it, and the kernel lets go of the lock when the listener dies. What is sealed and not
-locked is an instance whose name was never made: :func:`~clara_dicom_adapter.spool.preparing.place_sealed` makes it.
+locked is an instance whose name was never made: :func:`~clara_dicom_adapter.spool.sealed.place_sealed` makes it.
 """
 
 import fcntl

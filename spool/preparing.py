@@ -1,22 +1,19 @@
-"""Makes prepared files, and makes an instance of each that is sealed and has not got its name; for the receiver."""
+"""Makes prepared files, for the receiver."""
 
-import fcntl
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from clara_dicom_adapter.spool.association import ASSOCIATIONS
 from clara_dicom_adapter.spool.durable import make_folder, sync_folder, write_all
-from clara_dicom_adapter.spool.models import instance_name
 from clara_dicom_adapter.spool.prepared import PREPARED, SIZES, size_of, sizes
-from clara_dicom_adapter.spool.seal import PREAMBLE_BYTES, Seal
+from clara_dicom_adapter.spool.sealed import blank_files
 
 log = structlog.get_logger("clara_dicom_adapter.spool")
 
@@ -29,8 +26,6 @@ _AT_ONCE: Final = 16
 _FEW: Final = 8
 _BUSY_PER_SECOND: Final = 100
 _ZEROS: Final = memoryview(bytes(max(SIZES)))
-_CLOCK_TICK_NS: Final = 1_000_000_000
-"""Longer than two changes may have the same time."""
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 _SUPPORTED: Final = frozenset({"ext4", "xfs"})
 """File systems that overwrite in place, and whose journal keeps renames and truncations in their order."""
@@ -67,7 +62,7 @@ class Preparer:
         """Remove what an earlier run was making, and what is not wanted any more; nobody may receive yet."""
         make_folder(self._path, durable=True)
         too_many = self._count()
-        for path in _blank(self._path):
+        for path in blank_files(self._path):
             size = size_of(path.name)
             if size is None or too_many[size] > self._wanted[size] or path.stat().st_size != size:
                 path.unlink()
@@ -82,7 +77,7 @@ class Preparer:
         """
         room = self._room()
         if room <= 0:
-            for path in _blank(self._path):
+            for path in blank_files(self._path):
                 path.unlink()
         if room < self._needed or self._path.stat().st_mtime_ns == self._complete_at:
             return False
@@ -130,42 +125,11 @@ def _make(path: Path, size: int) -> None:
         # written and not only reserved: to write into reserved blocks is a change for the journal
         write_all(descriptor, _ZEROS[:size])
         os.fdatasync(descriptor)
+    except OSError:
+        path.unlink()
+        raise
     finally:
         os.close(descriptor)
-
-
-def place_sealed(root: Path, blank: dict[str, int] | None = None) -> int:
-    """Give each sealed file that no process writes its name in its association; returns how many.
-
-    Args:
-        blank: Names of files that had no seal at an earlier look, with the time of their last change: one is looked at
-            again when that is another. Kept up to date here; None: all are looked at.
-
-    What is sealed and does not agree with its seal was never answered, for a power cut came before its flush had ended:
-    it is deleted.
-
-    Raises:
-        OSError: The disk refuses.
-    """
-    placed: list[Path] = []
-    for path, seal in _sealed(root / PREPARED, {} if blank is None else blank):
-        with path.open("rb+", buffering=0) as stream:
-            if not seal.agrees_with(stream):
-                log.info("sealed_file_incomplete", path=str(path), association_id=seal.association_id)
-                path.unlink()
-                continue
-            folder = root / ASSOCIATIONS / seal.association_id
-            if not folder.is_dir():
-                log.error("sealed_file_without_association", path=str(path), association_id=seal.association_id)
-                continue
-            os.ftruncate(stream.fileno(), seal.size)
-            # its listener may have died before its flush; a name says that it is on the disk
-            os.fdatasync(stream.fileno())
-        path.rename(folder / instance_name(seal.sequence, seal.received_ns))
-        placed.append(folder)
-    for folder in set(placed):
-        sync_folder(folder)
-    return len(placed)
 
 
 def file_system(path: Path) -> str:
@@ -178,59 +142,3 @@ def file_system(path: Path) -> str:
             if mount.split()[2] == number:
                 return source.split()[0]
     return ""
-
-
-def _sealed(folder: Path, blank: dict[str, int]) -> Iterator[tuple[Path, Seal]]:
-    changed_at = _changed_at(folder)
-    for name in blank.keys() - changed_at.keys():
-        blank.pop(name, None)
-    settled_ns = time.time_ns() - _CLOCK_TICK_NS
-    for path, preamble in _unlocked(folder / name for name, at in changed_at.items() if blank.get(name) != at):
-        seal = Seal.read(preamble)
-        if seal is not None:
-            yield path, seal
-        elif changed_at[path.name] < settled_ns:
-            blank[path.name] = changed_at[path.name]
-
-
-def _blank(folder: Path) -> Iterator[Path]:
-    for path, preamble in _unlocked(folder / name for name in _changed_at(folder)):
-        if Seal.read(preamble) is None:
-            yield path
-
-
-def _unlocked(paths: Iterable[Path]) -> Iterator[tuple[Path, bytes]]:
-    """Files that no listener has taken, each with its preamble, and locked until the next is asked for."""
-    for path in sorted(paths):
-        with _locked(path) as descriptor:
-            if descriptor is not None:
-                yield path, os.pread(descriptor, PREAMBLE_BYTES, 0)
-
-
-def _changed_at(folder: Path) -> dict[str, int]:
-    """Names of files with the time of their last change, in nanoseconds."""
-    found: dict[str, int] = {}
-    with suppress(FileNotFoundError), os.scandir(folder) as entries:
-        for entry in entries:
-            with suppress(FileNotFoundError):  # taken meanwhile
-                found[entry.name] = entry.stat().st_mtime_ns
-    return found
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[int | None]:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        yield None
-        return
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.stat()  # it may have become an instance before it was locked
-        except (BlockingIOError, FileNotFoundError):
-            yield None
-            return
-        yield descriptor
-    finally:
-        os.close(descriptor)

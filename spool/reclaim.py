@@ -15,7 +15,7 @@ from clara_dicom_adapter.spool.association import FACTS, OUTCOME, AssociationFol
 from clara_dicom_adapter.spool.database import Database
 from clara_dicom_adapter.spool.durable import sync_folder
 from clara_dicom_adapter.spool.models import ReclaimTotals, instance_name, is_association_id
-from clara_dicom_adapter.spool.preparing import place_sealed
+from clara_dicom_adapter.spool.sealed import place_sealed
 
 _GONE = ".gone"
 _INSTANCES_AT_ONCE = 1000
@@ -60,9 +60,9 @@ class Reclaimer:
                 parts += remove_parts(path)
                 ended.append(path)
         empty = [path for path in ended if not any(path.glob("*.dcm"))]
-        if empty:  # unless what was answered in it is there and could not be named; that raises, and nothing is removed
-            place_sealed(self._associations.parent, self._blank)
-        folders += sum(self._remove_empty(path) for path in empty)
+        if empty:  # unless something was answered in it that has no name yet
+            left = place_sealed(self._associations.parent, self._blank).left
+            folders += sum(self._remove_empty(path) for path in empty if path.name not in left)
         self._forget_associations()
         return ReclaimTotals(instances, size, parts, folders)
 

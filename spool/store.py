@@ -34,8 +34,9 @@ from clara_dicom_adapter.spool.models import (
     is_association_id,
 )
 from clara_dicom_adapter.spool.ownership import Ownership
-from clara_dicom_adapter.spool.preparing import Preparer, place_sealed
+from clara_dicom_adapter.spool.preparing import Preparer
 from clara_dicom_adapter.spool.reclaim import Reclaimer
+from clara_dicom_adapter.spool.sealed import place_sealed
 from clara_dicom_adapter.workflows.models import BatchRef, ClaimResult, Owner
 
 log = structlog.get_logger("clara_dicom_adapter.spool")
@@ -131,7 +132,7 @@ class Spool:
     def end_abandoned(self) -> list[AssociationFolder]:
         """Give an outcome to every association that has none and that nobody receives; for the receiver only.
 
-        What was sealed in them and had no name yet has one then.
+        What was sealed in them and had no name yet has one then; where that is refused, the association waits for it.
         """
         if self.role is not SpoolRole.RECEIVER:
             raise ValueError("only the receiver ends associations")
@@ -141,7 +142,8 @@ class Spool:
             for folder in self.associations()
             if folder.outcome is None and not folder.receiving and folder.outcome is None
         ]
-        place_sealed(self.root, self._blank)
+        left = place_sealed(self.root, self._blank).left
+        abandoned = [folder for folder in abandoned if folder.association_id not in left]
         for folder in abandoned:
             folder.end_abandoned()
         return abandoned

@@ -220,6 +220,27 @@ async def test_no_workflow_hears_of_an_end_before_its_batches_when_batching_fail
     assert made[1] == "failed"
 
 
+async def test_an_instance_that_is_named_after_a_later_one_goes_with_its_association(site: Site) -> None:
+    """The first one is in a prepared file and waits for its name; the second, in a new file, has one at once."""
+    await site.start()
+    assert site.spool is not None
+    folder = Arrivals(site.root, durable=False).begin_association(facts())
+    names = [one.path for one in store(folder, 2)]
+    hidden = names[0].rename(site.root / "not-named-yet")
+    assert site.service is not None
+    hand_over = site.service._hand_over
+    hand_over.stored(folder.association_id)
+    workflow_id = f"receive-{folder.facts.called_ae_title}-{folder.association_id}"
+    await site.letters(workflow_id, lambda seen: total(seen) == 1)
+    hidden.rename(names[0])
+    folder.end(AssociationOutcome.RELEASED)
+    hand_over.ended(folder.association_id, AssociationOutcome.RELEASED, 0)
+    letters = await site.letters(workflow_id, has_end)
+    assert total(letters) == 2
+    assert letters[-1].ended is not None
+    assert letters[-1].ended.instances == 2
+
+
 async def test_batches_go_out_while_the_association_is_open(site: Site) -> None:
     await site.start()
     assoc = await site.associate()

@@ -1,5 +1,6 @@
 """Instances in prepared files: durable with one flush, whole or not there whatever happens, and named afterwards."""
 
+import errno
 import os
 import re
 import resource
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from random import Random
+from typing import BinaryIO
 
 import pytest
 from hypothesis import given, settings
@@ -17,13 +19,14 @@ from hypothesis import strategies as st
 from support.spooling import CT, EXPLICIT_LITTLE_ENDIAN, STUDY, facts, store
 
 from clara_dicom_adapter.dicom import part10
-from clara_dicom_adapter.spool import IncomingInstance, Spool, SpoolRole, preparing
+from clara_dicom_adapter.spool import IncomingInstance, Spool, SpoolRole, preparing, sealed
 from clara_dicom_adapter.spool.association import AssociationFolder
 from clara_dicom_adapter.spool.in_place import InPlace
 from clara_dicom_adapter.spool.incoming import NewFile
 from clara_dicom_adapter.spool.inventory import Inventory
 from clara_dicom_adapter.spool.prepared import PREPARED, SIZES, size_of
-from clara_dicom_adapter.spool.seal import seal_of
+from clara_dicom_adapter.spool.seal import Seal, seal_of
+from clara_dicom_adapter.spool.sealed import Placed
 from clara_dicom_adapter.spool.verification import verify
 from clara_dicom_adapter.workflows.models import AssociationOutcome
 
@@ -167,7 +170,7 @@ def test_what_a_dead_listener_has_sealed_is_taken_by_nobody(root: Path, spool: S
         store(another, there + 2, data=bytes(300_000))
     assert not any(size_of(name) == USUAL for name in names(prepared) if name != incoming._taken.name)
     assert names(prepared).count(incoming._taken.name) == 1
-    assert preparing.place_sealed(root) == 1
+    assert sealed.place_sealed(root).named == 1
     assert stored.path.read_bytes().endswith(b"answered with 0000")
 
 
@@ -175,30 +178,30 @@ def test_a_file_is_looked_at_again_only_when_it_has_changed(
     root: Path, spool: Spool, prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked_at: list[Path] = []
-    unlocked = preparing._unlocked
+    look = sealed._look
 
-    def looking(paths: Iterable[Path]) -> Iterator[tuple[Path, bytes]]:
+    def looking(paths: Iterable[Path]) -> Iterator[tuple[Path, bytes, bool]]:
         looked_at[:] = list(paths)
-        return unlocked(looked_at)
+        return look(looked_at)
 
-    monkeypatch.setattr(preparing, "_unlocked", looking)
+    monkeypatch.setattr(sealed, "_look", looking)
     long_ago = 1_600_000_000
     for path in prepared.iterdir():
         os.utime(path, (long_ago, long_ago))
     blank: dict[str, int] = {}
-    preparing.place_sealed(root, blank)
+    sealed.place_sealed(root, blank)
     assert sorted(looked_at) == sorted(prepared.iterdir())
     folder = spool.begin_association(facts())
     incoming = begin(folder)
     incoming.write(b"answered with 0000")
     stored = incoming.commit()
     assert isinstance(incoming, InPlace)
-    assert preparing.place_sealed(root, blank) == 0, "it is being written"
+    assert sealed.place_sealed(root, blank).named == 0, "it is being written"
     assert looked_at == [prepared / incoming._taken.name]
     os.close(incoming._taken.descriptor)  # its listener is dead
-    assert preparing.place_sealed(root, blank) == 1
+    assert sealed.place_sealed(root, blank).named == 1
     assert list(folder.stored()) == [stored]
-    preparing.place_sealed(root, blank)
+    sealed.place_sealed(root, blank)
     assert looked_at == []
     assert sorted(blank) == names(prepared)
 
@@ -223,6 +226,56 @@ def test_nothing_is_left_of_a_dead_listener_s_instance_in_the_next(root: Path, s
         assert content[part10.read_meta(stored.path).dataset_offset :] == b"y" * length
         assert stored.bytes == len(content)
     assert dead._taken.name not in names(prepared)
+
+
+def test_an_association_waits_for_an_instance_that_somebody_else_is_naming(root: Path) -> None:
+    with Spool.open(root, SpoolRole.RECEIVER) as spool:
+        prepare(spool)
+        dead, ended = spool.begin_association(facts()), spool.begin_association(facts())
+        files = []
+        for folder in (dead, ended):
+            incoming = begin(folder)
+            incoming.write(b"answered with 0000")
+            incoming.commit()
+            assert isinstance(incoming, InPlace)
+            files.append(incoming)  # still locked, as while another process names it
+        ended.end(AssociationOutcome.RELEASED)
+        dead.close()
+        assert spool.end_abandoned() == []
+        assert spool.reclaim().associations == 0
+        for incoming in files:
+            os.close(incoming._taken.descriptor)
+        (found,) = spool.end_abandoned()
+        assert found.outcome is not None
+        assert found.outcome.instances == 1
+        assert len(spool.association(ended.association_id).files()) == 1
+        assert spool.reclaim().associations == 0
+
+
+def test_a_file_that_the_disk_refuses_keeps_no_other_back(
+    root: Path, spool: Spool, prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [spool.begin_association(facts()) for _ in range(3)]
+    for folder in folders:
+        incoming = begin(folder)
+        incoming.write(b"answered with 0000")
+        incoming.commit()
+        assert isinstance(incoming, InPlace)
+        os.close(incoming._taken.descriptor)
+        folder.close()
+    bad = folders[1].association_id
+    agrees_with = Seal.agrees_with
+
+    def read(seal: Seal, stream: BinaryIO) -> bool:
+        if seal.association_id == bad:
+            raise OSError(errno.EIO, "input/output error")
+        return agrees_with(seal, stream)
+
+    monkeypatch.setattr(Seal, "agrees_with", read)
+    assert {folder.association_id for folder in spool.end_abandoned()} == {
+        folder.association_id for folder in folders if folder.association_id != bad
+    }
+    assert sealed.place_sealed(root) == Placed(0, frozenset({bad}))
 
 
 def test_what_is_discarded_is_there_for_the_next(spool: Spool, prepared: Path) -> None:
@@ -255,7 +308,7 @@ def test_a_disk_that_fails_surfaces_and_leaves_no_instance(
             incoming.commit()
         incoming.discard()
     assert names(folder.path) == ["association.json"]
-    assert preparing.place_sealed(spool.root) == 0
+    assert sealed.place_sealed(spool.root).named == 0
     assert store(folder)[0].sequence == 2, "the next instance is stored as if nothing had happened"
 
 
@@ -273,7 +326,7 @@ def test_what_cannot_be_named_is_safe_and_is_named_later(
             incoming.name()
     incoming.discard()
     assert folder.files() == {}
-    assert preparing.place_sealed(spool.root) == 1
+    assert sealed.place_sealed(spool.root).named == 1
     assert list(folder.stored()) == [stored]
     assert stored.path.read_bytes().endswith(b"abc")
 
@@ -350,7 +403,7 @@ def test_a_power_cut_within_the_flush_leaves_no_instance(spool: Spool, prepared:
         torn.seek(torn_at % stored.bytes)
         torn.write(b"\0")
     os.close(incoming._taken.descriptor)  # the process is gone
-    assert preparing.place_sealed(spool.root) == 0
+    assert sealed.place_sealed(spool.root).named == 0
     assert folder.files() == {}
     assert incoming._taken.name not in names(prepared)
 
@@ -392,7 +445,7 @@ def test_what_its_listener_did_not_live_to_flush_is_flushed_before_it_is_named(
         flushed.append(os.fstat(descriptor).st_ino)
 
     monkeypatch.setattr(os, "fdatasync", flush)
-    assert preparing.place_sealed(spool.root) == 1
+    assert sealed.place_sealed(spool.root).named == 1
     assert flushed == [stored.path.stat().st_ino]
 
 

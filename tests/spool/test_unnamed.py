@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.spooling import CT, EXPLICIT_LITTLE_ENDIAN, STUDY, facts, heads, store
 
-from clara_dicom_adapter.spool import AssociationFolder, Spool, SpoolRole, StoredInstance, Target, preparing
+from clara_dicom_adapter.spool import AssociationFolder, Spool, SpoolRole, StoredInstance, Target, preparing, sealed
 from clara_dicom_adapter.spool.export import export
 from clara_dicom_adapter.spool.in_place import InPlace
 from clara_dicom_adapter.spool.inventory import Inventory, Stage
@@ -79,7 +79,7 @@ def test_it_is_seen_without_being_touched(spool: Spool, root: Path, folder: Asso
     assert (everything.instances, by_uid.instances, of_association.instances) == (2, 1, 2)
     assert everything.bytes == size + stored.bytes
     assert (lies.stat().st_mtime_ns, lies.stat().st_size) == (before.st_mtime_ns, before.st_size)
-    assert preparing.place_sealed(root) == 1
+    assert sealed.place_sealed(root).named == 1
     name = f"{folder.association_id}-{stored.sequence:08d}.dcm"
     for copies in ("all", "one", "association"):
         assert (tmp_path / copies / name).read_bytes() == stored.path.read_bytes()
@@ -91,7 +91,7 @@ def test_one_that_is_named_while_somebody_looks_is_seen_once(
 ) -> None:
     stored, lies = answered(folder)
     with Inventory(root) as inventory:
-        assert preparing.place_sealed(root) == 1
+        assert sealed.place_sealed(root).named == 1
         assert not lies.exists()
         (one,) = inventory.associations()
         assert one.instances == 2
@@ -104,7 +104,7 @@ def test_whose_it_is_is_shown_when_a_power_cut_has_taken_its_name_back(
     spool: Spool, root: Path, folder: AssociationFolder
 ) -> None:
     stored, lies = answered(folder)
-    assert preparing.place_sealed(root) == 1
+    assert sealed.place_sealed(root).named == 1
     indexed = spool.index(folder, heads(spool.unindexed(folder)))
     spool.claim(OWNER, [spool.make_batch(folder.association_id, Target("receive-1", "{}"), indexed).batch_id])
     stored.path.rename(lies)
