@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import structlog
 
@@ -67,14 +68,15 @@ class Addressing:
             failed_instances=folder.failed_instances if record is None else record.failed_instances,
         )
 
-    def of_arriving(self, folder: AssociationFolder) -> str | None:
-        """The window of an arriving instance, by what is on disk of it; None when that tells nothing yet."""
+    def of_arriving(self, folder: AssociationFolder, file: Path) -> str | None:
+        """The window of an arriving instance, by what is in its file yet; None when that tells nothing.
+
+        Raises:
+            FileNotFoundError: It has been stored meanwhile.
+        """
         facts = folder.facts
-        part = next(folder.path.glob("*.part"), None)
-        if part is None:
-            return None
         tags = _tags(facts.ae)
-        head = read_head(part, tags)
+        head = read_head(file, tags)
         if tags and _value(head, facts.ae) is None:
             return None
         return self._workflow_id(facts.ae, facts.association_id, head, self._secret())

@@ -64,6 +64,7 @@ class StoreSession:
         self._incoming: IncomingInstance | None = None
         self._unnamed: tuple[IncomingInstance, int] | None = None
         self._naming_any = False
+        self._not_named: list[tuple[IncomingInstance, int]] = []
         self._counting = threading.Lock()
         self._answer: tuple[int, str] = (commands.SUCCESS, "")
         self._size = 0
@@ -131,6 +132,7 @@ class StoreSession:
             self._have_named()
             if self._naming_any:  # the outcome counts them, and who reads it looks for their names
                 self._naming.wait()
+                self._name_again()
             written = self._folder is None or self._write_outcome(self._folder, outcome)
         self._closed(self.live, outcome, None if written else self._folder)
         log.info(
@@ -177,6 +179,7 @@ class StoreSession:
                 sop_instance_uid=request.sop_instance_uid,
                 transfer_syntax_uid=transfer_syntax,
             )
+            self.live.arriving_in = str(self._incoming.path)
         except (OSError, AdapterError) as error:
             self._fail(error)
 
@@ -209,9 +212,21 @@ class StoreSession:
     def _name(self, incoming: IncomingInstance, size: int) -> None:
         try:
             incoming.name()
-        except OSError as error:  # it is safe, and the reconciler names it
-            log.error("instance_not_named", association_id=self.live.association_id, error=str(error))
-        self._count(size)
+        except OSError as error:
+            log.warning("naming_delayed", association_id=self.live.association_id, error=str(error))
+            self._not_named.append((incoming, size))
+        else:
+            self._count(size)
+
+    def _name_again(self) -> None:
+        for incoming, size in self._not_named:
+            try:
+                incoming.name()
+            except OSError as error:  # it is safe, and the reconciler names it
+                log.error("instance_not_named", association_id=self.live.association_id, error=str(error))
+                incoming.discard()
+            self._count(size)
+        self._not_named.clear()
 
     def _count(self, size: int) -> None:
         # only when it has its name, for who is told of it looks for that

@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -356,11 +357,11 @@ class HandOver:
                 if live.arriving_for(silent_at_most=timeout) < every or now - trail.kept_alive_at < every:
                     continue
                 trail.kept_alive_at = now
-                self._spawn(self._keep_alive(trail))
+                self._spawn(self._keep_alive(trail, Path(live.arriving_in)))
 
-    async def _keep_alive(self, trail: _Trail) -> None:
+    async def _keep_alive(self, trail: _Trail, file: Path) -> None:
         try:
-            workflow_id = await self.in_files_thread(self._addressing.of_arriving, trail.folder)
+            workflow_id = await self.in_files_thread(self._addressing.of_arriving, trail.folder, file)
         except (AdapterError, OSError) as error:
             log.debug("keep_alive_failed", error=type(error).__name__)
             return

@@ -32,6 +32,8 @@ class LiveAssociation:
     """Number of the listener that serves it."""
     arriving_since: float | None = None
     """``time.monotonic`` at which the instance that is arriving began; None between instances."""
+    arriving_in: str = ""
+    """File that the last instance came into."""
     last_fragment_at: float = 0.0
     """``time.monotonic`` of the last fragment of an instance."""
 
@@ -63,11 +65,17 @@ class LiveAssociations:
     def __len__(self) -> int:
         return len(self._open)
 
-    def put(self, association: LiveAssociation) -> LiveAssociation | None:
-        """Register an association, or what has become of it; returns what was known of it before."""
+    def put(self, association: LiveAssociation) -> None:
+        """Register an association that has begun."""
+        with self._lock:
+            self._open[association.association_id] = association
+
+    def update(self, association: LiveAssociation) -> LiveAssociation | None:
+        """Register what has become of an association; returns what was known of it before, None when it is over."""
         with self._lock:
             before = self._open.get(association.association_id)
-            self._open[association.association_id] = association
+            if before is not None:
+                self._open[association.association_id] = association
             return before
 
     def remove(self, association_id: str) -> LiveAssociation | None:

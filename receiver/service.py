@@ -183,8 +183,10 @@ class ReceiverService:
         elif isinstance(report, Progress):
             for told in report.associations:
                 live = replace(told, listener=listener)
-                self._moved(self._live.put(live), live)
-                self._pace.read(live)
+                known = self._live.update(live)
+                if known is not None:  # else its end has overtaken this
+                    self._moved(known, live)
+                    self._pace.read(live)
         elif isinstance(report, TlsFailed):
             self.metrics.tls_failures.labels(report.failure).inc()
         elif isinstance(report, Ended):

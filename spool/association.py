@@ -171,6 +171,8 @@ class AssociationFolder:
     def _count(self, instance: StoredInstance) -> None:
         self._instances += 1
         self._bytes += instance.bytes
+        if self._prepared is not None:
+            self._prepared.learn(instance.sop_class_uid, instance.bytes)
 
     # ---- reading ----
 

@@ -39,6 +39,7 @@ class InPlace(IncomingInstance):
         self._arriving = arriving
         self._taken = taken
         self._files = files
+        self.path = files.path / taken.name
         self._durable = durable
         self._stored = stored
         header = arriving.header()
@@ -100,7 +101,6 @@ class InPlace(IncomingInstance):
                 os.fsync(self._arriving.folder_descriptor)
             self.flush_seconds = time.perf_counter() - before
         self._committed = instance
-        self._files.learn(self._arriving.sop_class_uid, size)
         self._stored(instance)
         return instance
 
@@ -108,13 +108,14 @@ class InPlace(IncomingInstance):
         instance = self._committed
         if instance is None or self._closed:
             return
+        if not self._named:
+            os.ftruncate(self._taken.descriptor, instance.bytes)
+            self._rename(instance)
+        self._close()
+
+    def _close(self) -> None:
         self._closed = True
-        try:
-            if not self._named:
-                os.ftruncate(self._taken.descriptor, instance.bytes)
-                self._rename(instance)
-        finally:
-            os.close(self._taken.descriptor)
+        os.close(self._taken.descriptor)
 
     def _rename(self, instance: StoredInstance) -> None:
         folder = self._arriving.folder_descriptor
@@ -140,7 +141,10 @@ class InPlace(IncomingInstance):
         os.pwrite(self._taken.descriptor, seal, 0)
 
     def discard(self) -> None:
-        if self._committed is not None or self._closed:
+        if self._closed:
+            return
+        if self._committed is not None:
+            self._close()
             return
         self._closed = True
         if not self._sealed and self._at <= self._taken.size:

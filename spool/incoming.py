@@ -62,6 +62,8 @@ class IncomingInstance(ABC):
 
     flush_seconds: float | None = None
     """What the flushes of :meth:`commit` took; None when nothing was flushed."""
+    path: Path
+    """The file that it arrives in."""
     named_later = False
     """Whether :meth:`name` has something to do."""
 
@@ -82,12 +84,13 @@ class IncomingInstance(ABC):
         """Give what is durable its final name, if it has none; the reply need not wait for this.
 
         Raises:
-            OSError: It has none. It is safe all the same, and gets it when the receiver looks through its spool.
+            OSError: It has none. It is safe all the same. Try again, or call :meth:`discard`: then it gets its name
+                when the receiver looks through its spool.
         """
 
     @abstractmethod
     def discard(self) -> None:
-        """Remove what has been written, under whichever name it has; safe to repeat, and nothing after a commit."""
+        """Let go of it; safe to repeat. What has been written is removed, unless it is committed."""
 
 
 class NewFile(IncomingInstance):
@@ -103,6 +106,7 @@ class NewFile(IncomingInstance):
         self._stored = stored
         self._folder = arriving.folder_descriptor
         self._name = f"{arriving.sequence:08d}.part"
+        self.path = arriving.folder / self._name
         self._header = arriving.header()
         self._size = 0
         self._descriptor = os.open(self._name, _FLAGS, 0o640, dir_fd=self._folder)

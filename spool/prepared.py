@@ -59,7 +59,7 @@ class PreparedFiles:
         """Args:
         durable: False: for instances that are not flushed.
         """
-        self._path = root / PREPARED
+        self.path = root / PREPARED
         self._sizes = sizes(durable=durable)
         self._lock = threading.Lock()
         self._folder: int | None = None
@@ -102,7 +102,7 @@ class PreparedFiles:
         self._looked_at = now
         if self._folder is None:
             try:
-                self._folder = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                self._folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             except FileNotFoundError:
                 return
         found: dict[int, list[str]] = {each: [] for each in SIZES}

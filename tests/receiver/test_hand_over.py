@@ -23,8 +23,11 @@ from temporalio.worker import Worker
 
 from clara_dicom_adapter.configuration.settings import ScpSettings, StorageSettings
 from clara_dicom_adapter.receiver import grouping
+from clara_dicom_adapter.receiver.live import LiveAssociation
+from clara_dicom_adapter.receiver.reports import Progress
 from clara_dicom_adapter.receiver.service import ReceiverService
-from clara_dicom_adapter.spool import Arrivals, InstanceHead, Spool, SpooledInstance, SpoolRole, Target
+from clara_dicom_adapter.spool import Arrivals, InstanceHead, Spool, SpooledInstance, SpoolRole, Target, preparing
+from clara_dicom_adapter.spool.prepared import PREPARED, size_of, sizes
 from clara_dicom_adapter.temporal import attributes, queues
 from clara_dicom_adapter.workflows.models import (
     AssociationOutcome,
@@ -70,6 +73,7 @@ class Site:
         self.temporal = temporal
         self.secret = secrets.token_hex(32)
         self.configured = Configured()
+        self.prepared_space_mb = 0
         self.service: ReceiverService | None = None
         self.spool: Spool | None = None
 
@@ -78,7 +82,10 @@ class Site:
         self.service = ReceiverService(
             InThisProcess(ScpSettings(port=0, host=(LOOPBACK,)), Arrivals(self.root, durable=False)),
             StorageSettings(
-                watermark_percent=100, reserve_space_gb=0, reconcile_interval_seconds=0.5, prepared_space_mb=0
+                watermark_percent=100,
+                reserve_space_gb=0,
+                reconcile_interval_seconds=0.5,
+                prepared_space_mb=self.prepared_space_mb,
             ),
             self.spool,
             configuration=self.configured,
@@ -100,6 +107,9 @@ class Site:
             await asyncio.to_thread(self.service.stop, 0)
             self.spool.close()
             self.service = self.spool = None
+
+    async def prepared_sizes(self) -> set[int | None]:
+        return {size_of(path.name) for path in (self.root / PREPARED).iterdir()}
 
     async def associate(self) -> Association:
         assert self.service is not None
@@ -241,6 +251,24 @@ async def test_an_instance_that_is_named_after_a_later_one_goes_with_its_associa
     assert letters[-1].ended.instances == 2
 
 
+async def test_progress_that_an_end_has_overtaken_opens_nothing_again(site: Site) -> None:
+    await site.start()
+    await site.send("1.2.3")
+    association_id = await site.only_association()
+    await site.letters(f"receive-CLARA-{association_id}", has_end)
+    service = site.service
+    assert service is not None
+
+    async def follows() -> bool:
+        return service._hand_over.follows(association_id)
+
+    await until(follows, lambda found: not found)
+    late = LiveAssociation(association_id, "CT1", "CLARA", LOOPBACK, instances=1, spooled=True)
+    service.hear(0, Progress([late]))
+    assert service.associations() == []
+    assert not await follows()
+
+
 async def test_batches_go_out_while_the_association_is_open(site: Site) -> None:
     await site.start()
     assoc = await site.associate()
@@ -332,9 +360,15 @@ async def _ended(site: Site, association_id: str) -> bool:
     return site.spool.association(association_id).outcome is not None
 
 
-async def test_an_arriving_instance_keeps_its_window_open_and_an_idle_association_does_not(site: Site) -> None:
+@pytest.mark.parametrize("prepared_space_mb", [0, 20], ids=["in a new file", "in a prepared file"])
+async def test_an_arriving_instance_keeps_its_window_open_and_an_idle_association_does_not(
+    site: Site, prepared_space_mb: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparing, "file_system", lambda _: "ext4")
     site.configured = Configured(timeout=1.2, group_by="none")
+    site.prepared_space_mb = prepared_space_mb
     await site.start()
+    await until(site.prepared_sizes, lambda found: found == (set(sizes(durable=False)) if prepared_space_mb else set()))
     await site.send("1.2.3")
     window = site.window("")
     await site.letters(window, has_end)

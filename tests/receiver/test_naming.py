@@ -1,8 +1,13 @@
 """Instances are named behind their replies: in order, all of them before an association is over, and never too many."""
 
+import errno
+import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from support.spooling import CT, EXPLICIT_LITTLE_ENDIAN, facts
 
 from clara_dicom_adapter.configuration.entities import ClaraAeTitle
@@ -12,7 +17,13 @@ from clara_dicom_adapter.receiver.c_store import StoreSession
 from clara_dicom_adapter.receiver.live import LiveAssociation
 from clara_dicom_adapter.receiver.naming import Naming
 from clara_dicom_adapter.spool import Spool, SpoolRole, preparing
+from clara_dicom_adapter.spool.sealed import place_sealed
 from clara_dicom_adapter.workflows.models import AssociationOutcome
+
+
+@pytest.fixture(autouse=True)
+def any_file_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparing, "file_system", lambda _: "ext4")
 
 
 class HeldUp(Naming):
@@ -26,6 +37,37 @@ class HeldUp(Naming):
     def wait(self) -> None:
         self._gate.set()
         super().wait()
+
+
+@contextmanager
+def storing(root: Path, naming: Naming) -> Iterator[tuple[StoreSession, LiveAssociation, Spool]]:
+    """A session that stores into prepared files."""
+    with Spool.open(root / "spool", SpoolRole.RECEIVER) as spool:
+        preparer = preparing.Preparer(spool.root, 20_000_000, room=lambda: 1 << 40)
+        preparer.start()
+        while preparer.step():
+            pass
+        association = facts()
+        live = LiveAssociation(association.association_id, "CT1", "CLARA", "127.0.0.1")
+        ae = KnownAeTitle(ClaraAeTitle(name="CLARA", ae_title="CLARA"), association.ae)
+        session = StoreSession(
+            live,
+            ae,
+            open_folder=lambda: spool.begin_association(association),
+            can_store=lambda: True,
+            naming=naming,
+            closed=lambda live, outcome, owed: None,
+        )
+        yield session, live, spool
+
+
+def store(session: StoreSession, count: int) -> None:
+    """Instances that are answered with 0000."""
+    for number in range(count):
+        session.begin(commands.StoreRequest(number, CT, f"1.2.{number}"), CT, EXPLICIT_LITTLE_ENDIAN)
+        session.write([memoryview(b"1234")])
+        assert session.complete()[0] == commands.SUCCESS
+        session.answered()
 
 
 def test_a_task_that_fails_does_not_stop_the_next() -> None:
@@ -48,28 +90,34 @@ def test_who_puts_too_much_waits() -> None:
     assert max(waiting) <= 65, "64 and the one that is waited for"
 
 
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_name_that_the_disk_refuses_is_tried_again_before_the_end(
+    tmp_path: Path, failures: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with storing(tmp_path, Naming()) as (session, live, spool):
+        truncate, left = os.ftruncate, [None] * failures
+
+        def refuse(descriptor: int, length: int) -> None:
+            if left:
+                left.pop()
+                raise OSError(errno.ENOSPC, "no space left on device")
+            truncate(descriptor, length)
+
+        monkeypatch.setattr(os, "ftruncate", refuse)
+        store(session, 1)
+        session.end(AssociationOutcome.RELEASED)
+        (folder,) = spool.associations()
+        assert live.instances == 1
+        assert sorted(folder.files()) == ([1] if failures == 1 else [])
+        if failures == 2:  # the next look through the spool makes it
+            assert place_sealed(spool.root).named == 1
+            assert sorted(folder.files()) == [1]
+
+
 def test_an_association_is_over_when_all_that_it_stored_is_named(tmp_path: Path) -> None:
-    with Spool.open(tmp_path / "spool", SpoolRole.RECEIVER) as spool:
-        association = facts()
-        live = LiveAssociation(association.association_id, "CT1", "CLARA", "127.0.0.1")
-        session = StoreSession(
-            live,
-            KnownAeTitle(ClaraAeTitle(name="CLARA", ae_title="CLARA"), association.ae),
-            open_folder=lambda: spool.begin_association(association),
-            can_store=lambda: True,
-            naming=HeldUp(),
-            closed=lambda live, outcome, owed: None,
-        )
-        preparer = preparing.Preparer(spool.root, 20_000_000, room=lambda: 1 << 40)
-        preparer.start()
-        while preparer.step():
-            pass
-        for number in range(3):
-            session.begin(commands.StoreRequest(number, CT, f"1.2.{number}"), CT, EXPLICIT_LITTLE_ENDIAN)
-            session.write([memoryview(b"1234")])
-            assert session.complete()[0] == commands.SUCCESS
-            session.answered()
-        folder = spool.association(association.association_id)
+    with storing(tmp_path, HeldUp()) as (session, live, spool):
+        store(session, 3)
+        (folder,) = spool.associations()
         assert (live.instances, folder.files()) == (0, {})
         session.end(AssociationOutcome.RELEASED)
         assert (live.instances, sorted(folder.files())) == (3, [1, 2, 3])

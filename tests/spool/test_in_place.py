@@ -125,7 +125,7 @@ def test_without_a_flush_only_large_instances_are_received_into_prepared_files(r
         assert {size_of(name) for name in names(root / PREPARED)} == {*SIZES[2:]}
         folder = spool.begin_association(facts())
         kinds = []
-        for length in (150_000, 150_000, 10_000, 10_000):  # a file is chosen by the length before
+        for length in (150_000, 150_000, 10_000, 10_000, 150_000, 150_000):  # a file is chosen by the length before
             incoming = begin(folder)
             kinds.append(type(incoming))
             incoming.write(b"x" * length)
@@ -133,7 +133,7 @@ def test_without_a_flush_only_large_instances_are_received_into_prepared_files(r
             incoming.name()
             assert incoming.flush_seconds is None
             assert stored.path.read_bytes().endswith(b"x" * length)
-        assert kinds == [InPlace, InPlace, InPlace, NewFile]
+        assert kinds == [InPlace, InPlace, InPlace, NewFile, NewFile, InPlace]
 
 
 def test_two_receivers_never_take_the_same_file(root: Path, spool: Spool, prepared: Path) -> None:
@@ -343,6 +343,7 @@ def test_what_could_not_be_named_keeps_its_association(
         patch.setattr(os, "rename", lambda *_arguments, **_names: Path("/nowhere").stat())
         with pytest.raises(OSError, match="nowhere"):
             incoming.name()
+    incoming.discard()
     folder.end(AssociationOutcome.RELEASED)
     assert spool.reclaim().associations == 0
     assert list(spool.association(folder.association_id).stored()) == [stored]
