@@ -1,7 +1,8 @@
 """The files of instances as a person looks for them: under their names, or sealed in a prepared file and not yet named.
 
 An instance gets its name a moment after it was answered, or, if its listener died in between, as soon as the receiver
-has noticed. Whoever looks at a spool whose receiver does not run must see it all the same. Nothing is locked or changed.
+has noticed. Whoever looks at a spool whose receiver does not run must see it all the same. Nothing is locked or
+changed.
 """
 
 from collections.abc import Iterator, Mapping
