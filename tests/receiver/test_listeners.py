@@ -154,6 +154,8 @@ def test_what_is_exported_is_listed_as_what_it_is_and_what_is_listed_is_exported
         assert {sample.name for sample in family.samples} <= {name}
     of_receiver = page.partition("\n## Receiver\n")[2].partition("\n## ")[0]
     told = set(re.findall(r"^\| `(\w+)` \|", of_receiver, re.MULTILINE))
+    assert "clara_dicom_tls_certificate_expiry_timestamp_seconds" in told
+    told -= {"clara_dicom_tls_certificate_expiry_timestamp_seconds"}  # missing without TLS
     assert told == {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
 
 

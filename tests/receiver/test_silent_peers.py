@@ -71,9 +71,10 @@ def test_silence_at_any_byte_of_a_message_is_aborted(tmp_path: Path) -> None:
     with receiving(
         tmp_path, association_idle_timeout_seconds=1, maximum_number_of_associations=len(message)
     ) as receiver:
-        silent = [established(receiver.port) for _ in message]
-        for at, peer in enumerate(silent):
-            peer.sendall(message[:at])
+        silent = []
+        for at in range(len(message)):
+            silent.append(established(receiver.port))
+            silent[-1].sendall(message[:at])
         for at, peer in enumerate(silent):
             with peer:
                 answers = [read_pdu(peer)[0]]
@@ -90,11 +91,12 @@ def test_silence_at_any_byte_of_a_message_is_aborted(tmp_path: Path) -> None:
 def test_silence_at_any_byte_of_an_association_request_is_ended(tmp_path: Path) -> None:
     """Not one byte: the connection is closed. A part of a request: it is aborted."""
     request = association_request(b"CT1")
-    limits: dict[str, Any] = {"association_request_timeout_seconds": 1, "association_idle_timeout_seconds": FOREVER}
+    limits: dict[str, Any] = {"association_request_timeout_seconds": 2, "association_idle_timeout_seconds": FOREVER}
     with receiving(tmp_path, maximum_number_of_associations=len(request), **limits) as receiver:
-        silent = [socket.create_connection((LOOPBACK, receiver.port), 20) for _ in request]
-        for at, peer in enumerate(silent):
-            peer.sendall(request[:at])
+        silent = []
+        for at in range(len(request)):
+            silent.append(socket.create_connection((LOOPBACK, receiver.port), 20))
+            silent[-1].sendall(request[:at])
         for at, peer in enumerate(silent):
             with peer:
                 assert read_pdu(peer)[0] == (A_ABORT if at else NOTHING), f"silent at byte {at}"

@@ -44,7 +44,9 @@ def shared(tmp_path_factory: pytest.TempPathFactory, hospital: Hospital) -> Iter
 
 
 @pytest.fixture
-def logged() -> Iterator[Logged]:
+def logged(shared: Receiver) -> Iterator[Logged]:
+    """What is logged from now on; nothing of it is about connections of an earlier test."""
+    wait_until("no connection is left", lambda: not shared.listener.scp._connections)
     with capture_logs() as lines:
         yield lines
 

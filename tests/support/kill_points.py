@@ -167,9 +167,14 @@ def _states(pid: int) -> set[str]:
 
 
 def _traced(pid: int, tracer: int) -> bool:
+    """Whether all threads are traced, or the process has come to its point already."""
     wanted = f"TracerPid:\t{tracer}\n"
     statuses = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+    except FileNotFoundError:
+        return True
+    for task in tasks:
         with suppress(FileNotFoundError, ProcessLookupError):
             statuses.append(wanted in (task / "status").read_text())
     return bool(statuses) and all(statuses)
