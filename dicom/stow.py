@@ -111,6 +111,7 @@ class _Delivery(Delivery):
     ) -> None:
         super().__init__({"destination": peer.name}, settings, on_result, stop)
         self._peer = peer
+        self._login = peer.authentication.login() if peer.authentication else None
         self._unsure = False
         """Whether the service may have got the batch that is being sent."""
         self._refusals = 0
@@ -173,9 +174,8 @@ class _Delivery(Delivery):
 
     def _client(self) -> httpx.Client:
         limits = self._settings.limits
-        authentication = self._peer.authentication
         return httpx.Client(
-            auth=authentication.as_httpx() if authentication else None,
+            auth=self._login,
             timeout=httpx.Timeout(limits.response, connect=limits.connect),
             verify=tls.context(self._peer.tls or TlsClient()),
             trust_env=False,  # the service is in the hospital, never behind the proxy of the environment
@@ -190,10 +190,13 @@ class _Delivery(Delivery):
         """
         self._unsure = False
         attempt = 0
+        said_again = False
         while True:
             try:
                 answer = self._post(client, batch)
-                break
+                if answer.status_code != httpx.codes.UNAUTHORIZED or said_again or not self._renewed():
+                    break
+                said_again = True
             except _Lost as loss:
                 attempt += 1
                 self._unsure = self._unsure or loss.sent
@@ -206,6 +209,9 @@ class _Delivery(Delivery):
             hint = "its authentication" if answer.status_code in {401, 403} else "its url"
             raise _GivenUp(f"HTTP status {answer.status_code} (see {hint})")
         return answer
+
+    def _renewed(self) -> bool:
+        return self._login is not None and self._login.renewed()
 
     def _post(self, client: httpx.Client, batch: Sequence[StoredObject]) -> httpx.Response:
         boundary = uuid.uuid4().hex
@@ -223,12 +229,16 @@ class _Delivery(Delivery):
                 extensions={"sni_hostname": server_name} if server_name else None,
             )
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise _Lost(f"cannot connect: {_words(error)}", sent=False) from error
+            raise _Lost(f"{self._asked()}cannot connect: {_words(error)}", sent=False) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise _Lost(_words(error), sent=body.begun) from error
+            raise _Lost(f"{self._asked()}{_words(error)}", sent=body.begun) from error
         if answer.status_code in _TRANSIENT:
             raise _Lost(f"HTTP status {answer.status_code}", sent=False)
         return answer
+
+    def _asked(self) -> str:
+        """Who failed, for the words of an error, when that is not the service itself."""
+        return f"{self._login.asked}: " if self._login is not None and self._login.asked else ""
 
     def _judge(self, stored: StoredObject, http_status: int, told: stow_answer.StowAnswer | None) -> None:
         uid, accepted = stored.sop_instance_uid, 200 <= http_status < 300
