@@ -155,7 +155,7 @@ class _Delivery(Delivery):
         waiting.extendleft([stored] for stored in reversed(alone))
         for stored in batch:
             if stored not in alone and stored not in later:
-                self._judge(stored, answer.status_code, told)
+                self._judge(stored, answer, told)
         if later:
             waiting.appendleft(later)
             self._pause(self._refusals, "out of resources")
@@ -240,12 +240,13 @@ class _Delivery(Delivery):
         """Who failed, for the words of an error, when that is not the service itself."""
         return f"{self._login.asked}: " if self._login is not None and self._login.asked else ""
 
-    def _judge(self, stored: StoredObject, http_status: int, told: stow_answer.StowAnswer | None) -> None:
-        uid, accepted = stored.sop_instance_uid, 200 <= http_status < 300
+    def _judge(self, stored: StoredObject, answer: httpx.Response, told: stow_answer.StowAnswer | None) -> None:
+        uid, http_status = stored.sop_instance_uid, answer.status_code
         if told is None:
-            if http_status == httpx.codes.OK:
-                self._object(stored, Verdict.STORED)  # PS3.18 table 10.5.3-1: all of them
-            elif accepted:
+            if http_status == httpx.codes.OK and not answer.content.strip():
+                # PS3.18 table 10.5.3-1: all of them; some services leave out the dataset that says so
+                self._object(stored, Verdict.STORED)
+            elif answer.is_success:  # who answers with a page of its own may be no DICOMweb service at all
                 self._object(stored, Verdict.UNKNOWN, f"HTTP status {http_status}, and an answer that cannot be read")
             else:
                 self._object(stored, Verdict.REFUSED, f"HTTP status {http_status}")

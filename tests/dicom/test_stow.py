@@ -105,6 +105,20 @@ def test_an_answer_that_says_nothing_of_what_was_sent_is_no_success(tmp_path: Pa
     assert verdicts(results) == [Verdict.UNKNOWN] * 2
 
 
+@pytest.mark.parametrize(
+    ("body", "verdict"), [(b"", Verdict.STORED), (b"\r\n", Verdict.STORED), (b"<html>It works", Verdict.UNKNOWN)]
+)
+def test_status_200_is_a_success_only_without_a_body_or_with_one_that_is_understood(
+    tmp_path: Path, body: bytes, verdict: Verdict
+) -> None:
+    """What answers may be a captive portal."""
+    with serving(lambda _uids, _number: (200, body)) as service:
+        results = store(make_objects(tmp_path / "files", 2), service.peer)
+    assert verdicts(results) == [verdict] * 2
+    assert len(service.requests) == 1
+    assert ("an answer that cannot be read" in results[0].reason) is (verdict is Verdict.UNKNOWN)
+
+
 def test_a_service_out_of_resources_is_waited_for(tmp_path: Path) -> None:
     """What it has stored meanwhile is not sent again."""
     files = make_objects(tmp_path / "files", 3)
