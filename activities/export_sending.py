@@ -16,6 +16,7 @@ from typing import Final
 
 from clara_dicom_adapter.activities.export_ledger import Ledger
 from clara_dicom_adapter.activities.export_turns import Turns
+from clara_dicom_adapter.activities.to_the_end import ended, in_thread
 from clara_dicom_adapter.dicom import stow
 from clara_dicom_adapter.dicom.delivery import ObjectResult, SendSettings, Verdict
 from clara_dicom_adapter.dicom.sender import Peer, send
@@ -103,17 +104,17 @@ class Sending:
         """Until every object has a result; when cancelled, after the objects under way."""
         open_journal = ExitStack()
         # both ends may write to a database, which must not keep the event loop waiting
-        write = await asyncio.to_thread(open_journal.enter_context, self._ledger.writer())
         try:
+            write = await in_thread(open_journal.enter_context, self._ledger.writer())
             await self._all(route, write)
         finally:
-            await asyncio.to_thread(open_journal.close)
+            await in_thread(open_journal.close)
 
     async def _all(self, route: Route, write: Write) -> None:
         left = route.time_limit
         while todo := [index for index in self._objects if self._ledger.is_to_be_sent(index)]:
             if left <= 0:
-                await asyncio.to_thread(self._give_up, todo, route, write)
+                await in_thread(self._give_up, todo, route, write)
                 return
             wanted = 1 if self._alone else math.ceil(len(todo) / WORTH_AN_ASSOCIATION)
             count = await self._turns.take(route.key, route.associations, wanted)
@@ -136,17 +137,17 @@ class Sending:
             await asyncio.wait(running, return_when=asyncio.FIRST_EXCEPTION)
         finally:
             # one that has failed, or a cancellation, ends the others between two objects
-            if not all(ended.done() for ended in running):
+            if not all(each.done() for each in running):
                 self._stopped.set()
-                await asyncio.wait(running)
-        for ended in running:
-            ended.result()
+                await ended(running)
+        for each in running:
+            each.result()
         if len(lanes) > 1 and any(lane.reached for lane in lanes):
             # the peer is there; it may only not want so many associations at once
             self._alone = self._alone or any(lane.not_sent for lane in lanes)
             return
         for lane in lanes:
-            await asyncio.to_thread(lane.write_not_sent)
+            await in_thread(lane.write_not_sent)
 
     def _is_over(self, route: Route, passed: float) -> bool:
         return self._stopped.is_set() or (passed > TURN_SECONDS and self._turns.awaited(route.key))
