@@ -10,6 +10,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +34,8 @@ ACCEPTED: Final = "application/dicom+json"
 """What is asked for; not XML as well, because some services give that to whoever takes both."""
 _TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
 """Statuses that ask for another attempt (RFC 9110, RFC 6585, RFC 8470, RFC 4918)."""
+_FROM_A_GATEWAY: Final = frozenset({502, 504})
+"""Statuses of one who had passed the request on, and lost the answer (RFC 9110, 15.6.3 and 15.6.5)."""
 _HOPELESS: Final = frozenset({401, 403, 404, 405})
 """Statuses that every other request would get as well."""
 
@@ -53,7 +56,7 @@ class WebPeer:
 
 
 class _Lost(Exception):
-    """No answer, or one that asks for another attempt."""
+    """No answer, or one that asks for another attempt; ``sent``: the service may have got the batch."""
 
     def __init__(self, reason: str, *, sent: bool) -> None:
         super().__init__(reason)
@@ -112,8 +115,6 @@ class _Delivery(Delivery):
         super().__init__({"destination": peer.name}, settings, on_result, stop)
         self._peer = peer
         self._login = peer.authentication.login() if peer.authentication else None
-        self._unsure = False
-        """Whether the service may have got the batch that is being sent."""
         self._refusals = 0
         """Answers in a row that spoke of a want of resources, and were waited after."""
 
@@ -126,10 +127,10 @@ class _Delivery(Delivery):
                     self._next(client, waiting)
         except (_GivenUp, TlsUnusable, AuthenticationUnusable) as problem:
             log.warning("peer_given_up", **self._called, reason=str(problem))
-            for number, batch in enumerate(waiting):
-                verdict = Verdict.UNKNOWN if number == 0 and self._unsure else Verdict.NOT_SENT
-                for stored in batch:
-                    self._object(stored, verdict, f"{self._peer.name}: {problem}")
+            for stored in chain.from_iterable(waiting):
+                self._give_up(stored, f"{self._peer.name}: {problem}")
+            return
+        self._leave(chain.from_iterable(waiting))
 
     def _next(self, client: httpx.Client, waiting: deque[list[StoredObject]]) -> None:
         """Deal with the first batch; it leaves the queue when each object has a result or a batch of its own."""
@@ -150,6 +151,7 @@ class _Delivery(Delivery):
         alone: list[StoredObject] = []
         if len(batch) > 1 and told is not None:
             alone = [each for each in batch if each.sop_instance_uid not in {*told.stored, *told.failed}]
+            self._note_lost(alone, "no word of the object")
         elif len(batch) > 1 and not answer.is_success:
             alone = batch
         waiting.extendleft([stored] for stored in reversed(alone))
@@ -188,7 +190,6 @@ class _Delivery(Delivery):
             _GivenUp: The service does not answer, or refuses us.
             Unreadable: An object of the batch cannot be read.
         """
-        self._unsure = False
         attempt = 0
         said_again = False
         while True:
@@ -199,7 +200,8 @@ class _Delivery(Delivery):
                 said_again = True
             except _Lost as loss:
                 attempt += 1
-                self._unsure = self._unsure or loss.sent
+                if loss.sent:
+                    self._note_lost(batch, str(loss))
                 if attempt > self._settings.retries:
                     raise _GivenUp(str(loss)) from loss
                 self._pause(attempt, str(loss))
@@ -209,6 +211,9 @@ class _Delivery(Delivery):
             hint = "its authentication" if answer.status_code in {401, 403} else "its url"
             raise _GivenUp(f"HTTP status {answer.status_code} (see {hint})")
         return answer
+
+    def _note_lost(self, batch: Sequence[StoredObject], reason: str) -> None:
+        self._lost |= dict.fromkeys((stored.index for stored in batch), f"{self._peer.name}: {reason}")
 
     def _renewed(self) -> bool:
         return self._login is not None and self._login.renewed()
@@ -233,7 +238,7 @@ class _Delivery(Delivery):
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise _Lost(f"{self._asked()}{_words(error)}", sent=body.begun) from error
         if answer.status_code in _TRANSIENT:
-            raise _Lost(f"HTTP status {answer.status_code}", sent=False)
+            raise _Lost(f"HTTP status {answer.status_code}", sent=answer.status_code in _FROM_A_GATEWAY)
         return answer
 
     def _asked(self) -> str:

@@ -202,6 +202,35 @@ def test_what_was_sent_and_never_answered_is_unknown_and_the_rest_is_not_sent(
     assert verdicts(results) == [Verdict.UNKNOWN, Verdict.NOT_SENT]
 
 
+@pytest.mark.parametrize(
+    ("status", "verdict"), [(502, Verdict.UNKNOWN), (504, Verdict.UNKNOWN), (503, Verdict.NOT_SENT)]
+)
+def test_what_a_gateway_had_passed_on_is_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, verdict: Verdict
+) -> None:
+    """Also when the last answer is another one."""
+    monkeypatch.setattr(stow, "MOST_OBJECTS", 1)
+    with serving(lambda _uids, number: (status if number == 1 else 503, b"")) as service:
+        results = store(make_objects(tmp_path / "files", 2), service.peer)
+    assert verdicts(results) == [verdict, Verdict.NOT_SENT]
+    assert f"HTTP status {status}" in results[0].reason
+
+
+def test_what_was_sent_without_a_word_of_it_is_unknown_when_the_service_goes(tmp_path: Path) -> None:
+    files = make_objects(tmp_path / "files", 2)
+    with serving(lambda uids, number: (200, told(uids[:1])) if number == 1 else (503, b"")) as service:
+        results = store(files, service.peer)
+    assert verdicts(results) == [Verdict.STORED, Verdict.UNKNOWN]
+
+
+def test_who_stops_is_told_whose_answers_were_lost(tmp_path: Path) -> None:
+    with serving(lambda _uids, _number: (504, b"")) as service:
+        files = make_objects(tmp_path / "files", 2)
+        totals = stow.store(files, service.peer, SETTINGS, lambda _: None, stop=lambda: bool(service.requests))
+    assert totals.stopped
+    assert list(totals.unanswered) == [0, 1]
+
+
 def test_nobody_there(tmp_path: Path) -> None:
     results = store(make_objects(tmp_path / "files", 2), WebPeer("WEB", f"http://127.0.0.1:{free_port()}/dicom-web"))
     assert verdicts(results) == [Verdict.NOT_SENT] * 2
