@@ -16,8 +16,9 @@ from typing import Final
 
 from clara_dicom_adapter.activities.export_ledger import Ledger
 from clara_dicom_adapter.activities.export_turns import Turns
+from clara_dicom_adapter.activities.to_the_end import ended, in_thread
 from clara_dicom_adapter.dicom import stow
-from clara_dicom_adapter.dicom.delivery import ObjectResult, SendSettings, Verdict
+from clara_dicom_adapter.dicom.delivery import ObjectResult, SendSettings, Verdict, lost_then
 from clara_dicom_adapter.dicom.sender import Peer, send
 from clara_dicom_adapter.dicom.stow import WebPeer
 
@@ -59,14 +60,18 @@ class _Lane:
         self._write = write
         self.reached = False
         """Whether anything was sent."""
-        self.not_sent: list[ObjectResult] = []
+        self.given_up: list[ObjectResult] = []
+        self.lost: dict[int, str] = {}
+        """Objects that were sent, and whose responses were lost; they may be sent again."""
 
     def send(self, turn_is_over: Callable[[Route, float], bool]) -> None:
         begun = time.monotonic()
 
         def take(result: ObjectResult) -> None:
-            if result.verdict is Verdict.NOT_SENT:
-                self.not_sent.append(result)
+            if result.given_up:
+                self.given_up.append(result)
+                if result.verdict is Verdict.UNKNOWN:
+                    self.lost[self._part[result.index]] = result.reason
             else:
                 self._write(self._part[result.index], result)
                 self.reached = True
@@ -78,12 +83,13 @@ class _Lane:
 
         peer = self._route.peer
         if isinstance(peer, WebPeer):
-            stow.store(self._files, peer, self._route.settings, take, stop=over)
+            totals = stow.store(self._files, peer, self._route.settings, take, stop=over)
         else:
-            send(self._files, peer, self._route.settings, take, stop=over)
+            totals = send(self._files, peer, self._route.settings, take, stop=over)
+        self.lost |= {self._part[index]: reason for index, reason in totals.unanswered.items()}
 
-    def write_not_sent(self) -> None:
-        for result in self.not_sent:
+    def write_given_up(self) -> None:
+        for result in self.given_up:
             self._write(self._part[result.index], result)
 
 
@@ -98,22 +104,24 @@ class Sending:
         self._stopped = threading.Event()
         self._alone = False
         """Whether further associations were refused; from then on there is one."""
+        self._lost: dict[int, str] = {}
+        """Objects that were sent in an earlier turn, and how their responses were lost."""
 
     async def to(self, route: Route) -> None:
         """Until every object has a result; when cancelled, after the objects under way."""
         open_journal = ExitStack()
         # both ends may write to a database, which must not keep the event loop waiting
-        write = await asyncio.to_thread(open_journal.enter_context, self._ledger.writer())
         try:
-            await self._all(route, write)
+            write = await in_thread(open_journal.enter_context, self._ledger.writer())
+            await self._all(route, self._remembering(write))
         finally:
-            await asyncio.to_thread(open_journal.close)
+            await in_thread(open_journal.close)
 
     async def _all(self, route: Route, write: Write) -> None:
         left = route.time_limit
         while todo := [index for index in self._objects if self._ledger.is_to_be_sent(index)]:
             if left <= 0:
-                await asyncio.to_thread(self._give_up, todo, route, write)
+                await in_thread(self._give_up, todo, route, write)
                 return
             wanted = 1 if self._alone else math.ceil(len(todo) / WORTH_AN_ASSOCIATION)
             count = await self._turns.take(route.key, route.associations, wanted)
@@ -136,20 +144,32 @@ class Sending:
             await asyncio.wait(running, return_when=asyncio.FIRST_EXCEPTION)
         finally:
             # one that has failed, or a cancellation, ends the others between two objects
-            if not all(ended.done() for ended in running):
+            if not all(each.done() for each in running):
                 self._stopped.set()
-                await asyncio.wait(running)
-        for ended in running:
-            ended.result()
+                await ended(running)
+        for each in running:
+            each.result()
+        for lane in lanes:
+            self._lost |= lane.lost
         if len(lanes) > 1 and any(lane.reached for lane in lanes):
             # the peer is there; it may only not want so many associations at once
-            self._alone = self._alone or any(lane.not_sent for lane in lanes)
+            self._alone = self._alone or any(lane.given_up for lane in lanes)
             return
         for lane in lanes:
-            await asyncio.to_thread(lane.write_not_sent)
+            await in_thread(lane.write_given_up)
 
     def _is_over(self, route: Route, passed: float) -> bool:
         return self._stopped.is_set() or (passed > TURN_SECONDS and self._turns.awaited(route.key))
+
+    def _remembering(self, write: Write) -> Write:
+        """What was not sent in this turn may have been in an earlier one."""
+
+        def remembering(index: int, result: ObjectResult) -> None:
+            if result.verdict is Verdict.NOT_SENT and (lost := self._lost.get(index)):
+                result = replace(result, verdict=Verdict.UNKNOWN, reason=lost_then(lost, result.reason))
+            write(index, result)
+
+        return remembering
 
     def _give_up(self, todo: Sequence[int], route: Route, write: Write) -> None:
         reason = f"not sent within {route.time_limit:g} s"

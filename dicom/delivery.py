@@ -3,7 +3,7 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -37,7 +37,7 @@ class Verdict(StrEnum):
     UNREADABLE = "unreadable"
     """Not a part-10 file, or not readable to its end."""
     UNKNOWN = "unknown"
-    """Sent, but the association was lost before the response: the peer may have it or not."""
+    """Sent, but without a response that says what became of it: the peer may have it or not."""
     NOT_SENT = "not-sent"
     """The peer could not be reached (any more)."""
 
@@ -51,6 +51,8 @@ class ObjectResult:
         status: DIMSE status, when there was a response.
         comment: Error Comment of the peer; may speak of a patient, so it goes into no log and no history.
         reason: Why it was not stored, in our words.
+        given_up: Whether the peer was given up before it had said anything of the object. That is no fault of the
+            object, so whoever has another association may try that.
     """
 
     index: int
@@ -60,6 +62,7 @@ class ObjectResult:
     status: int | None = None
     comment: str = ""
     reason: str = ""
+    given_up: bool = False
 
     @property
     def delivered(self) -> bool:
@@ -97,7 +100,9 @@ class SendTotals:
     bytes: int = 0
     associations: int = 0
     stopped: bool = False
-    """Whether ``stop`` ended it early; objects without a result were not sent."""
+    """Whether ``stop`` ended it early; objects without a result were not sent, or are among the unanswered."""
+    unanswered: dict[int, str] = field(default_factory=dict[int, str])
+    """Objects without a result that were sent, by index, and how the response was lost."""
     reasons: Counter[str] = field(default_factory=Counter)
     """Failed objects by what went wrong, for a message that names no object."""
 
@@ -120,6 +125,11 @@ def pause_before(attempt: int, settings: SendSettings) -> float:
     return min(settings.retry_delay * 2.0 ** (attempt - 1), LONGEST_PAUSE_SECONDS)
 
 
+def lost_then(lost: str | None, reason: str) -> str:
+    """Words for an object that may have been lost on its way, and of which nothing more is known for a reason."""
+    return f"{lost}; then {reason}" if lost and lost != reason else reason
+
+
 class Delivery:
     """What one call has done so far, and whether it is to go on; for those who send to inherit from."""
 
@@ -136,6 +146,8 @@ class Delivery:
         self._settings = settings
         self._on_result = on_result
         self._stop = stop
+        self._lost: dict[int, str] = {}
+        """Objects that were sent without being told what became of them, by index, and why that was."""
 
     def read(self, index: int, path: Path) -> StoredObject | None:
         """What sending the file needs to know; when that cannot be had, the file has its result."""
@@ -159,6 +171,18 @@ class Delivery:
         self, stored: StoredObject, verdict: Verdict, reason: str = "", status: int | None = None, comment: str = ""
     ) -> None:
         self._tell(ObjectResult(stored.index, stored.path, verdict, stored.dataset_bytes, status, comment, reason))
+
+    def _give_up(self, stored: StoredObject, reason: str) -> None:
+        lost = self._lost.get(stored.index)
+        verdict = Verdict.UNKNOWN if lost else Verdict.NOT_SENT
+        reason = lost_then(lost, reason)
+        self._tell(ObjectResult(stored.index, stored.path, verdict, stored.dataset_bytes, reason=reason, given_up=True))
+
+    def _leave(self, objects: Iterable[StoredObject]) -> None:
+        """They get no result, because ``stop`` came first."""
+        for stored in objects:
+            if lost := self._lost.get(stored.index):
+                self.totals.unanswered[stored.index] = lost
 
     def _tell(self, result: ObjectResult) -> None:
         self._on_result(result)

@@ -41,7 +41,8 @@ def send(
         on_result: Called once for each file as soon as its fate is known, and before the next object is begun.
         stop: Asked between objects; when it says True the association is released and the rest is left.
 
-    What the peer does never raises; it is in the results. An object whose response was lost is sent once more.
+    What the peer does never raises; it is in the results. An object whose response was lost is sent once more while
+    there are retries left.
     """
     started = time.monotonic()
     delivery = _Delivery(peer, settings, on_result, stop)
@@ -110,6 +111,7 @@ class _Delivery(Delivery):
                 self._object(objects.popleft(), Verdict.UNREADABLE, "cannot be read to its end")
             except AssociationFailed as failure:
                 losses[objects[0].index] += 1
+                self._lost[objects[0].index] = str(failure)
                 if losses[objects[0].index] >= ATTEMPTS_PER_OBJECT:
                     self._object(objects.popleft(), Verdict.UNKNOWN, str(failure))
                 self._failed(failure)
@@ -117,7 +119,8 @@ class _Delivery(Delivery):
                 association.abort()
                 raise
         while objects and self._given_up:
-            self._object(objects.popleft(), Verdict.NOT_SENT, self._given_up)
+            self._give_up(objects.popleft(), self._given_up)
+        self._leave(objects)
 
     def _send_all(self, association: StorageAssociation, objects: deque[StoredObject]) -> None:
         """Send until all are done or ``stop`` says so; an object leaves the queue with its result."""

@@ -10,6 +10,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +34,8 @@ ACCEPTED: Final = "application/dicom+json"
 """What is asked for; not XML as well, because some services give that to whoever takes both."""
 _TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
 """Statuses that ask for another attempt (RFC 9110, RFC 6585, RFC 8470, RFC 4918)."""
+_FROM_A_GATEWAY: Final = frozenset({502, 504})
+"""Statuses of one who had passed the request on, and lost the answer (RFC 9110, 15.6.3 and 15.6.5)."""
 _HOPELESS: Final = frozenset({401, 403, 404, 405})
 """Statuses that every other request would get as well."""
 
@@ -53,7 +56,7 @@ class WebPeer:
 
 
 class _Lost(Exception):
-    """No answer, or one that asks for another attempt."""
+    """No answer, or one that asks for another attempt; ``sent``: the service may have got the batch."""
 
     def __init__(self, reason: str, *, sent: bool) -> None:
         super().__init__(reason)
@@ -111,8 +114,7 @@ class _Delivery(Delivery):
     ) -> None:
         super().__init__({"destination": peer.name}, settings, on_result, stop)
         self._peer = peer
-        self._unsure = False
-        """Whether the service may have got the batch that is being sent."""
+        self._login = peer.authentication.login() if peer.authentication else None
         self._refusals = 0
         """Answers in a row that spoke of a want of resources, and were waited after."""
 
@@ -125,10 +127,10 @@ class _Delivery(Delivery):
                     self._next(client, waiting)
         except (_GivenUp, TlsUnusable, AuthenticationUnusable) as problem:
             log.warning("peer_given_up", **self._called, reason=str(problem))
-            for number, batch in enumerate(waiting):
-                verdict = Verdict.UNKNOWN if number == 0 and self._unsure else Verdict.NOT_SENT
-                for stored in batch:
-                    self._object(stored, verdict, f"{self._peer.name}: {problem}")
+            for stored in chain.from_iterable(waiting):
+                self._give_up(stored, f"{self._peer.name}: {problem}")
+            return
+        self._leave(chain.from_iterable(waiting))
 
     def _next(self, client: httpx.Client, waiting: deque[list[StoredObject]]) -> None:
         """Deal with the first batch; it leaves the queue when each object has a result or a batch of its own."""
@@ -149,12 +151,13 @@ class _Delivery(Delivery):
         alone: list[StoredObject] = []
         if len(batch) > 1 and told is not None:
             alone = [each for each in batch if each.sop_instance_uid not in {*told.stored, *told.failed}]
+            self._note_lost(alone, "no word of the object")
         elif len(batch) > 1 and not answer.is_success:
             alone = batch
         waiting.extendleft([stored] for stored in reversed(alone))
         for stored in batch:
             if stored not in alone and stored not in later:
-                self._judge(stored, answer.status_code, told)
+                self._judge(stored, answer, told)
         if later:
             waiting.appendleft(later)
             self._pause(self._refusals, "out of resources")
@@ -173,9 +176,8 @@ class _Delivery(Delivery):
 
     def _client(self) -> httpx.Client:
         limits = self._settings.limits
-        authentication = self._peer.authentication
         return httpx.Client(
-            auth=authentication.as_httpx() if authentication else None,
+            auth=self._login,
             timeout=httpx.Timeout(limits.response, connect=limits.connect),
             verify=tls.context(self._peer.tls or TlsClient()),
             trust_env=False,  # the service is in the hospital, never behind the proxy of the environment
@@ -188,15 +190,18 @@ class _Delivery(Delivery):
             _GivenUp: The service does not answer, or refuses us.
             Unreadable: An object of the batch cannot be read.
         """
-        self._unsure = False
         attempt = 0
+        said_again = False
         while True:
             try:
                 answer = self._post(client, batch)
-                break
+                if answer.status_code != httpx.codes.UNAUTHORIZED or said_again or not self._renewed():
+                    break
+                said_again = True
             except _Lost as loss:
                 attempt += 1
-                self._unsure = self._unsure or loss.sent
+                if loss.sent:
+                    self._note_lost(batch, str(loss))
                 if attempt > self._settings.retries:
                     raise _GivenUp(str(loss)) from loss
                 self._pause(attempt, str(loss))
@@ -206,6 +211,12 @@ class _Delivery(Delivery):
             hint = "its authentication" if answer.status_code in {401, 403} else "its url"
             raise _GivenUp(f"HTTP status {answer.status_code} (see {hint})")
         return answer
+
+    def _note_lost(self, batch: Sequence[StoredObject], reason: str) -> None:
+        self._lost |= dict.fromkeys((stored.index for stored in batch), f"{self._peer.name}: {reason}")
+
+    def _renewed(self) -> bool:
+        return self._login is not None and self._login.renewed()
 
     def _post(self, client: httpx.Client, batch: Sequence[StoredObject]) -> httpx.Response:
         boundary = uuid.uuid4().hex
@@ -223,19 +234,24 @@ class _Delivery(Delivery):
                 extensions={"sni_hostname": server_name} if server_name else None,
             )
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise _Lost(f"cannot connect: {_words(error)}", sent=False) from error
+            raise _Lost(f"{self._asked()}cannot connect: {_words(error)}", sent=False) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise _Lost(_words(error), sent=body.begun) from error
+            raise _Lost(f"{self._asked()}{_words(error)}", sent=body.begun) from error
         if answer.status_code in _TRANSIENT:
-            raise _Lost(f"HTTP status {answer.status_code}", sent=False)
+            raise _Lost(f"HTTP status {answer.status_code}", sent=answer.status_code in _FROM_A_GATEWAY)
         return answer
 
-    def _judge(self, stored: StoredObject, http_status: int, told: stow_answer.StowAnswer | None) -> None:
-        uid, accepted = stored.sop_instance_uid, 200 <= http_status < 300
+    def _asked(self) -> str:
+        """Who failed, for the words of an error, when that is not the service itself."""
+        return f"{self._login.asked}: " if self._login is not None and self._login.asked else ""
+
+    def _judge(self, stored: StoredObject, answer: httpx.Response, told: stow_answer.StowAnswer | None) -> None:
+        uid, http_status = stored.sop_instance_uid, answer.status_code
         if told is None:
-            if http_status == httpx.codes.OK:
-                self._object(stored, Verdict.STORED)  # PS3.18 table 10.5.3-1: all of them
-            elif accepted:
+            if http_status == httpx.codes.OK and not answer.content.strip():
+                # PS3.18 table 10.5.3-1: all of them; some services leave out the dataset that says so
+                self._object(stored, Verdict.STORED)
+            elif answer.is_success:  # who answers with a page of its own may be no DICOMweb service at all
                 self._object(stored, Verdict.UNKNOWN, f"HTTP status {http_status}, and an answer that cannot be read")
             else:
                 self._object(stored, Verdict.REFUSED, f"HTTP status {http_status}")

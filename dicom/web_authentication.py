@@ -1,10 +1,13 @@
 """How a DICOMweb service is told who we are: HTTP Basic, a bearer token, OAuth 2.0 client credentials (RFC 6749, 4.4).
 
-Secrets are in files, read anew for each use, so that they are in no database and can be renewed without a restart.
+Secrets are in files, read anew for each request, so that they are in no database and can be renewed at any time, in the
+middle of an export too. No error text quotes one.
 """
 
+import re
 import time
-from collections.abc import Generator
+from abc import abstractmethod
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,6 +18,19 @@ from clara_dicom_adapter.errors import AuthenticationUnusable
 
 _EARLY_SECONDS: Final = 30.0
 """A token is renewed this long before it ends, so that it does not end on its way."""
+_TOKEN: Final = re.compile(r"[\x21-\x7e]+")
+"""What can stand in a header (RFC 6749 A.12, without the space, which RFC 6750 2.1 has no place for)."""
+
+
+class Login(httpx.Auth):
+    """What one delivery says of us, request by request; not thread-safe."""
+
+    asked = ""
+    """The token server, while the last request was one to it; else empty."""
+
+    @abstractmethod
+    def renewed(self) -> bool:
+        """Whether there is something else to say after a 401; raises :class:`AuthenticationUnusable`."""
 
 
 def _secret(path: Path) -> str:
@@ -25,6 +41,17 @@ def _secret(path: Path) -> str:
         raise AuthenticationUnusable(f"{path} cannot be read: {words}") from error
 
 
+def _token(text: str, where: str) -> str:
+    """Check here: the HTTP library names a header that cannot be sent with its value."""
+    if not text:
+        raise AuthenticationUnusable(f"{where} holds no token")
+    if not _TOKEN.fullmatch(text):
+        raise AuthenticationUnusable(
+            f"{where} holds something else than one token: white space, a control character or one that is not ASCII"
+        )
+    return text
+
+
 @dataclass(frozen=True)
 class Basic:
     """User and password (RFC 7617)."""
@@ -32,8 +59,8 @@ class Basic:
     user: str
     password_file: Path
 
-    def as_httpx(self) -> httpx.Auth:
-        return httpx.BasicAuth(self.user, _secret(self.password_file))
+    def login(self) -> Login:
+        return _Basic(self)
 
 
 @dataclass(frozen=True)
@@ -42,8 +69,8 @@ class Bearer:
 
     token_file: Path
 
-    def as_httpx(self) -> httpx.Auth:
-        return _Bearer(_secret(self.token_file))
+    def login(self) -> Login:
+        return _Bearer(self)
 
 
 @dataclass(frozen=True)
@@ -55,56 +82,87 @@ class ClientCredentials:
     client_secret_file: Path
     scope: str = ""
 
-    def as_httpx(self) -> httpx.Auth:
+    def login(self) -> Login:
         return _ClientCredentials(self)
 
 
 Authentication = Basic | Bearer | ClientCredentials
 
 
-class _Bearer(httpx.Auth):
-    def __init__(self, token: str) -> None:
-        self._token = token
+class _Basic(Login):
+    def __init__(self, whose: Basic) -> None:
+        self._whose = whose
+        self._said = ""
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        request.headers["Authorization"] = f"Bearer {self._token}"
+        self._said = _secret(self._whose.password_file)
+        yield from httpx.BasicAuth(self._whose.user, self._said).auth_flow(request)
+
+    def renewed(self) -> bool:
+        return _secret(self._whose.password_file) != self._said
+
+
+class _Bearer(Login):
+    def __init__(self, whose: Bearer) -> None:
+        self._whose = whose
+        self._said = ""
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        self._said = _token(_secret(self._whose.token_file), str(self._whose.token_file))
+        request.headers["Authorization"] = f"Bearer {self._said}"
         yield request
 
+    def renewed(self) -> bool:
+        return _secret(self._whose.token_file) != self._said
 
-class _ClientCredentials(httpx.Auth):
+
+class _ClientCredentials(Login):
     """Asks for a token when there is none that is still good."""
 
     requires_response_body = True
 
     def __init__(self, grant: ClientCredentials) -> None:
         self._grant = grant
+        self._where = f"the token server {grant.token_url}"
         self._token = ""
         self._good_until = 0.0
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         if time.monotonic() >= self._good_until:
-            answer = yield self._request()
+            self.asked = self._where
+            answer = yield self._request(request.extensions["timeout"])
             self._take(answer)
+        self.asked = ""
         request.headers["Authorization"] = f"Bearer {self._token}"
-        answer = yield request
-        if answer.status_code == httpx.codes.UNAUTHORIZED:
-            self._good_until = 0.0  # revoked before its time: the next attempt asks for another one
+        yield request
 
-    def _request(self) -> httpx.Request:
+    def renewed(self) -> bool:
+        """It may have been revoked before its time: the next request asks for another one."""
+        self._good_until = 0.0
+        return True
+
+    def _request(self, timeout: Mapping[str, float | None]) -> httpx.Request:
+        """The client adds its time limits to what it makes itself, not to this."""
         grant = self._grant
         form = {"grant_type": "client_credentials"} | ({"scope": grant.scope} if grant.scope else {})
-        request = httpx.Request("POST", grant.token_url, data=form, headers={"Accept": "application/json"})
+        request = httpx.Request(
+            "POST",
+            grant.token_url,
+            data=form,
+            headers={"Accept": "application/json"},
+            extensions={"timeout": timeout},
+        )
         login = httpx.BasicAuth(grant.client_id, _secret(grant.client_secret_file))
         return next(login.auth_flow(request))
 
     def _take(self, answer: httpx.Response) -> None:
-        where = f"the token server {self._grant.token_url}"
         if answer.status_code in {429, *range(500, 600)}:
-            raise httpx.ReadError(f"{where} answered {answer.status_code}")
+            raise httpx.ReadError(f"HTTP status {answer.status_code}")
         try:
             told = answer.raise_for_status().json()
-            self._token = str(told["access_token"])
+            token = str(told["access_token"])
             lasts = float(told.get("expires_in", 300))
         except (httpx.HTTPStatusError, ValueError, KeyError, TypeError) as error:
-            raise AuthenticationUnusable(f"{where} gave no token: HTTP status {answer.status_code}") from error
+            raise AuthenticationUnusable(f"{self._where} gave no token: HTTP status {answer.status_code}") from error
+        self._token = _token(token, f"the answer of {self._where}")
         self._good_until = time.monotonic() + max(lasts - _EARLY_SECONDS, 0.0)

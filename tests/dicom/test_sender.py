@@ -287,6 +287,32 @@ def test_a_peer_that_never_answers_is_given_up(tmp_path: Path) -> None:
     assert scp.aborts == scp.associations == 2
 
 
+def test_an_object_whose_response_was_lost_is_unknown_however_the_peer_is_given_up(tmp_path: Path) -> None:
+    """Without retries at all; and when the other attempts do not even get an association."""
+    files = make_objects(tmp_path / "files", 2)
+    with ScriptedScp(lambda _scp, _number: None) as scp:
+        results = collect(files, scp.peer, replace(SETTINGS, retries=0))
+    assert verdicts(results) == [Verdict.UNKNOWN, Verdict.NOT_SENT]
+    assert scp.associations == 1
+
+    def behave(scp: ScriptedScp, _number: int) -> None:
+        scp.refuse_further()
+
+    with ScriptedScp(behave) as scp:
+        results = collect(files, scp.peer)
+    assert verdicts(results) == [Verdict.UNKNOWN, Verdict.NOT_SENT]
+    assert "; then no association with SCRIPTED: cannot connect" in results[0].reason
+    assert all(result.given_up for result in results.values())
+
+
+def test_who_stops_is_told_whose_response_was_lost(tmp_path: Path) -> None:
+    with ScriptedScp(lambda _scp, _number: None) as scp:
+        files = make_objects(tmp_path / "files", 2)
+        totals = send(files, scp.peer, SETTINGS, lambda _: None, stop=lambda: bool(scp.instances))
+    assert totals.stopped
+    assert list(totals.unanswered) == [0]
+
+
 def test_a_peer_that_accepts_the_connection_and_nothing_else(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         peer = Peer("SILENT", "127.0.0.1", silent.getsockname()[1])

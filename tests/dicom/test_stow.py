@@ -1,11 +1,14 @@
 """STOW-RS to Orthanc, and to a service of a few lines that misbehaves on request."""
 
 import base64
+import socket
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 from support.authority import Authority
 from support.dicom_objects import make_encoded, make_objects
 from support.dicom_peers import free_port
@@ -17,7 +20,7 @@ from clara_dicom_adapter.dicom.part10 import read_meta
 from clara_dicom_adapter.dicom.sender import ObjectResult, SendSettings, TimeLimits, Verdict
 from clara_dicom_adapter.dicom.stow import WebPeer
 from clara_dicom_adapter.dicom.tls import TlsClient
-from clara_dicom_adapter.dicom.web_authentication import Basic, Bearer, ClientCredentials
+from clara_dicom_adapter.dicom.web_authentication import Authentication, Basic, Bearer, ClientCredentials
 
 SETTINGS = SendSettings("SENDER", TimeLimits(connect=5, association=5, response=5), retries=2, retry_delay=0.01)
 
@@ -102,6 +105,20 @@ def test_an_answer_that_says_nothing_of_what_was_sent_is_no_success(tmp_path: Pa
     assert verdicts(results) == [Verdict.UNKNOWN] * 2
 
 
+@pytest.mark.parametrize(
+    ("body", "verdict"), [(b"", Verdict.STORED), (b"\r\n", Verdict.STORED), (b"<html>It works", Verdict.UNKNOWN)]
+)
+def test_status_200_is_a_success_only_without_a_body_or_with_one_that_is_understood(
+    tmp_path: Path, body: bytes, verdict: Verdict
+) -> None:
+    """What answers may be a captive portal."""
+    with serving(lambda _uids, _number: (200, body)) as service:
+        results = store(make_objects(tmp_path / "files", 2), service.peer)
+    assert verdicts(results) == [verdict] * 2
+    assert len(service.requests) == 1
+    assert ("an answer that cannot be read" in results[0].reason) is (verdict is Verdict.UNKNOWN)
+
+
 def test_a_service_out_of_resources_is_waited_for(tmp_path: Path) -> None:
     """What it has stored meanwhile is not sent again."""
     files = make_objects(tmp_path / "files", 3)
@@ -183,6 +200,35 @@ def test_what_was_sent_and_never_answered_is_unknown_and_the_rest_is_not_sent(
     with serving(lambda _uids, _number: None) as service:
         results = store(make_objects(tmp_path / "files", 2), service.peer)
     assert verdicts(results) == [Verdict.UNKNOWN, Verdict.NOT_SENT]
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict"), [(502, Verdict.UNKNOWN), (504, Verdict.UNKNOWN), (503, Verdict.NOT_SENT)]
+)
+def test_what_a_gateway_had_passed_on_is_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, verdict: Verdict
+) -> None:
+    """Also when the last answer is another one."""
+    monkeypatch.setattr(stow, "MOST_OBJECTS", 1)
+    with serving(lambda _uids, number: (status if number == 1 else 503, b"")) as service:
+        results = store(make_objects(tmp_path / "files", 2), service.peer)
+    assert verdicts(results) == [verdict, Verdict.NOT_SENT]
+    assert f"HTTP status {status}" in results[0].reason
+
+
+def test_what_was_sent_without_a_word_of_it_is_unknown_when_the_service_goes(tmp_path: Path) -> None:
+    files = make_objects(tmp_path / "files", 2)
+    with serving(lambda uids, number: (200, told(uids[:1])) if number == 1 else (503, b"")) as service:
+        results = store(files, service.peer)
+    assert verdicts(results) == [Verdict.STORED, Verdict.UNKNOWN]
+
+
+def test_who_stops_is_told_whose_answers_were_lost(tmp_path: Path) -> None:
+    with serving(lambda _uids, _number: (504, b"")) as service:
+        files = make_objects(tmp_path / "files", 2)
+        totals = stow.store(files, service.peer, SETTINGS, lambda _: None, stop=lambda: bool(service.requests))
+    assert totals.stopped
+    assert list(totals.unanswered) == [0, 1]
 
 
 def test_nobody_there(tmp_path: Path) -> None:
@@ -272,6 +318,88 @@ def test_a_secret_that_is_missing_and_a_token_that_is_refused_are_named(tmp_path
     assert "gave no token: HTTP status 404" in refused[0].reason
     assert verdicts([*missing, *refused]) == [Verdict.NOT_SENT] * 2
     assert not service.requests
+
+
+@pytest.mark.timeout(30)  # it is the time limit of the connection that has to end this
+def test_a_token_server_that_is_silent_holds_up_nobody(tmp_path: Path) -> None:
+    limits = TimeLimits(connect=5, association=5, response=0.2)
+    with serving(everything) as service, socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/token"
+        grant = ClientCredentials(url, "us", secret(tmp_path, "pw"))
+        peer = replace(service.peer, authentication=grant)
+        results = store(make_objects(tmp_path / "files", 1), peer, replace(SETTINGS, limits=limits, retries=0))
+    assert verdicts(results) == [Verdict.NOT_SENT]
+    assert f"the token server {url}: no answer in time" in results[0].reason
+
+
+@pytest.mark.parametrize("token", ["SECRET\nSECRET", "SECRET SECRET", "SECRET\u00e4", "SECRET\x00", ""])
+def test_what_is_no_token_is_refused_without_being_quoted(tmp_path: Path, token: str) -> None:
+    files = make_objects(tmp_path / "files", 1)
+    with serving(everything) as service, capture_logs() as lines:
+        service.issued = f"{token} "
+        file = secret(tmp_path, token)
+        from_file = store(files, replace(service.peer, authentication=Bearer(file)))
+        grant = ClientCredentials(service.url.replace("/dicom-web/", "/token"), "us", secret(tmp_path, "pw"))
+        received = store(files, replace(service.peer, authentication=grant))
+    assert not service.requests
+    assert verdicts([*from_file, *received]) == [Verdict.NOT_SENT] * 2
+    assert str(file) in from_file[0].reason
+    assert grant.token_url in received[0].reason
+    assert "SECRET" not in f"{from_file} {received} {lines}"
+
+
+@pytest.mark.parametrize("kind", [Bearer, lambda path: Basic("us", path)])
+def test_a_secret_that_is_renewed_between_two_requests_is_used_from_then_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Callable[[Path], Authentication]
+) -> None:
+    monkeypatch.setattr(stow, "MOST_OBJECTS", 1)
+    said: list[str] = []
+
+    def answer(uids: list[str], number: int) -> Answer:
+        said.append(service.authorizations[-1])
+        if number == 1:
+            secret(tmp_path, "new")
+            return everything(uids, number)
+        return (401, b"") if said[-1] == said[0] else everything(uids, number)
+
+    with serving(answer) as service:
+        results = store(
+            make_objects(tmp_path / "files", 3), replace(service.peer, authentication=kind(secret(tmp_path, "old")))
+        )
+    assert verdicts(results) == [Verdict.STORED] * 3
+    assert len(said) == 3
+
+
+@pytest.mark.parametrize("kind", [Bearer, lambda path: Basic("us", path)])
+def test_a_secret_that_is_renewed_while_a_request_is_under_way_is_used_for_it_once_more(
+    tmp_path: Path, kind: Callable[[Path], Authentication]
+) -> None:
+    def answer(uids: list[str], number: int) -> Answer:
+        secret(tmp_path, "new")
+        return (401, b"") if number == 1 else everything(uids, number)
+
+    files = make_objects(tmp_path / "files", 2)
+    with serving(answer) as service:
+        results = store(files, replace(service.peer, authentication=kind(secret(tmp_path, "old"))))
+    assert verdicts(results) == [Verdict.STORED] * 2
+    assert service.bodies == [path.read_bytes() for path in (*files, *files)]
+
+
+def test_a_secret_that_is_refused_and_not_renewed_is_not_said_again(tmp_path: Path) -> None:
+    with serving(lambda _uids, _number: (401, b"")) as service:
+        peer = replace(service.peer, authentication=Bearer(secret(tmp_path, "token")))
+        results = store(make_objects(tmp_path / "files", 1), peer)
+    assert verdicts(results) == [Verdict.NOT_SENT]
+    assert len(service.requests) == 1
+
+
+@pytest.mark.parametrize(("refused", "verdict"), [(1, Verdict.STORED), (99, Verdict.NOT_SENT)])
+def test_a_token_that_is_revoked_is_replaced_once(tmp_path: Path, refused: int, verdict: Verdict) -> None:
+    with serving(lambda uids, number: (401, b"") if number <= refused else everything(uids, number)) as service:
+        grant = ClientCredentials(service.url.replace("/dicom-web/", "/token"), "us", secret(tmp_path, "pw"))
+        results = store(make_objects(tmp_path / "files", 1), replace(service.peer, authentication=grant))
+    assert verdicts(results) == [verdict]
+    assert service.authorizations == ["Bearer T1", "Bearer T2"]
 
 
 def test_tls_with_an_authority_of_its_own(tmp_path: Path) -> None:

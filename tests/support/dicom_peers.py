@@ -146,11 +146,15 @@ class ScriptedScp:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.refuse_further()
+        self._thread.join(10)
+
+    def refuse_further(self) -> None:
+        """Nobody listens any more; what goes on is not ended."""
         self.stopped.set()
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self._thread.join(10)
 
     @property
     def peer(self) -> Peer:

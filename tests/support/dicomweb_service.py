@@ -39,6 +39,8 @@ class Service:
     bodies: list[bytes] = field(default_factory=list[bytes])
     authorizations: list[str] = field(default_factory=list[str])
     tokens: list[bytes] = field(default_factory=list[bytes])
+    issued: str = "T"
+    """How the tokens that it gives begin; their number follows."""
 
     def take(self, headers: Any, body: bytes) -> Answer | None:
         message = message_from_bytes(f"Content-Type: {headers['Content-Type']}\r\n\r\n".encode() + body)
@@ -66,7 +68,8 @@ def serving(answer: Callable[[list[str], int], Answer | None], certificate: Any 
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.path == "/token":
                 service.tokens.append(body + b" " + self.headers["Authorization"].encode())
-                said: Answer | None = (200, b'{"access_token": "T%d", "expires_in": 3600}' % len(service.tokens))
+                token = f"{service.issued}{len(service.tokens)}"
+                said: Answer | None = (200, json.dumps({"access_token": token, "expires_in": 3600}).encode())
             elif self.path == "/dicom-web/studies":
                 said = service.take(self.headers, body)
             else:
