@@ -1,8 +1,8 @@
 """Keeps the certificate that senders are shown up to date, and says when it cannot be.
 
 The files are looked at every second. What has changed is taken when it is right as a whole, so that neither half of a
-pair nor a mistake gets into force: what was shown so far is shown until then. What is wrong is looked at again although no
-file has changed, for time alone may mend it.
+pair nor a mistake gets into force: what was shown so far is shown until then. What is wrong is looked at again although
+no file has changed, for time alone may mend it.
 """
 
 import threading

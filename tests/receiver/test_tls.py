@@ -23,12 +23,15 @@ from support.tls_peers import Hospital, Piecemeal, associate_securely, common_na
 from clara_dicom_adapter.dicom.part10 import read_meta
 from clara_dicom_adapter.receiver.association import ReceiverServer
 from clara_dicom_adapter.receiver.pdata import PDU_HEADER
+from clara_dicom_adapter.receiver.secure import SecureConnection
 from clara_dicom_adapter.spool import AssociationFolder
 from clara_dicom_adapter.workflows.models import AssociationOutcome
 
 Logged = list[MutableMapping[str, Any]]
 ABORT = b"\7\0\0\0\0\4\0\0\0\0"
 RELEASE = b"\5\0\0\0\0\4\0\0\0\0"
+REPLY = 4
+"""Type of the PDU that a C-STORE-RSP comes in."""
 
 
 @pytest.fixture(scope="module")
@@ -258,6 +261,26 @@ def test_a_handshake_that_does_not_end_is_ended(
     assert "the handshake was not complete" in said(logged, "tls_failed")
 
 
+@pytest.mark.parametrize("said_so_far", [0, 100])
+def test_who_has_said_nothing_when_the_receiver_stops_is_no_failure(
+    tmp_path: Path, hospital: Hospital, logged: Logged, said_so_far: int
+) -> None:
+    with receiving(tmp_path, tls=hospital.settings()) as receiver:
+        with Piecemeal(receiver.service.tls_port, hospital.client(hospital.modality)) as peer:
+            peer.wire.sendall(peer.hello()[:said_so_far])
+            server: ReceiverServer = receiver.listener.scp._servers[-1]
+
+            def has_been_read() -> bool:
+                connections: list[Any] = [each.connection for each in list(server.connections)]
+                return any(bool(each._first) is bool(said_so_far) for each in connections)
+
+            wait_until("what it says has been read", has_been_read)
+            receiver.service.stop(0)
+            assert peer.wire.recv(1) == b""
+        assert failures(receiver, "slow") == bool(said_so_far)
+    assert [line["event"] for line in logged].count("tls_failed") == bool(said_so_far)
+
+
 def test_a_handshake_that_trickles_in_does_not_win_time(tmp_path: Path, hospital: Hospital) -> None:
     with (
         receiving(tmp_path, association_request_timeout_seconds=0.5, tls=hospital.settings()) as receiver,
@@ -364,6 +387,26 @@ def test_a_sender_that_leaves_in_the_middle_of_an_instance_leaves_nothing(
         if how == "with a good-bye":
             shared.wait_until_closed()
     folder = newest(shared)
+    assert stored(folder) == ["1.2.3"]
+    assert folder.outcome is not None
+    assert folder.outcome.outcome is AssociationOutcome.CONNECTION_LOST
+
+
+def test_a_reply_that_cannot_be_sent_ends_the_association_as_lost(
+    shared: Receiver, hospital: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sendall = SecureConnection.sendall
+
+    def all_but_replies(connection: SecureConnection, data: bytes) -> None:
+        if data[0] == REPLY:
+            raise ssl.SSLWantReadError
+        sendall(connection, data)
+
+    monkeypatch.setattr(SecureConnection, "sendall", all_but_replies)
+    with Piecemeal(shared.service.tls_port, hospital.client(hospital.modality)) as peer:
+        peer.associate()
+        peer.wire.sendall(peer.encrypted(store_message("1.2.3")))
+        folder = newest(shared)
     assert stored(folder) == ["1.2.3"]
     assert folder.outcome is not None
     assert folder.outcome.outcome is AssociationOutcome.CONNECTION_LOST
