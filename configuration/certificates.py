@@ -152,6 +152,10 @@ def _certificates(key: str, file: Path, text: str | None, problems: list[Problem
             _Certificate(each.public_bytes(Encoding.PEM).decode(), each.not_valid_before_utc, each.not_valid_after_utc)
             for each in x509.load_pem_x509_certificates(text.encode("latin-1"))
         ]
+    except x509.InvalidVersion as error:
+        text = f"{file} holds a certificate of version {error.parsed_version + 1} of X.509, not 3"
+        problems.append(Problem(key, text, "take it out of the file, or have it issued anew"))
+        return []
     except ValueError:
         problems.append(Problem(key, f"{file} holds no certificate that can be read", "PEM is expected"))
         return []

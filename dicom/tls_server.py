@@ -22,14 +22,14 @@ class TlsServer:
     """How TLS is spoken with those who connect.
 
     Attributes:
-        certificate: Ours with its chain, PEM.
+        certificate: Ours with its chain, PEM; as secret as ``key``, for it may hold it.
         key: Its key, PEM without a password; empty: it is in ``certificate``.
         ca: Certificates of authorities to trust with those of peers, PEM.
         client_certificates: Whether peers show one.
         minimum_version: Oldest version of TLS that is spoken.
     """
 
-    certificate: str
+    certificate: str = field(repr=False)
     key: str = field(default="", repr=False)
     ca: str = ""
     client_certificates: Literal["none", "optional", "required"] = "required"

@@ -15,7 +15,7 @@ from clara_dicom_adapter.receiver import contexts
 from clara_dicom_adapter.receiver.acceptance import AssociationRequest, Reject, RejectReason, canonical_address
 from clara_dicom_adapter.receiver.connection import prepare
 from clara_dicom_adapter.receiver.dimse import StoreSink
-from clara_dicom_adapter.receiver.secure import Securing
+from clara_dicom_adapter.receiver.secure import SecureConnection, Securing
 from clara_dicom_adapter.receiver.upper_layer import END_SECONDS, Limits, QuietAssociation
 from clara_dicom_adapter.receiver.wire_log import WireLog
 from clara_dicom_adapter.workflows.models import AssociationOutcome
@@ -74,6 +74,8 @@ class ReceiverAssociation(QuietAssociation):
     def cut(self, outcome: AssociationOutcome) -> None:
         """Abort from outside, without waiting."""
         self.upper_layer.note(outcome)
+        if isinstance(self.connection, SecureConnection):
+            self.connection.leaving = True
         self.abort(block=False)
 
     def break_off(self) -> None:

@@ -1,7 +1,8 @@
 """Keeps the certificate that senders are shown up to date, and says when it cannot be.
 
 The files are looked at every second. What has changed is taken when it is right as a whole, so that neither half of a
-pair nor a mistake gets into force: what was shown so far is shown until then.
+pair nor a mistake gets into force: what was shown so far is shown until then. What is wrong is looked at again although
+no file has changed, for time alone may mend it.
 """
 
 import threading
@@ -39,6 +40,7 @@ class CertificateKeeper:
         self._loaded: _State = ()
         self._in_force: Certificates | None = None
         self._problems: tuple[Problem, ...] = ()
+        self._failed_with = ""
 
     def start(self) -> None:
         """Take what is there, even if it has expired, and look after it from now on."""
@@ -80,25 +82,33 @@ class CertificateKeeper:
         with self._lock:
             state = self._state()
             is_settled, self._seen = state == self._seen, state
-            if at_once or (is_settled and state != self._loaded):
-                self._loaded = state
+            if at_once or (is_settled and (state != self._loaded or self._problems)):
                 self._renew()
+                self._loaded = state
 
     def _watch(self) -> None:
         while not self._stopping.wait(LOOK_SECONDS):
-            self.look()
+            try:
+                self.look()
+            except Exception as error:  # the next look comes all the same
+                if self._failed_with != repr(error):
+                    log.exception("certificate_look_failed", path=str(self._settings.certificate_file))
+                self._failed_with = repr(error)
+            else:
+                self._failed_with = ""
 
     def _renew(self) -> None:
         found = load(self._settings)
-        self._problems = found.problems
+        known, self._problems = self._problems, found.problems
         if found.problems or found.tls is None:
-            log.error("certificate_not_renewed", reason=_words(found.problems))
+            if found.problems != known:
+                log.error("certificate_not_renewed", reason=_words(found.problems))
         elif self._in_force is None or found.tls != self._in_force.tls:
             self._take(found, found.tls)
 
     def _take(self, found: Certificates, tls: TlsServer) -> None:
-        self._in_force = found
         self._changed(tls)
+        self._in_force = found
         log.info("certificate_taken", path=str(self._settings.certificate_file))
 
     def _state(self) -> _State:

@@ -5,7 +5,6 @@ connection that comes while one of them is being replaced waits for the next or 
 """
 
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ import structlog
 from clara_dicom_adapter.configuration.settings import ScpSettings
 from clara_dicom_adapter.dicom.tls_server import TlsServer
 from clara_dicom_adapter.receiver.known import KnownCopy
+from clara_dicom_adapter.receiver.orders import OrderChannel
 from clara_dicom_adapter.receiver.places import Places
 from clara_dicom_adapter.receiver.reports import (
     REPORTS,
@@ -41,7 +41,6 @@ BACKLOG: Final = 512
 """Connections that may wait to be accepted."""
 _START_SECONDS: Final = 60.0
 _STOP_MARGIN_SECONDS: Final = 8.0
-_SEND_TIMEOUT: Final = struct.pack("@ll", 5, 0)
 _REAP_SECONDS: Final = 10.0
 _FIRST_PAUSE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 5.0
@@ -116,7 +115,7 @@ class _Slot:
 
     number: int
     process: "subprocess.Popen[bytes] | None" = None
-    channel: socket.socket | None = None
+    channel: OrderChannel | None = None
     listening: threading.Event = field(default_factory=threading.Event)
 
 
@@ -189,22 +188,19 @@ class ListenerProcesses:
         """Tell every listener what is configured."""
         with self._lock:
             self._known = known
-            for slot in self._slots:
-                self._send(slot, Know(known=known))
+            self._tell(Know(known=known))
 
     def log_levels(self, levels: Mapping[str, str]) -> None:
         """Have every listener log by these levels, those too that are begun later."""
         with self._lock:
             self._levels = dict(levels)
-            for slot in self._slots:
-                self._send(slot, LogLevels(levels=self._levels))
+            self._tell(LogLevels(levels=self._levels))
 
     def use(self, tls: TlsServer) -> None:
         """Have every listener speak TLS with this certificate, those too that are begun later."""
         with self._lock:
             self._tls = tls
-            for slot in self._slots:
-                self._send(slot, Secure(tls=tls))
+            self._tell(Secure(tls=tls))
 
     def stop(self, grace_seconds: float) -> None:
         """Listen no more, let associations finish for a time, and return when all have ended."""
@@ -212,8 +208,7 @@ class ListenerProcesses:
             return
         with self._lock:
             self._stopping.set()
-            for slot in self._slots:
-                self._send(slot, Stop(grace_seconds=grace_seconds))
+            self._tell(Stop(grace_seconds=grace_seconds))
         for listening in (*self._plain, *self._secure):
             listening.close()
         deadline = time.monotonic() + grace_seconds + _STOP_MARGIN_SECONDS
@@ -233,53 +228,64 @@ class ListenerProcesses:
         pause = _FIRST_PAUSE_SECONDS
         while True:
             begun = time.monotonic()
-            process = self._begin(slot)
-            if process is None:
-                return
-            self._listen_to(slot, keeper)
-            slot.listening.clear()
-            unexpected = not self._stopping.is_set()
-            if unexpected:
-                keeper.dying(slot.number)
-            status = _reaped(process)
-            if self._places is not None:
-                self._places.clear(slot.number)
-            if not unexpected and status == 0:
-                return
-            log.error("listener_died", number=slot.number, pid=process.pid, exit_code=status)
-            if not unexpected:
-                keeper.dying(slot.number)
-            keeper.died(slot.number)
+            try:
+                process = self._begin(slot)
+            except OSError as error:  # no more processes, threads, descriptors or memory, for now
+                log.error("listener_not_started", number=slot.number, reason=error.strerror)
+            else:
+                if process is None or self._attend(slot, process, keeper):
+                    return
             pause = _FIRST_PAUSE_SECONDS if time.monotonic() - begun > _HEALTHY_SECONDS else pause
             if self._stopping.wait(pause):
                 return
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
     def _begin(self, slot: _Slot) -> "subprocess.Popen[bytes] | None":
-        with self._lock:
+        with self._lock:  # whatever changes from now on is an order behind the setup
             if self._stopping.is_set() or self._places is None:
                 return None
-            ours, theirs = socket.socketpair()
-            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_TIMEOUT)  # a frozen listener holds nobody up
-            listening = (each.fileno() for each in (*self._plain, *self._secure))
-            descriptors = (theirs.fileno(), self._places.descriptor, *listening)
-            module = "clara_dicom_adapter.receiver.listener_process"
-            with theirs:
-                command = [sys.executable, "-m", module, *map(str, descriptors)]
-                slot.process = spawn(command, pass_fds=descriptors)
-            slot.channel = ours
             setup = self._setup(slot.number, self._known).model_copy(update={"tls": self._tls})
-            ours.sendall(setup.model_dump_json(by_alias=True).encode() + b"\n")
+            ours, theirs = socket.socketpair()
+            with theirs:
+                channel = OrderChannel(ours, setup)
+                listening = (each.fileno() for each in (*self._plain, *self._secure))
+                descriptors = (theirs.fileno(), self._places.descriptor, *listening)
+                module = "clara_dicom_adapter.receiver.listener_process"
+                command = [sys.executable, "-m", module, *map(str, descriptors)]
+                try:
+                    slot.process = spawn(command, pass_fds=descriptors)
+                except OSError:
+                    channel.close()
+                    raise
             if self._levels is not None:
-                self._send(slot, LogLevels(levels=self._levels))
+                channel.tell(LogLevels(levels=self._levels))
+            slot.channel = channel
             return slot.process
+
+    def _attend(self, slot: _Slot, process: "subprocess.Popen[bytes]", keeper: Keeper) -> bool:
+        """Listen to a listener until it has ended; returns whether it was to end, and has done so in order."""
+        self._listen_to(slot, keeper)
+        slot.listening.clear()
+        unexpected = not self._stopping.is_set()
+        if unexpected:
+            keeper.dying(slot.number)
+        status = _reaped(process)
+        if self._places is not None:
+            self._places.clear(slot.number)
+        if not unexpected and status == 0:
+            return True
+        log.error("listener_died", number=slot.number, pid=process.pid, exit_code=status)
+        if not unexpected:
+            keeper.dying(slot.number)
+        keeper.died(slot.number)
+        return False
 
     def _listen_to(self, slot: _Slot, keeper: Keeper) -> None:
         channel = slot.channel
         if channel is None:
             return
-        with suppress(OSError), channel.makefile("rb") as lines:
-            for line in lines:
+        with suppress(OSError):
+            for line in channel.lines():
                 try:
                     report = REPORTS.validate_json(line)
                 except ValueError:  # cut off by the death of its process
@@ -289,13 +295,14 @@ class ListenerProcesses:
                     slot.listening.set()
                 keeper.hear(slot.number, report)
         with self._lock:
-            channel.close()
             slot.channel = None
+        channel.close()
 
-    def _send(self, slot: _Slot, order: Order) -> None:
-        if slot.channel is not None:
-            with suppress(OSError):  # it has died; the next one is begun with what is known
-                slot.channel.sendall(order.model_dump_json(by_alias=True).encode() + b"\n")
+    def _tell(self, order: Order) -> None:
+        """Have every listener that runs follow an order; one that is begun later is begun with what is known."""
+        for slot in self._slots:
+            if slot.channel is not None:
+                slot.channel.tell(order)
 
 
 def _reaped(process: "subprocess.Popen[bytes]") -> int:

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from clara_dicom_adapter.configuration.settings import ScpSettings, StorageSettings
 from clara_dicom_adapter.dicom.tls_server import TlsServer
@@ -83,6 +83,10 @@ class TlsFailed:
 Report = Listening | Accepted | Rejected | Progress | Ended | TlsFailed
 
 
+_WITH_KEYS: Final = ConfigDict(hide_input_in_errors=True)
+"""Of what may hold a private key: no error quotes it."""
+
+
 class ListenerSetup(BaseModel):
     """What a listener process is begun with.
 
@@ -94,6 +98,8 @@ class ListenerSetup(BaseModel):
         tls: How TLS is spoken; none: not at all, or it cannot be.
     """
 
+    model_config = _WITH_KEYS
+
     scp: ScpSettings
     storage: StorageSettings
     spool: Path
@@ -101,7 +107,7 @@ class ListenerSetup(BaseModel):
     listeners: int
     log: LogSetup
     known: KnownCopy | None
-    tls: TlsServer | None = None
+    tls: TlsServer | None = Field(default=None, repr=False)
 
 
 class Know(BaseModel):
@@ -128,11 +134,13 @@ class LogLevels(BaseModel):
 class Secure(BaseModel):
     """Speak TLS in this way from the next association on."""
 
+    model_config = _WITH_KEYS
+
     kind: Literal["secure"] = "secure"
-    tls: TlsServer
+    tls: TlsServer = Field(repr=False)
 
 
 Order = Know | LogLevels | Secure | Stop
 
 REPORTS: Final[TypeAdapter[Report]] = TypeAdapter(Annotated[Report, Field(discriminator="kind")])
-ORDERS: Final[TypeAdapter[Order]] = TypeAdapter(Annotated[Order, Field(discriminator="kind")])
+ORDERS: Final[TypeAdapter[Order]] = TypeAdapter(Annotated[Order, Field(discriminator="kind")], config=_WITH_KEYS)

@@ -61,6 +61,8 @@ class SecureConnection(socket.socket):
         super().__init__(accepted.family, accepted.type, accepted.proto, accepted.detach())
         self.waiting = False
         """Whether something may be had without the socket."""
+        self.leaving = False
+        """Whether the connection will be ended whatever the peer does: its silence is then no failure."""
         self._peer = peer
         self._patience = patience_seconds
         self._failed = failed
@@ -117,7 +119,8 @@ class SecureConnection(socket.socket):
     def shutdown(self, how: int) -> None:
         """End the connection, also under who reads; the peer is told that nothing was cut off."""
         if not self._established:
-            self._explain(TlsFailure.SLOW, "the handshake was not complete when the connection was ended")
+            if self._first is not None or not self.leaving:
+                self._explain(TlsFailure.SLOW, "the handshake was not complete when the connection was ended")
         elif self._using.acquire(blocking=False):  # else somebody waits in it, and good manners would take too long
             try:
                 with suppress(OSError):

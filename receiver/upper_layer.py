@@ -272,10 +272,11 @@ class LimitedUpperLayer(DULServiceProvider):
                     if came is _Came.NOTHING:
                         self._silent()
                     return False
-                received = self._connection.recv_into(self._parser.free())
-            except ssl.SSLWantReadError:
-                continue
-            except OSError:
+                try:
+                    received = self._connection.recv_into(self._parser.free())
+                except ssl.SSLWantReadError:  # TLS goes on, and the peer has said nothing
+                    continue
+            except OSError:  # also of what was to be sent
                 received = 0
             if not received:
                 self.lost()

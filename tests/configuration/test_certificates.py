@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.authority import Authority, encrypted_key
+from support.authority import Authority, encrypted_key, of_version_2
 
 from clara_dicom_adapter.configuration.certificates import load
 from clara_dicom_adapter.configuration.reader import read
 from clara_dicom_adapter.configuration.settings import DataFolder, ScpTlsSettings
 from clara_dicom_adapter.errors import ConfigurationInvalid
+from clara_dicom_adapter.receiver.reports import ORDERS, Secure
 
 TLS = "DicomAdapter>dicom>scp>tls"
 
@@ -43,6 +44,20 @@ def test_right_files_are_taken_whole(tmp_path: Path, authority: Authority) -> No
     assert not problems(tmp_path, {"certificateFile": ours.certificate, "keyFile": ours.key, "caFile": authority.ca})
 
 
+def test_a_key_in_the_file_of_the_certificate_is_not_shown_either(tmp_path: Path, authority: Authority) -> None:
+    ours = authority.issue("ours")
+    both = tmp_path / "both.pem"
+    both.write_bytes(ours.certificate.read_bytes() + ours.key.read_bytes())
+    tls = load(ScpTlsSettings(certificate_file=both, ca_file=authority.ca)).tls
+    assert tls is not None
+    assert "PRIVATE KEY" in tls.certificate
+    assert "PRIVATE KEY" not in repr([tls, Secure(tls=tls)])
+    half = Secure(tls=tls).model_dump_json()[:-50]
+    with pytest.raises(ValueError, match="Invalid JSON") as cut_off:
+        ORDERS.validate_json(half)
+    assert half[-10:] not in str(cut_off.value)
+
+
 def test_relative_files_are_in_the_data_folder(tmp_path: Path, authority: Authority) -> None:
     ours = authority.issue("ours")
     (tmp_path / "both.pem").write_bytes(ours.certificate.read_bytes() + ours.key.read_bytes())
@@ -67,6 +82,14 @@ def test_everything_wrong_with_the_files_is_told_with_everything_else(tmp_path: 
     assert any(line.startswith(f"{TLS}>certificateFile: {old.certificate} expired on ") for line in found)
     assert any("dicom>scp>port: 'x' is not allowed" in line for line in found)
     assert len(found) == 4
+
+
+def test_a_certificate_of_a_version_that_nobody_reads_is_told(tmp_path: Path, authority: Authority) -> None:
+    old = tmp_path / "old.pem"
+    old.write_bytes(of_version_2(authority.ca.read_bytes()))
+    ours = authority.issue("ours")
+    (told,) = problems(tmp_path, {"certificateFile": ours.certificate, "keyFile": ours.key, "caFile": old})
+    assert told.startswith(f"{TLS}>caFile: {old} holds a certificate of version 2 of X.509, not 3; ")
 
 
 def test_a_key_that_does_not_fit_is_named(tmp_path: Path, authority: Authority) -> None:

@@ -23,12 +23,15 @@ from support.tls_peers import Hospital, Piecemeal, associate_securely, common_na
 from clara_dicom_adapter.dicom.part10 import read_meta
 from clara_dicom_adapter.receiver.association import ReceiverServer
 from clara_dicom_adapter.receiver.pdata import PDU_HEADER
+from clara_dicom_adapter.receiver.secure import SecureConnection
 from clara_dicom_adapter.spool import AssociationFolder
 from clara_dicom_adapter.workflows.models import AssociationOutcome
 
 Logged = list[MutableMapping[str, Any]]
 ABORT = b"\7\0\0\0\0\4\0\0\0\0"
 RELEASE = b"\5\0\0\0\0\4\0\0\0\0"
+REPLY = 4
+"""Type of the PDU that a C-STORE-RSP comes in."""
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +60,8 @@ def failures(receiver: Receiver, reason: str) -> float:
 
 
 def said(logged: Logged, event: str) -> str:
-    """The one line of that name, as text."""
+    """The one line of that name, as text; a peer hears of a failure before it is logged."""
+    wait_until(f"{event} is logged", lambda: any(line["event"] == event for line in logged), 10)
     (line,) = [line for line in logged if line["event"] == event]
     return f"{line['log_level']}: {line}"
 
@@ -185,7 +189,7 @@ def test_who_shows_no_certificate_of_the_authority_gets_no_association(
     ):
         peer.recv(1)  # with TLS 1.3 a client hears of it only now
     assert in_words in said(logged, "tls_failed")
-    assert failures(shared, reason) == before + 1
+    wait_until("it is counted", lambda: failures(shared, reason) == before + 1, 10)
 
 
 def test_a_sender_that_does_not_accept_our_certificate_is_logged(
@@ -194,9 +198,8 @@ def test_a_sender_that_does_not_accept_our_certificate_is_logged(
     context = hospital.client(hospital.modality, trusted=hospital.stranger)
     with pytest.raises(ssl.SSLCertVerificationError), secured(shared.service.tls_port, context):
         pass
-    wait_until("it has been noticed", lambda: any(line["event"] == "tls_failed" for line in logged))
     assert "it did not accept our certificate" in said(logged, "tls_failed")
-    assert failures(shared, "ours-refused") == 1
+    wait_until("it is counted", lambda: failures(shared, "ours-refused") == 1, 10)
 
 
 def test_old_versions_of_tls_are_not_spoken(tmp_path: Path, hospital: Hospital, logged: Logged) -> None:
@@ -209,17 +212,17 @@ def test_old_versions_of_tls_are_not_spoken(tmp_path: Path, hospital: Hospital, 
     assert "unsupported protocol" in said(logged, "tls_failed")
 
 
-def test_ciphers_beyond_bcp_195_are_not_spoken(shared: Receiver, hospital: Hospital) -> None:
+def test_ciphers_beyond_bcp_195_are_not_spoken(shared: Receiver, hospital: Hospital, logged: Logged) -> None:
     context = hospital.client(hospital.modality)
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers("AES256-SHA")
     with pytest.raises(ssl.SSLError, match="HANDSHAKE_FAILURE"), secured(shared.service.tls_port, context):
         pass
+    assert "no shared cipher" in said(logged, "tls_failed")
 
 
 def test_plain_dicom_on_the_port_of_tls_costs_one_connection(shared: Receiver, logged: Logged) -> None:
     assert not associate(shared.service.tls_port).is_established
-    wait_until("it has been noticed", lambda: any(line["event"] == "tls_failed" for line in logged))
     line = said(logged, "tls_failed")
     assert "warning" in line
     assert "it speaks DICOM without TLS" in line
@@ -258,6 +261,26 @@ def test_a_handshake_that_does_not_end_is_ended(
         assert peer.wire.recv(1) == b""
         assert failures(receiver, "slow") == 1
     assert "the handshake was not complete" in said(logged, "tls_failed")
+
+
+@pytest.mark.parametrize("said_so_far", [0, 100])
+def test_who_has_said_nothing_when_the_receiver_stops_is_no_failure(
+    tmp_path: Path, hospital: Hospital, logged: Logged, said_so_far: int
+) -> None:
+    with receiving(tmp_path, tls=hospital.settings()) as receiver:
+        with Piecemeal(receiver.service.tls_port, hospital.client(hospital.modality)) as peer:
+            peer.wire.sendall(peer.hello()[:said_so_far])
+            server: ReceiverServer = receiver.listener.scp._servers[-1]
+
+            def has_been_read() -> bool:
+                connections: list[Any] = [each.connection for each in list(server.connections)]
+                return any(bool(each._first) is bool(said_so_far) for each in connections)
+
+            wait_until("what it says has been read", has_been_read)
+            receiver.service.stop(0)
+            assert peer.wire.recv(1) == b""
+        assert failures(receiver, "slow") == bool(said_so_far)
+    assert [line["event"] for line in logged].count("tls_failed") == bool(said_so_far)
 
 
 def test_a_handshake_that_trickles_in_does_not_win_time(tmp_path: Path, hospital: Hospital) -> None:
@@ -366,6 +389,26 @@ def test_a_sender_that_leaves_in_the_middle_of_an_instance_leaves_nothing(
         if how == "with a good-bye":
             shared.wait_until_closed()
     folder = newest(shared)
+    assert stored(folder) == ["1.2.3"]
+    assert folder.outcome is not None
+    assert folder.outcome.outcome is AssociationOutcome.CONNECTION_LOST
+
+
+def test_a_reply_that_cannot_be_sent_ends_the_association_as_lost(
+    shared: Receiver, hospital: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sendall = SecureConnection.sendall
+
+    def all_but_replies(connection: SecureConnection, data: bytes) -> None:
+        if data[0] == REPLY:
+            raise ssl.SSLWantReadError
+        sendall(connection, data)
+
+    monkeypatch.setattr(SecureConnection, "sendall", all_but_replies)
+    with Piecemeal(shared.service.tls_port, hospital.client(hospital.modality)) as peer:
+        peer.associate()
+        peer.wire.sendall(peer.encrypted(store_message("1.2.3")))
+        folder = newest(shared)
     assert stored(folder) == ["1.2.3"]
     assert folder.outcome is not None
     assert folder.outcome.outcome is AssociationOutcome.CONNECTION_LOST

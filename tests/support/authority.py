@@ -1,5 +1,6 @@
 """A certificate authority for tests of TLS, and what it issues; keys are made once, because making them takes long."""
 
+import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -81,6 +82,12 @@ def encrypted_key(path: Path, key: int = 2) -> Path:
     """The same key behind a password."""
     path.write_bytes(_key_pem(_key(key), serialization.BestAvailableEncryption(b"secret")))
     return path
+
+
+def of_version_2(certificate: bytes) -> bytes:
+    """The same certificate, PEM, with a version that nobody issues any more (RFC 5280 section 4.1.2.1)."""
+    encoded = ssl.PEM_cert_to_DER_cert(certificate.decode())
+    return ssl.DER_cert_to_PEM_cert(encoded.replace(b"\xa0\3\2\1\2", b"\xa0\3\2\1\1", 1)).encode()
 
 
 def _pem(certificate: x509.Certificate) -> bytes:
