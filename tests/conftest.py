@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from _pytest.capture import CaptureManager
 from support import programs
+from support.steady_reactor import steadied
 
 from clara_dicom_adapter.temporal.server import ServerOptions, TemporalServer
 
@@ -21,6 +22,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
             for fixture in wanted:
                 programs.look_for(fixture)
     return (yield)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def steady_reactors() -> Iterator[None]:
+    """Who sends with pynetdicom gets the response that the peer has sent."""
+    with steadied():
+        yield
 
 
 @pytest.fixture(scope="session")
