@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, insert, inspect
+from sqlalchemy import Connection, Insert, insert, inspect
 from sqlalchemy.dialects import postgresql, sqlite
 
 from clara_dicom_adapter.configuration.tables import Base
@@ -25,25 +26,25 @@ def upsert(
     """Insert rows; of those that are there already, ``update``'s columns are set."""
     if not rows:
         return
-    keys = [column.name for column in inspect(table).primary_key]
     # one row per statement, many times: a statement of many rows is compiled anew for each number of them, which took
     # ten times as long as the database does
-    if connection.dialect.name == "sqlite":
+    connection.execute(_statement(connection.dialect.name, table, tuple(update)), list(rows))
+
+
+@cache
+def _statement(dialect: str, table: type[Base], update: tuple[str, ...]) -> Insert:
+    """Kept, because to make one takes longer than to execute it."""
+    keys = [column.name for column in inspect(table).primary_key]
+    if dialect == "sqlite":
         lite = sqlite.insert(table)
-        changes = {name: getattr(lite.excluded, name) for name in update}
-        connection.execute(
-            lite.on_conflict_do_update(keys, set_=changes) if update else lite.on_conflict_do_nothing(keys),
-            list(rows),
-        )
-    else:
-        post = postgresql.insert(table)
-        changes = {name: getattr(post.excluded, name) for name in update}
-        connection.execute(
-            post.on_conflict_do_update(index_elements=keys, set_=changes)
-            if update
-            else post.on_conflict_do_nothing(index_elements=keys),
-            list(rows),
-        )
+        if not update:
+            return lite.on_conflict_do_nothing(keys)
+        return lite.on_conflict_do_update(keys, set_={name: getattr(lite.excluded, name) for name in update})
+    post = postgresql.insert(table)
+    if not update:
+        return post.on_conflict_do_nothing(index_elements=keys)
+    changes = {name: getattr(post.excluded, name) for name in update}
+    return post.on_conflict_do_update(index_elements=keys, set_=changes)
 
 
 def event(connection: Connection, at: datetime, *, kind: str, subject: str, what: str, text: str = "") -> None:
