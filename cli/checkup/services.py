@@ -104,7 +104,7 @@ def results_service(settings: Settings, addresses: Mapping[str, str]) -> Finding
     """Whether the Results Service answers."""
     from clara_dicom_adapter.clara.results import ResultsServiceClient
 
-    address = settings.services.results_service_endpoint or addresses.get("results")
+    address = settings.services.results_service_endpoint or addresses.get("results_service")
     if address is None:
         return Finding("Results Service", Level.OK, "not running; the embedded one will be started")
     try:

@@ -72,3 +72,9 @@ def test_a_result_is_traced_back_to_the_association_that_it_was_made_of(hospital
     wait_until("it has been exported", lambda: ("export", "delivered") in told())
     assert told() >= {("association", "released"), ("job", "completed"), ("export", "delivered")}
     assert {event["ids"]["job_id"] for event in traced() if event["subject"] == "job"} == {job_id}
+
+
+def test_the_doctor_finds_every_service_of_an_adapter_that_runs(hospital: Hospital) -> None:
+    found = {each["about"]: each["message"] for each in json.loads(hospital.site.clara("doctor", "--json"))}
+    for service in ("Temporal", "platform", "Results Service"):
+        assert found[service].startswith("answers at "), service
