@@ -91,6 +91,11 @@ class Delivery:
         """The batches that are on their way."""
         return {batch.batch_id for box in self._boxes.values() for batch in box.batches}
 
+    def is_on_its_way(self, workflow_id: str, batch_id: str) -> bool:
+        """Whether a workflow is about to be told of a batch."""
+        box = self._boxes.get(workflow_id)
+        return box is not None and any(batch.batch_id == batch_id for batch in box.batches)
+
     def ends(self) -> set[tuple[str, str]]:
         """The ends that are on their way: association id and workflow id."""
         return {(end.association_id, workflow_id) for workflow_id, box in self._boxes.items() for end in box.ends}

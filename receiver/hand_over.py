@@ -266,9 +266,11 @@ class HandOver:
                 made, ends = await self._persistently(trail, self._rest, trail.folder, outcome)
             # all at once, so that the last batch and the end ride in one signal
             for batch in made:
-                if batch.ref.batch_id not in trail.posted:
-                    trail.posted.add(batch.ref.batch_id)
-                    trail.addressed.add(batch.target.workflow_id)
+                workflow_id, batch_id = batch.target.workflow_id, batch.ref.batch_id
+                trail.addressed.add(workflow_id)
+                # the reconciler may have found its instances before they were told of
+                if batch_id not in trail.posted and not self.delivery.is_on_its_way(workflow_id, batch_id):
+                    trail.posted.add(batch_id)
                     self._post(batch.target, [batch.ref], None)
             for target, end in ends:
                 self._post(target, [], end)

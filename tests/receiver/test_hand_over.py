@@ -74,6 +74,7 @@ class Site:
         self.secret = secrets.token_hex(32)
         self.configured = Configured()
         self.prepared_space_mb = 0
+        self.reconcile_interval_seconds = 0.5
         self.service: ReceiverService | None = None
         self.spool: Spool | None = None
 
@@ -84,7 +85,7 @@ class Site:
             StorageSettings(
                 watermark_percent=100,
                 reserve_space_gb=0,
-                reconcile_interval_seconds=0.5,
+                reconcile_interval_seconds=self.reconcile_interval_seconds,
                 prepared_space_mb=self.prepared_space_mb,
             ),
             self.spool,
@@ -232,6 +233,7 @@ async def test_no_workflow_hears_of_an_end_before_its_batches_when_batching_fail
 
 async def test_an_instance_that_is_named_after_a_later_one_goes_with_its_association(site: Site) -> None:
     """The first one is in a prepared file and waits for its name; the second, in a new file, has one at once."""
+    site.reconcile_interval_seconds = 600  # who looks through the spool must not see both of them before one is hidden
     await site.start()
     assert site.spool is not None
     folder = Arrivals(site.root, durable=False).begin_association(facts())
@@ -249,6 +251,29 @@ async def test_an_instance_that_is_named_after_a_later_one_goes_with_its_associa
     assert total(letters) == 2
     assert letters[-1].ended is not None
     assert letters[-1].ended.instances == 2
+
+
+async def test_what_the_reconciler_found_first_is_not_told_twice(site: Site) -> None:
+    """Its listener's report comes late, and Temporal is away."""
+    site.temporal.gone = True
+    await site.start()
+    assert site.service is not None
+    hand_over = site.service._hand_over
+    folder = Arrivals(site.root, durable=False).begin_association(facts())
+    store(folder, 2)
+
+    async def waiting() -> int:
+        return hand_over.delivery.waiting
+
+    await until(waiting, lambda found: found == 1)
+    folder.end(AssociationOutcome.RELEASED)
+    hand_over.ended(folder.association_id, AssociationOutcome.RELEASED, 0)
+    site.temporal.gone = False
+    workflow_id = f"receive-{folder.facts.called_ae_title}-{folder.association_id}"
+    letters = await site.letters(workflow_id, has_end)
+    batches = [batch.batch_id for letter in letters for batch in letter.batches]
+    assert len(batches) == len(set(batches))
+    assert total(letters) == 2
 
 
 async def test_progress_that_an_end_has_overtaken_opens_nothing_again(site: Site) -> None:
