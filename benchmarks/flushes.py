@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -42,7 +43,7 @@ def _open(folder: Path, number: int) -> tuple[int, Path]:
     return os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL), part
 
 
-class Way:
+class Way(ABC):
     """A way to make instances durable; one object for all writers of a run."""
 
     def __init__(self, root: Path, writers: int, size: int, most: int) -> None:
@@ -55,9 +56,9 @@ class Way:
             folder.mkdir(parents=True)
         self.descriptors = [os.open(folder, os.O_RDONLY | os.O_DIRECTORY) for folder in self.folders]
 
+    @abstractmethod
     def store(self, writer: int, number: int) -> None:
         """Write one instance; it is durable when this returns."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """All are written."""

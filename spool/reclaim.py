@@ -15,7 +15,7 @@ from clara_dicom_adapter.spool.association import FACTS, OUTCOME, AssociationFol
 from clara_dicom_adapter.spool.database import Database
 from clara_dicom_adapter.spool.durable import sync_folder
 from clara_dicom_adapter.spool.models import ReclaimTotals, instance_name, is_association_id
-from clara_dicom_adapter.spool.sealed import place_sealed
+from clara_dicom_adapter.spool.sealed import SealedFiles
 
 _GONE = ".gone"
 _INSTANCES_AT_ONCE = 1000
@@ -40,10 +40,10 @@ class _Released:
 class Reclaimer:
     """The deletions of one spool."""
 
-    def __init__(self, database: Database, associations: Path) -> None:
+    def __init__(self, database: Database, associations: Path, sealed: SealedFiles) -> None:
         self._database = database
         self._associations = associations
-        self._blank: dict[str, int] = {}
+        self._sealed = sealed
 
     def reclaim(self) -> ReclaimTotals:
         """Delete all that may be deleted now; safe to repeat, and from several processes at once."""
@@ -61,7 +61,7 @@ class Reclaimer:
                 ended.append(path)
         empty = [path for path in ended if not any(path.glob("*.dcm"))]
         if empty:  # unless something was answered in it that has no name yet
-            left = place_sealed(self._associations.parent, self._blank).left
+            left = self._sealed.place().left
             folders += sum(self._remove_empty(path) for path in empty if path.name not in left)
         self._forget_associations()
         return ReclaimTotals(instances, size, parts, folders)

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -32,6 +33,20 @@ class Placed(NamedTuple):
 
     named: int
     left: frozenset[str]
+
+
+class SealedFiles:
+    """Those of one spool. One thread at a time looks through them, for two would keep files from each other."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._blank: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def place(self) -> Placed:
+        """Like :func:`place_sealed`, of what has changed since the last time."""
+        with self._lock:
+            return place_sealed(self._root, self._blank)
 
 
 def place_sealed(root: Path, blank: dict[str, int] | None = None) -> Placed:

@@ -36,7 +36,7 @@ from clara_dicom_adapter.spool.models import (
 from clara_dicom_adapter.spool.ownership import Ownership
 from clara_dicom_adapter.spool.preparing import Preparer
 from clara_dicom_adapter.spool.reclaim import Reclaimer
-from clara_dicom_adapter.spool.sealed import place_sealed
+from clara_dicom_adapter.spool.sealed import SealedFiles
 from clara_dicom_adapter.workflows.models import BatchRef, ClaimResult, Owner
 
 log = structlog.get_logger("clara_dicom_adapter.spool")
@@ -63,9 +63,9 @@ class Spool:
         self._database = database
         self._arrivals = Arrivals(root, durable=database.durable)
         self._interrupted: dict[str, bool] = {}
-        self._blank: dict[str, int] = {}
+        self._sealed = SealedFiles(root)
         self._ownership = Ownership(database, self._associations, node.node_id)
-        self._reclaimer = Reclaimer(database, self._associations)
+        self._reclaimer = Reclaimer(database, self._associations, self._sealed)
 
     @classmethod
     def open(cls, root: Path, role: SpoolRole, *, durable: bool = True) -> Self:
@@ -142,7 +142,7 @@ class Spool:
             for folder in self.associations()
             if folder.outcome is None and not folder.receiving and folder.outcome is None
         ]
-        left = place_sealed(self.root, self._blank).left
+        left = self._sealed.place().left
         abandoned = [folder for folder in abandoned if folder.association_id not in left]
         for folder in abandoned:
             folder.end_abandoned()
