@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from random import Random
@@ -250,6 +251,36 @@ def test_an_association_waits_for_an_instance_that_somebody_else_is_naming(root:
         assert found.outcome.instances == 1
         assert len(spool.association(ended.association_id).files()) == 1
         assert spool.reclaim().associations == 0
+
+
+def test_the_reclaimer_keeps_no_file_from_who_ends_abandoned_associations(
+    spool: Spool, prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds the file of a dead listener while this begins, and the association has its outcome all the same."""
+    folder, empty = spool.begin_association(facts()), spool.begin_association(facts())
+    incoming = begin(folder)
+    incoming.write(b"answered with 0000")
+    incoming.commit()
+    assert isinstance(incoming, InPlace)
+    os.close(incoming._taken.descriptor)
+    folder.close()
+    empty.end(AssociationOutcome.RELEASED)  # why the reclaimer looks
+    agrees_with, looking, ended = Seal.agrees_with, threading.Event(), threading.Event()
+
+    def held_up(seal: Seal, stream: BinaryIO) -> bool:
+        looking.set()
+        ended.wait(0.2)  # only who does not wait for the reclaimer ends within it
+        return agrees_with(seal, stream)
+
+    monkeypatch.setattr(Seal, "agrees_with", held_up)
+    reclaimer = threading.Thread(target=spool.reclaim)
+    reclaimer.start()
+    assert looking.wait(60)
+    (found,) = spool.end_abandoned()
+    ended.set()
+    reclaimer.join()
+    assert found.outcome is not None
+    assert found.outcome.instances == 1
 
 
 def test_a_file_that_the_disk_refuses_keeps_no_other_back(
