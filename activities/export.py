@@ -33,7 +33,7 @@ from clara_dicom_adapter.dicom.dataset_log import DatasetLog
 from clara_dicom_adapter.dicom.head import read_head
 from clara_dicom_adapter.dicom.part10 import read_meta
 from clara_dicom_adapter.dicom.sender import Peer, SendSettings, TimeLimits, WireLog
-from clara_dicom_adapter.dicom.stow import WebPeer
+from clara_dicom_adapter.dicom.stow_service import WebPeer
 from clara_dicom_adapter.dicom.web_authentication import Authentication, Basic, Bearer, ClientCredentials
 from clara_dicom_adapter.errors import DestinationUnknown, InvalidInstance, PlatformRefused
 from clara_dicom_adapter.records.exports import ResultObject

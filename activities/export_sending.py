@@ -20,7 +20,7 @@ from clara_dicom_adapter.activities.to_the_end import ended, in_thread
 from clara_dicom_adapter.dicom import stow
 from clara_dicom_adapter.dicom.delivery import ObjectResult, SendSettings, Verdict, lost_then
 from clara_dicom_adapter.dicom.sender import Peer, send
-from clara_dicom_adapter.dicom.stow import WebPeer
+from clara_dicom_adapter.dicom.stow_service import WebPeer
 
 TURN_SECONDS: Final = 20.0
 """An association may be kept for this long while others wait for it."""

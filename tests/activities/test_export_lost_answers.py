@@ -22,7 +22,7 @@ from clara_dicom_adapter.activities.export_sending import Route, Sending
 from clara_dicom_adapter.activities.export_turns import Turns
 from clara_dicom_adapter.dicom.part10 import read_meta
 from clara_dicom_adapter.dicom.sender import ObjectResult, Peer, SendSettings, TimeLimits, Verdict
-from clara_dicom_adapter.dicom.stow import WebPeer
+from clara_dicom_adapter.dicom.stow_service import WebPeer
 
 SETTINGS = SendSettings("SENDER", TimeLimits(connect=5, association=5, response=30), retries=0, retry_delay=0)
 OBJECTS = 40
@@ -93,7 +93,7 @@ async def test_what_was_lost_in_one_turn_and_cannot_be_sent_in_the_next_is_unkno
     trouble = iter([(504, b"")])
 
     def answer(uids: list[str], number: int) -> Answer:
-        return next(trouble, (503, b"")) if odd & {*uids} else everything(uids, number)
+        return next(trouble, (503, b"", {"Retry-After": "0"})) if odd & {*uids} else everything(uids, number)
 
     with serving(answer) as service:
         results = await sent(files, service.peer)
