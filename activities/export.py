@@ -22,19 +22,15 @@ from temporalio.service import RPCError, RPCStatusCode
 from clara_dicom_adapter.activities import export_rules
 from clara_dicom_adapter.activities.export_folder import ExportFolders
 from clara_dicom_adapter.activities.export_ledger import Ledger, Results
-from clara_dicom_adapter.activities.export_sending import Route, Sending
+from clara_dicom_adapter.activities.export_route import route_to
+from clara_dicom_adapter.activities.export_sending import Sending
 from clara_dicom_adapter.activities.export_turns import Turns
 from clara_dicom_adapter.activities.heartbeat import heartbeats, heartbeats_aside
-from clara_dicom_adapter.configuration.entities import Destination, WebAuthentication, WebDestination
-from clara_dicom_adapter.configuration.peers import peer_of, tls_client
+from clara_dicom_adapter.configuration.entities import Destination, WebDestination
 from clara_dicom_adapter.configuration.settings import ScuSettings
 from clara_dicom_adapter.dicom import uids
-from clara_dicom_adapter.dicom.dataset_log import DatasetLog
 from clara_dicom_adapter.dicom.head import read_head
 from clara_dicom_adapter.dicom.part10 import read_meta
-from clara_dicom_adapter.dicom.sender import Peer, SendSettings, TimeLimits, WireLog
-from clara_dicom_adapter.dicom.stow_service import WebPeer
-from clara_dicom_adapter.dicom.web_authentication import Authentication, Basic, Bearer, ClientCredentials
 from clara_dicom_adapter.errors import DestinationUnknown, InvalidInstance, PlatformRefused
 from clara_dicom_adapter.records.exports import ResultObject
 from clara_dicom_adapter.workflows import names
@@ -106,42 +102,6 @@ class Space(Protocol):
     """The storage rule: raises ``StorageFull`` while the disk is short."""
 
     def check(self) -> None: ...
-
-
-def send_settings(scu: ScuSettings) -> SendSettings:
-    """What the sender needs to know of our settings."""
-    return SendSettings(
-        calling_ae_title=scu.ae_title,
-        limits=TimeLimits(
-            connect=scu.connect_timeout_seconds,
-            association=scu.association_timeout_seconds,
-            response=scu.response_timeout_seconds,
-        ),
-        retries=scu.export.connect_retries,
-        retry_delay=scu.export.connect_retry_delay_seconds,
-        dataset_log=DatasetLog(scu.log_patient_attributes) if scu.log_dimse_datasets else None,
-        warnings_are_failures=scu.export.warnings_are_failures,
-        wire_log=WireLog(commands=scu.log_dimse_datasets, data_pdus=scu.log_data_pdus),
-    )
-
-
-def target_of(destination: Destination | WebDestination) -> Peer | WebPeer:
-    """Where a destination listens, and how it is spoken with."""
-    if isinstance(destination, Destination):
-        return peer_of(destination)
-    authentication = _authentication(destination.authentication)
-    return WebPeer(destination.name, destination.url, authentication, tls_client(destination.tls))
-
-
-def _authentication(configured: WebAuthentication | None) -> Authentication | None:
-    match configured:
-        case WebAuthentication(kind="basic", password_file=Path() as file):
-            return Basic(configured.user, file)
-        case WebAuthentication(kind="bearer", token_file=Path() as file):
-            return Bearer(file)
-        case WebAuthentication(kind="oauth2", token_url=str() as url, client_secret_file=Path() as file):
-            return ClientCredentials(url, configured.client_id, file, configured.scope or "")
-    return None
 
 
 class ExportActivities:
@@ -281,7 +241,7 @@ class ExportActivities:
             message = f"destination {request.destination} is no longer configured"
             return SendResult(destination=request.destination, sent=len(ledger.delivered), failed=todo, message=message)
         async with heartbeats_aside(progress):
-            await Sending(objects, ledger, self.turns, self._threads).to(self._route(destination))
+            await Sending(objects, ledger, self.turns, self._threads).to(route_to(destination, self._scu))
         return SendResult(
             destination=request.destination,
             sent=len(ledger.delivered),
@@ -295,19 +255,6 @@ class ExportActivities:
         name = request.destination.casefold()
         found = [each for each in self._destinations.destinations() if each.name.casefold() == name]
         return objects, Ledger(request, folder, self._store), found[0] if found else None
-
-    def _route(self, destination: Destination | WebDestination) -> Route:
-        return Route(
-            key=destination.name.casefold(),
-            peer=target_of(destination),
-            settings=send_settings(self._scu),
-            associations=(
-                destination.maximum_associations
-                if isinstance(destination, Destination)
-                else destination.maximum_requests
-            ),
-            time_limit=self._scu.export.time_limit_seconds,
-        )
 
     # ---- decide, note, clean ----
 
