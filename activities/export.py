@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
-from typing import Protocol
 from weakref import WeakValueDictionary
 
 import structlog
@@ -21,7 +20,8 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from clara_dicom_adapter.activities import export_rules
 from clara_dicom_adapter.activities.export_folder import ExportFolders
-from clara_dicom_adapter.activities.export_ledger import Ledger, Results
+from clara_dicom_adapter.activities.export_ledger import Ledger
+from clara_dicom_adapter.activities.export_needs import Destinations, Downloads, ExportStore, Space, Task
 from clara_dicom_adapter.activities.export_route import route_to
 from clara_dicom_adapter.activities.export_sending import Sending
 from clara_dicom_adapter.activities.export_turns import Turns
@@ -49,59 +49,6 @@ from clara_dicom_adapter.workflows.models import (
 )
 
 log = structlog.get_logger("clara_dicom_adapter.activities.export")
-
-
-class Task(Protocol):
-    """A Results Service task, as the poller stored it."""
-
-    @property
-    def task_id(self) -> str: ...
-    @property
-    def offer(self) -> int: ...
-    @property
-    def open(self) -> bool: ...
-    @property
-    def job_id(self) -> str: ...
-    @property
-    def pipeline_id(self) -> str: ...
-    @property
-    def payload_id(self) -> str: ...
-    @property
-    def parameters(self) -> str: ...
-    @property
-    def retries(self) -> int: ...
-    @property
-    def uris(self) -> Sequence[str]: ...
-    @property
-    def pipeline(self) -> str: ...
-    @property
-    def called_ae_title(self) -> str: ...
-
-
-class ExportStore(Results, Protocol):
-    """Where exports are recorded, for all nodes and for good."""
-
-    def task(self, task_id: str) -> Task | None: ...
-    def save_objects(self, task_id: str, objects: Sequence[ResultObject]) -> None: ...
-    def note(self, task_id: str, state: str, message: str) -> None: ...
-
-
-class Destinations(Protocol):
-    """The configured destinations, as they are now."""
-
-    def destinations(self) -> Sequence[Destination | WebDestination]: ...
-
-
-class Downloads(Protocol):
-    """Gets one file of a payload."""
-
-    def download(self, payload_id: str, name: str, target: Path) -> int: ...
-
-
-class Space(Protocol):
-    """The storage rule: raises ``StorageFull`` while the disk is short."""
-
-    def check(self) -> None: ...
 
 
 class ExportActivities:
@@ -217,9 +164,9 @@ class ExportActivities:
         """Send a task's objects to one destination; safe to repeat.
 
         Repeating sends only what has no confirmation in the journal; the objects whose responses were on their way when
-        an attempt died, one per association, may be sent twice. An attempt that begins while an earlier one goes on,
-        because nobody heard its heartbeats, waits for its end. Raises ``DownloadsLost`` when this node does not have
-        the objects.
+        an attempt died, one per association, may be sent twice, and are unknown until then. An attempt that begins
+        while an earlier one goes on, because nobody heard its heartbeats, waits for its end. Raises ``DownloadsLost``
+        when this node does not have the objects.
         """
         one_pass = self._passes.setdefault((request.task_id, request.destination), asyncio.Lock())
         async with heartbeats_aside():
