@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
-from typing import Protocol
 from weakref import WeakValueDictionary
 
 import structlog
@@ -21,20 +20,17 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from clara_dicom_adapter.activities import export_rules
 from clara_dicom_adapter.activities.export_folder import ExportFolders
-from clara_dicom_adapter.activities.export_ledger import Ledger, Results
-from clara_dicom_adapter.activities.export_sending import Route, Sending
+from clara_dicom_adapter.activities.export_ledger import Ledger
+from clara_dicom_adapter.activities.export_needs import Destinations, Downloads, ExportStore, Space, Task
+from clara_dicom_adapter.activities.export_route import route_to
+from clara_dicom_adapter.activities.export_sending import Sending
 from clara_dicom_adapter.activities.export_turns import Turns
 from clara_dicom_adapter.activities.heartbeat import heartbeats, heartbeats_aside
-from clara_dicom_adapter.configuration.entities import Destination, WebAuthentication, WebDestination
-from clara_dicom_adapter.configuration.peers import peer_of, tls_client
+from clara_dicom_adapter.configuration.entities import Destination, WebDestination
 from clara_dicom_adapter.configuration.settings import ScuSettings
 from clara_dicom_adapter.dicom import uids
-from clara_dicom_adapter.dicom.dataset_log import DatasetLog
 from clara_dicom_adapter.dicom.head import read_head
 from clara_dicom_adapter.dicom.part10 import read_meta
-from clara_dicom_adapter.dicom.sender import Peer, SendSettings, TimeLimits, WireLog
-from clara_dicom_adapter.dicom.stow import WebPeer
-from clara_dicom_adapter.dicom.web_authentication import Authentication, Basic, Bearer, ClientCredentials
 from clara_dicom_adapter.errors import DestinationUnknown, InvalidInstance, PlatformRefused
 from clara_dicom_adapter.records.exports import ResultObject
 from clara_dicom_adapter.workflows import names
@@ -53,95 +49,6 @@ from clara_dicom_adapter.workflows.models import (
 )
 
 log = structlog.get_logger("clara_dicom_adapter.activities.export")
-
-
-class Task(Protocol):
-    """A Results Service task, as the poller stored it."""
-
-    @property
-    def task_id(self) -> str: ...
-    @property
-    def offer(self) -> int: ...
-    @property
-    def open(self) -> bool: ...
-    @property
-    def job_id(self) -> str: ...
-    @property
-    def pipeline_id(self) -> str: ...
-    @property
-    def payload_id(self) -> str: ...
-    @property
-    def parameters(self) -> str: ...
-    @property
-    def retries(self) -> int: ...
-    @property
-    def uris(self) -> Sequence[str]: ...
-    @property
-    def pipeline(self) -> str: ...
-    @property
-    def called_ae_title(self) -> str: ...
-
-
-class ExportStore(Results, Protocol):
-    """Where exports are recorded, for all nodes and for good."""
-
-    def task(self, task_id: str) -> Task | None: ...
-    def save_objects(self, task_id: str, objects: Sequence[ResultObject]) -> None: ...
-    def note(self, task_id: str, state: str, message: str) -> None: ...
-
-
-class Destinations(Protocol):
-    """The configured destinations, as they are now."""
-
-    def destinations(self) -> Sequence[Destination | WebDestination]: ...
-
-
-class Downloads(Protocol):
-    """Gets one file of a payload."""
-
-    def download(self, payload_id: str, name: str, target: Path) -> int: ...
-
-
-class Space(Protocol):
-    """The storage rule: raises ``StorageFull`` while the disk is short."""
-
-    def check(self) -> None: ...
-
-
-def send_settings(scu: ScuSettings) -> SendSettings:
-    """What the sender needs to know of our settings."""
-    return SendSettings(
-        calling_ae_title=scu.ae_title,
-        limits=TimeLimits(
-            connect=scu.connect_timeout_seconds,
-            association=scu.association_timeout_seconds,
-            response=scu.response_timeout_seconds,
-        ),
-        retries=scu.export.connect_retries,
-        retry_delay=scu.export.connect_retry_delay_seconds,
-        dataset_log=DatasetLog(scu.log_patient_attributes) if scu.log_dimse_datasets else None,
-        warnings_are_failures=scu.export.warnings_are_failures,
-        wire_log=WireLog(commands=scu.log_dimse_datasets, data_pdus=scu.log_data_pdus),
-    )
-
-
-def target_of(destination: Destination | WebDestination) -> Peer | WebPeer:
-    """Where a destination listens, and how it is spoken with."""
-    if isinstance(destination, Destination):
-        return peer_of(destination)
-    authentication = _authentication(destination.authentication)
-    return WebPeer(destination.name, destination.url, authentication, tls_client(destination.tls))
-
-
-def _authentication(configured: WebAuthentication | None) -> Authentication | None:
-    match configured:
-        case WebAuthentication(kind="basic", password_file=Path() as file):
-            return Basic(configured.user, file)
-        case WebAuthentication(kind="bearer", token_file=Path() as file):
-            return Bearer(file)
-        case WebAuthentication(kind="oauth2", token_url=str() as url, client_secret_file=Path() as file):
-            return ClientCredentials(url, configured.client_id, file, configured.scope or "")
-    return None
 
 
 class ExportActivities:
@@ -257,9 +164,9 @@ class ExportActivities:
         """Send a task's objects to one destination; safe to repeat.
 
         Repeating sends only what has no confirmation in the journal; the objects whose responses were on their way when
-        an attempt died, one per association, may be sent twice. An attempt that begins while an earlier one goes on,
-        because nobody heard its heartbeats, waits for its end. Raises ``DownloadsLost`` when this node does not have
-        the objects.
+        an attempt died, one per association, may be sent twice, and are unknown until then. An attempt that begins
+        while an earlier one goes on, because nobody heard its heartbeats, waits for its end. Raises ``DownloadsLost``
+        when this node does not have the objects.
         """
         one_pass = self._passes.setdefault((request.task_id, request.destination), asyncio.Lock())
         async with heartbeats_aside():
@@ -281,7 +188,7 @@ class ExportActivities:
             message = f"destination {request.destination} is no longer configured"
             return SendResult(destination=request.destination, sent=len(ledger.delivered), failed=todo, message=message)
         async with heartbeats_aside(progress):
-            await Sending(objects, ledger, self.turns, self._threads).to(self._route(destination))
+            await Sending(objects, ledger, self.turns, self._threads).to(route_to(destination, self._scu))
         return SendResult(
             destination=request.destination,
             sent=len(ledger.delivered),
@@ -295,19 +202,6 @@ class ExportActivities:
         name = request.destination.casefold()
         found = [each for each in self._destinations.destinations() if each.name.casefold() == name]
         return objects, Ledger(request, folder, self._store), found[0] if found else None
-
-    def _route(self, destination: Destination | WebDestination) -> Route:
-        return Route(
-            key=destination.name.casefold(),
-            peer=target_of(destination),
-            settings=send_settings(self._scu),
-            associations=(
-                destination.maximum_associations
-                if isinstance(destination, Destination)
-                else destination.maximum_requests
-            ),
-            time_limit=self._scu.export.time_limit_seconds,
-        )
 
     # ---- decide, note, clean ----
 

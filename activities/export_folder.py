@@ -1,109 +1,20 @@
-"""An export's objects on one node's disk, and the journal of what each destination has confirmed.
+"""An export's objects on one node's disk, and where the journals of its destinations are.
 
 Layout below ``<storage.temporary>/exports/``, opaque names only::
 
     <32 hex of SHA-256 of the task id>/task.json           whose objects these are, for the sweep
                                        0000.dcm ...        by place in the task's list of uris
-                                       sent-<16 hex>.log   one line of JSON per result, per destination
-
-The journal gets one write per result before the next object is begun, so that a killed worker repeats nothing that was
-confirmed to it. It is not flushed to the device: a power cut may cost what the records (which are a few seconds
-behind) do not have, and those objects are sent twice.
+                                       sent-<16 hex>.log   a journal for each destination (``export_journal``)
 """
 
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
 
-from clara_dicom_adapter.dicom.delivery import ObjectResult, Verdict
+from clara_dicom_adapter.activities.export_journal import Journal
 from clara_dicom_adapter.errors import DownloadsLost
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """One journalled result.
-
-    Attributes:
-        send: Which pass it belongs to, ``<offer>.<round>``.
-        index: Place in the task's list of uris.
-        comment: The peer's words; may speak of a patient.
-    """
-
-    send: str
-    index: int
-    verdict: Verdict
-    status: int | None = None
-    comment: str = ""
-    reason: str = ""
-
-    @classmethod
-    def of(cls, send: str, index: int, result: ObjectResult) -> Self:
-        return cls(send, index, result.verdict, result.status, result.comment, result.reason)
-
-    @property
-    def delivered(self) -> bool:
-        return self.verdict in {Verdict.STORED, Verdict.WARNING}
-
-
-class Journal:
-    """Results for one destination; one process writes it at a time, because one activity does."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def read(self) -> list[Outcome]:
-        """Everything confirmed so far; a line that a crash cut short does not count."""
-        try:
-            lines = self._path.read_bytes().split(b"\n")
-        except FileNotFoundError:
-            return []
-        return [_outcome(line) for line in lines[:-1] if line.endswith(b"}")]
-
-    @contextmanager
-    def writer(self) -> Iterator[Callable[[Outcome], None]]:
-        """Append outcomes, each with one write."""
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            size = os.fstat(descriptor).st_size
-            if size and os.pread(descriptor, 1, size - 1) != b"\n":
-                os.write(descriptor, b"\n")  # ends what a crash cut short
-            yield lambda outcome: _append(descriptor, outcome)
-        finally:
-            os.close(descriptor)
-
-
-def _append(descriptor: int, outcome: Outcome) -> None:
-    line = json.dumps(
-        {
-            "send": outcome.send,
-            "index": outcome.index,
-            "verdict": outcome.verdict.value,
-            "status": outcome.status,
-            "comment": outcome.comment,
-            "reason": outcome.reason,
-        }
-    )
-    data = line.encode() + b"\n"
-    if os.write(descriptor, data) != len(data):
-        raise OSError("the journal could not take a whole line")
-
-
-def _outcome(line: bytes) -> Outcome:
-    value = json.loads(line)
-    return Outcome(
-        value["send"],
-        value["index"],
-        Verdict(value["verdict"]),
-        value["status"],
-        value["comment"],
-        value["reason"],
-    )
 
 
 class ExportFolder:

@@ -1,13 +1,16 @@
-"""What one destination has confirmed of one task: in the journal at once, in the records soon after."""
+"""What one destination has of one task, and what it may have: in the journal at once, in the records soon after."""
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
-from clara_dicom_adapter.activities.export_folder import ExportFolder, Outcome
-from clara_dicom_adapter.dicom.delivery import ObjectResult, SendTotals
+from clara_dicom_adapter.activities.export_folder import ExportFolder
+from clara_dicom_adapter.activities.export_journal import ALL_LANES, Lines, Outcome
+from clara_dicom_adapter.dicom.delivery import ObjectResult, SendTotals, UnderWay, Verdict, first_lost
 from clara_dicom_adapter.workflows.models import SendInput
 
 RECORD_EVERY: Final = 2.0
@@ -18,7 +21,21 @@ class Results(Protocol):
     """Where results are recorded, for all nodes and for good."""
 
     def delivered(self, task_id: str, destination: str) -> frozenset[int]: ...
+    def unknown(self, task_id: str, destination: str) -> Mapping[int, str]: ...
     def save_results(self, task_id: str, destination: str, results: Sequence[Outcome]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What those who send write to a ledger.
+
+    Attributes:
+        result: An object, by its place, has this result.
+        under_way: A lane of this name has this under way from now on.
+    """
+
+    result: Callable[[int, ObjectResult], None]
+    under_way: Callable[[str, UnderWay], None]
 
 
 class Ledger:
@@ -36,9 +53,13 @@ class Ledger:
         self.delivered = set(store.delivered(request.task_id, request.destination))
         self.failed: dict[int, Outcome] = {}
         """Failures of this pass, by place."""
-        for outcome in self._journal.read():
+        history = self._journal.read()
+        for outcome in history.outcomes:
             self._take(outcome)
             self._unrecorded.append(outcome)  # a killed worker may not have got so far
+        self.lost = self._lost_before(history.unknown, history.lost)
+        """Objects that were sent before now without being told what became of them, by place, and how that was lost."""
+        self._add_lost({index: reason for index, reason in history.lost.items() if index in self.lost})
 
     def is_to_be_sent(self, index: int) -> bool:
         return index not in self.delivered and index not in self.failed
@@ -51,23 +72,12 @@ class Ledger:
         return totals.message
 
     @contextmanager
-    def writer(self) -> Iterator[Callable[[int, ObjectResult], None]]:
+    def writer(self) -> Iterator[Notes]:
         """Write results, each into the journal before the call returns; the rest into the records at the end."""
         try:
-            with self._journal.writer() as append:
-
-                def write(index: int, result: ObjectResult) -> None:
-                    outcome = Outcome.of(self._send, index, result)
-                    append(
-                        outcome
-                    )  # outside the lock: one write is whole by itself, and the others need not wait for it
-                    with self._lock:
-                        self._take(outcome)
-                        self._unrecorded.append(outcome)
-                        if time.monotonic() - self._recorded_at >= RECORD_EVERY:
-                            self.record()
-
-                yield write
+            with self._journal.writer() as lines:
+                lines.under_way(ALL_LANES, UnderWay(lost=self.lost))
+                yield Notes(partial(self._write, lines), partial(self._under_way, lines))
         finally:
             with self._lock:
                 self.record()
@@ -78,6 +88,39 @@ class Ledger:
             self._store.save_results(self._task_id, self._destination, self._unrecorded)
             self._unrecorded = []
         self._recorded_at = time.monotonic()
+
+    def _lost_before(self, unknown: Mapping[int, str], lost: Mapping[int, str]) -> Mapping[int, str]:
+        """The records know what another node has lost; of what this one has a result for, its journal knows better."""
+        journalled = {outcome.index for outcome in self._unrecorded}
+        recorded = {
+            index: first_lost(reason)
+            for index, reason in self._store.unknown(self._task_id, self._destination).items()
+            if index not in journalled
+        }
+        found = {**recorded, **unknown, **lost}
+        return {index: reason for index, reason in found.items() if index not in self.delivered}
+
+    def _write(self, lines: Lines, index: int, result: ObjectResult) -> None:
+        outcome = Outcome.of(self._send, index, result)
+        lines.result(outcome)  # outside the lock: one write is whole by itself, and the others need not wait for it
+        with self._lock:
+            self._take(outcome)
+            self._unrecorded.append(outcome)
+            if time.monotonic() - self._recorded_at >= RECORD_EVERY:
+                self.record()
+
+    def _under_way(self, lines: Lines, lane: str, way: UnderWay) -> None:
+        lines.under_way(lane, way)
+        if way.lost and not way.order:  # nothing is sent now, and that may last
+            with self._lock:
+                self._add_lost(way.lost)
+                self.record()
+
+    def _add_lost(self, lost: Mapping[int, str]) -> None:
+        """The records say of these that nothing is known until they have a result."""
+        self._unrecorded += [
+            Outcome(self._send, index, Verdict.UNKNOWN, reason=reason) for index, reason in lost.items()
+        ]
 
     def _take(self, outcome: Outcome) -> None:
         if outcome.delivered:

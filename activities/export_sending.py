@@ -7,6 +7,7 @@ import asyncio
 import math
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
@@ -14,20 +15,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from clara_dicom_adapter.activities.export_ledger import Ledger
+from clara_dicom_adapter.activities.export_ledger import Ledger, Notes
 from clara_dicom_adapter.activities.export_turns import Turns
 from clara_dicom_adapter.activities.to_the_end import ended, in_thread
 from clara_dicom_adapter.dicom import stow
-from clara_dicom_adapter.dicom.delivery import ObjectResult, SendSettings, Verdict, lost_then
+from clara_dicom_adapter.dicom.delivery import ObjectResult, SendSettings, UnderWay, Verdict, lost_then
 from clara_dicom_adapter.dicom.sender import Peer, send
-from clara_dicom_adapter.dicom.stow import WebPeer
+from clara_dicom_adapter.dicom.stow_service import WebPeer
 
 TURN_SECONDS: Final = 20.0
 """An association may be kept for this long while others wait for it."""
 WORTH_AN_ASSOCIATION: Final = 20
 """Objects; fewer are sent sooner than another association is negotiated."""
-
-Write = Callable[[int, ObjectResult], None]
 
 
 @dataclass(frozen=True)
@@ -51,13 +50,20 @@ class _Lane:
     """The share of one association in a turn."""
 
     def __init__(
-        self, objects: Mapping[int, Path], part: Sequence[int], route: Route, left: float, write: Write
+        self,
+        objects: Mapping[int, Path],
+        part: Sequence[int],
+        route: Route,
+        left: float,
+        notes: Notes,
     ) -> None:
+        self._name = uuid.uuid4().hex[:8]
         self._files = [objects[index] for index in part]
         self._part = part
         self._route = route
         self._left = left
-        self._write = write
+        self._notes = notes
+        self._begun = False
         self.reached = False
         """Whether anything was sent."""
         self.given_up: list[ObjectResult] = []
@@ -73,8 +79,14 @@ class _Lane:
                 if result.verdict is Verdict.UNKNOWN:
                     self.lost[self._part[result.index]] = result.reason
             else:
-                self._write(self._part[result.index], result)
+                self._notes.result(self._part[result.index], result)
                 self.reached = True
+
+        def under_way(way: UnderWay) -> None:
+            order = [self._part[index] for index in way.order]
+            lost = {self._part[index]: reason for index, reason in way.lost.items()}
+            self._begun = self._begun or bool(order)
+            self._notes.under_way(self._name, UnderWay(order, way.at_once, lost))
 
         def over() -> bool:
             passed = time.monotonic() - begun
@@ -83,14 +95,16 @@ class _Lane:
 
         peer = self._route.peer
         if isinstance(peer, WebPeer):
-            totals = stow.store(self._files, peer, self._route.settings, take, stop=over)
+            totals = stow.store(self._files, peer, self._route.settings, take, stop=over, on_way=under_way)
         else:
-            totals = send(self._files, peer, self._route.settings, take, stop=over)
+            totals = send(self._files, peer, self._route.settings, take, stop=over, on_way=under_way)
         self.lost |= {self._part[index]: reason for index, reason in totals.unanswered.items()}
+        if self._begun:
+            self._notes.under_way(self._name, UnderWay(lost=self.lost))
 
     def write_given_up(self) -> None:
         for result in self.given_up:
-            self._write(self._part[result.index], result)
+            self._notes.result(self._part[result.index], result)
 
 
 class Sending:
@@ -104,41 +118,44 @@ class Sending:
         self._stopped = threading.Event()
         self._alone = False
         """Whether further associations were refused; from then on there is one."""
-        self._lost: dict[int, str] = {}
-        """Objects that were sent in an earlier turn, and how their responses were lost."""
+        self._lost = dict(ledger.lost)
+        """Objects that were sent in an earlier turn or pass, and how their responses were lost."""
 
     async def to(self, route: Route) -> None:
         """Until every object has a result; when cancelled, after the objects under way."""
         open_journal = ExitStack()
         # both ends may write to a database, which must not keep the event loop waiting
         try:
-            write = await in_thread(open_journal.enter_context, self._ledger.writer())
-            await self._all(route, self._remembering(write))
+            notes = await in_thread(open_journal.enter_context, self._ledger.writer())
+            await self._all(route, replace(notes, result=self._remembering(notes)))
         finally:
             await in_thread(open_journal.close)
 
-    async def _all(self, route: Route, write: Write) -> None:
+    async def _all(self, route: Route, notes: Notes) -> None:
         left = route.time_limit
         while todo := [index for index in self._objects if self._ledger.is_to_be_sent(index)]:
             if left <= 0:
-                await in_thread(self._give_up, todo, route, write)
+                await in_thread(self._give_up, todo, route, notes)
                 return
             wanted = 1 if self._alone else math.ceil(len(todo) / WORTH_AN_ASSOCIATION)
             count = await self._turns.take(route.key, route.associations, wanted)
             begun = time.monotonic()
             try:
-                await self._turn([todo[number::count] for number in range(count)], route, left, write)
+                parts = [todo[number::count] for number in range(count)]
+                # only the first tries again: if the peer wants one association at a time, the others had better be gone
+                hasty = replace(route, settings=replace(route.settings, retries=0))
+                await self._turn(
+                    [
+                        _Lane(self._objects, part, hasty if number else route, left, notes)
+                        for number, part in enumerate(parts)
+                    ]
+                )
             finally:
                 self._turns.give_back(route.key, count)
             left -= time.monotonic() - begun
 
-    async def _turn(self, parts: Sequence[Sequence[int]], route: Route, left: float, write: Write) -> None:
+    async def _turn(self, lanes: Sequence[_Lane]) -> None:
         loop = asyncio.get_running_loop()
-        # only the first tries again: if the peer wants one association at a time, the others had better be gone by then
-        hasty = replace(route, settings=replace(route.settings, retries=0))
-        lanes = [
-            _Lane(self._objects, part, hasty if number else route, left, write) for number, part in enumerate(parts)
-        ]
         running = [loop.run_in_executor(self._threads, lane.send, self._is_over) for lane in lanes]
         try:
             await asyncio.wait(running, return_when=asyncio.FIRST_EXCEPTION)
@@ -161,17 +178,17 @@ class Sending:
     def _is_over(self, route: Route, passed: float) -> bool:
         return self._stopped.is_set() or (passed > TURN_SECONDS and self._turns.awaited(route.key))
 
-    def _remembering(self, write: Write) -> Write:
+    def _remembering(self, notes: Notes) -> Callable[[int, ObjectResult], None]:
         """What was not sent in this turn may have been in an earlier one."""
 
         def remembering(index: int, result: ObjectResult) -> None:
             if result.verdict is Verdict.NOT_SENT and (lost := self._lost.get(index)):
                 result = replace(result, verdict=Verdict.UNKNOWN, reason=lost_then(lost, result.reason))
-            write(index, result)
+            notes.result(index, result)
 
         return remembering
 
-    def _give_up(self, todo: Sequence[int], route: Route, write: Write) -> None:
+    def _give_up(self, todo: Sequence[int], route: Route, notes: Notes) -> None:
         reason = f"not sent within {route.time_limit:g} s"
         for index in todo:
-            write(index, ObjectResult(index, self._objects[index], Verdict.NOT_SENT, reason=reason))
+            notes.result(index, ObjectResult(index, self._objects[index], Verdict.NOT_SENT, reason=reason))

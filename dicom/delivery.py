@@ -3,7 +3,7 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -21,6 +21,7 @@ log = structlog.get_logger("clara_dicom_adapter.dicom")
 
 LONGEST_PAUSE_SECONDS: Final = 60.0
 """Between two attempts at a peer; pauses double up to this."""
+_THEN: Final = "; then "
 _META_BYTES: Final = 4096
 """The meta header of any object that is not odd, in one read."""
 
@@ -68,6 +69,21 @@ class ObjectResult:
     def delivered(self) -> bool:
         """Whether the peer has it."""
         return self.verdict in {Verdict.STORED, Verdict.WARNING}
+
+
+@dataclass(frozen=True, slots=True)
+class UnderWay:
+    """What a peer may have without our knowing it, for whoever outlives the sending; replaces what was said before.
+
+    Attributes:
+        order: Places of the objects that are sent now, in their order.
+        at_once: So many of them at most, the first that have no result, may be on their way at the same time.
+        lost: Others that were sent before without being told what became of them, and why that was.
+    """
+
+    order: Sequence[int] = ()
+    at_once: int = 0
+    lost: Mapping[int, str] = field(default_factory=dict[int, str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +143,12 @@ def pause_before(attempt: int, settings: SendSettings) -> float:
 
 def lost_then(lost: str | None, reason: str) -> str:
     """Words for an object that may have been lost on its way, and of which nothing more is known for a reason."""
-    return f"{lost}; then {reason}" if lost and lost != reason else reason
+    return f"{lost}{_THEN}{reason}" if lost and lost != reason else reason
+
+
+def first_lost(reason: str) -> str:
+    """How an object was lost, from words for one of which nothing more was known later on."""
+    return reason.partition(_THEN)[0]
 
 
 class Delivery:
@@ -139,6 +160,7 @@ class Delivery:
         settings: SendSettings,
         on_result: Callable[[ObjectResult], None],
         stop: Callable[[], bool],
+        on_way: Callable[[UnderWay], None],
     ) -> None:
         """Begin; ``called`` is what log lines call the peer."""
         self.totals = SendTotals()
@@ -146,6 +168,7 @@ class Delivery:
         self._settings = settings
         self._on_result = on_result
         self._stop = stop
+        self._on_way = on_way
         self._lost: dict[int, str] = {}
         """Objects that were sent without being told what became of them, by index, and why that was."""
 
@@ -187,9 +210,18 @@ class Delivery:
     def _tell(self, result: ObjectResult) -> None:
         self._on_result(result)
         self.totals.add(result)
+        self._lost.pop(result.index, None)
 
-    def _pause(self, attempt: int, reason: str) -> None:
-        seconds = pause_before(attempt, self._settings)
+    def _tell_under_way(self, objects: Iterable[StoredObject], *, at_once: int) -> None:
+        """To be called before they are sent; results take them out of it again."""
+        order = [stored.index for stored in objects]
+        now = frozenset(order)
+        lost = {index: reason for index, reason in self._lost.items() if index not in now}
+        self._on_way(UnderWay(order, at_once, lost))
+
+    def _pause(self, attempt: int, reason: str, at_least: float = 0) -> None:
+        seconds = max(pause_before(attempt, self._settings), min(at_least, LONGEST_PAUSE_SECONDS))
+        self._tell_under_way((), at_once=0)
         log.warning("peer_tried_again", **self._called, reason=reason, attempt=attempt, seconds=seconds)
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0 and not self._stopped():

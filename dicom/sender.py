@@ -14,7 +14,7 @@ import structlog
 
 from clara_dicom_adapter.dicom import dimse
 from clara_dicom_adapter.dicom.connecting import Peer
-from clara_dicom_adapter.dicom.delivery import Delivery, ObjectResult, SendSettings, SendTotals, Verdict
+from clara_dicom_adapter.dicom.delivery import Delivery, ObjectResult, SendSettings, SendTotals, UnderWay, Verdict
 from clara_dicom_adapter.dicom.negotiation import MAXIMUM_CONTEXTS, AssociationRejected, Context
 from clara_dicom_adapter.dicom.requestor import StorageAssociation, StoredObject, TimeLimits, WireLog
 from clara_dicom_adapter.errors import AssociationFailed, InvalidInstance, PresentationContextRefused
@@ -34,18 +34,20 @@ def send(
     on_result: Callable[[ObjectResult], None],
     *,
     stop: Callable[[], bool] = lambda: False,
+    on_way: Callable[[UnderWay], None] = lambda _: None,
 ) -> SendTotals:
     """Send files one after the other.
 
     Args:
         on_result: Called once for each file as soon as its fate is known, and before the next object is begun.
         stop: Asked between objects; when it says True the association is released and the rest is left.
+        on_way: Called before objects are sent, once for each association, and when there is a pause.
 
     What the peer does never raises; it is in the results. An object whose response was lost is sent once more while
     there are retries left.
     """
     started = time.monotonic()
-    delivery = _Delivery(peer, settings, on_result, stop)
+    delivery = _Delivery(peer, settings, on_result, stop, on_way)
     objects = [stored for index, path in enumerate(files) if (stored := delivery.read(index, path))]
     for part in by_association(objects):
         delivery.deliver(deque(part))
@@ -78,9 +80,14 @@ class _Delivery(Delivery):
     """One call of :func:`send`: what it has done so far, and whether it still hopes."""
 
     def __init__(
-        self, peer: Peer, settings: SendSettings, on_result: Callable[[ObjectResult], None], stop: Callable[[], bool]
+        self,
+        peer: Peer,
+        settings: SendSettings,
+        on_result: Callable[[ObjectResult], None],
+        stop: Callable[[], bool],
+        on_way: Callable[[UnderWay], None],
     ) -> None:
-        super().__init__({"called_ae_title": peer.ae_title}, settings, on_result, stop)
+        super().__init__({"called_ae_title": peer.ae_title}, settings, on_result, stop, on_way)
         self._peer = peer
         self._failures = 0
         """Associations in a row that failed or were lost without a confirmation."""
@@ -124,6 +131,7 @@ class _Delivery(Delivery):
 
     def _send_all(self, association: StorageAssociation, objects: deque[StoredObject]) -> None:
         """Send until all are done or ``stop`` says so; an object leaves the queue with its result."""
+        self._tell_under_way(objects, at_once=1)
         while objects and not self._stopped():
             stored = objects[0]
             if stored.context not in association.accepted:

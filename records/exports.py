@@ -1,6 +1,6 @@
 """What the Results Service has offered for export, what each destination has got, and what was reported."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -19,6 +19,8 @@ from clara_dicom_adapter.records.upsert import Clock, bounded, event, now, upser
 _REPORTS = "reports"
 OFFERED = "Offered"
 REPORTED = "Reported"
+UNKNOWN = "unknown"
+"""The verdict on what was sent without being told what became of it."""
 
 
 class OfferedTask(Protocol):
@@ -214,6 +216,16 @@ class ExportRecords:
         )
         with reading(self._engine) as connection:
             return frozenset(connection.scalars(statement))
+
+    def unknown(self, task_id: str, destination: str) -> Mapping[int, str]:
+        """Places in the task's list of what a destination may have, and why nobody knows."""
+        statement = select(ExportObjectRow.number, ExportObjectRow.reason).where(
+            ExportObjectRow.task_id == task_id,
+            ExportObjectRow.destination == destination,
+            ExportObjectRow.verdict == UNKNOWN,
+        )
+        with reading(self._engine) as connection:
+            return {int(row.number): str(row.reason) for row in connection.execute(statement)}
 
     def save_results(self, task_id: str, destination: str, results: Sequence[Outcome]) -> None:
         """Results in the order they came; what was delivered once stays delivered."""

@@ -6,12 +6,13 @@ It says ``ready``, begins at a line on standard input, and says what it did as a
 import asyncio
 import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from clara_dicom_adapter import log
-from clara_dicom_adapter.activities.export_folder import ExportFolders, Outcome
+from clara_dicom_adapter.activities.export_folder import ExportFolders
+from clara_dicom_adapter.activities.export_journal import Outcome
 from clara_dicom_adapter.activities.export_ledger import Ledger
 from clara_dicom_adapter.activities.export_sending import Route, Sending
 from clara_dicom_adapter.activities.export_turns import Turns
@@ -26,6 +27,10 @@ class NoRecords:
     def delivered(self, task_id: str, destination: str) -> frozenset[int]:
         del task_id, destination
         return frozenset()
+
+    def unknown(self, task_id: str, destination: str) -> Mapping[int, str]:
+        del task_id, destination
+        return {}
 
     def save_results(self, task_id: str, destination: str, results: Sequence[Outcome]) -> None:
         del task_id, destination, results

@@ -24,7 +24,8 @@ from temporalio.testing import ActivityEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from clara_dicom_adapter.activities import interceptor
-from clara_dicom_adapter.activities.export_folder import ExportFolders, Outcome
+from clara_dicom_adapter.activities.export_folder import ExportFolders
+from clara_dicom_adapter.activities.export_journal import Outcome
 from clara_dicom_adapter.activities.export_rules import NoDestination, Rules, decide, destinations
 from clara_dicom_adapter.activities.results import ResultsActivities
 from clara_dicom_adapter.clara.results import ResultsServiceClient, ResultTask
@@ -127,17 +128,17 @@ def test_a_journal_line_that_a_crash_cut_short_does_not_count(tmp_path: Path) ->
     folder = ExportFolders(tmp_path).of("task")
     folder.create("task", AGENT)
     journal = folder.journal("PACS")
-    with journal.writer() as append:
-        append(Outcome("1.1", 0, Verdict.STORED, 0))
-        append(Outcome("1.1", 1, Verdict.REFUSED, 0xA700, "no room", "status A700"))
+    with journal.writer() as lines:
+        lines.result(Outcome("1.1", 0, Verdict.STORED, 0))
+        lines.result(Outcome("1.1", 1, Verdict.REFUSED, 0xA700, "no room", "status A700"))
     (path,) = (tmp_path / "exports").glob("*/sent-*.log")
     path.write_bytes(path.read_bytes()[:-20])
-    assert [outcome.index for outcome in journal.read()] == [0]
-    with journal.writer() as append:
-        append(Outcome("1.1", 2, Verdict.STORED, 0))
-    assert [outcome.index for outcome in journal.read()] == [0, 2]
-    assert [outcome.index for outcome in folder.journal("pacs").read()] == [0, 2]
-    assert folder.journal("OTHER").read() == []
+    assert [outcome.index for outcome in journal.read().outcomes] == [0]
+    with journal.writer() as lines:
+        lines.result(Outcome("1.1", 2, Verdict.STORED, 0))
+    assert [outcome.index for outcome in journal.read().outcomes] == [0, 2]
+    assert [outcome.index for outcome in folder.journal("pacs").read().outcomes] == [0, 2]
+    assert folder.journal("OTHER").read().outcomes == []
 
 
 def test_nothing_of_a_task_becomes_a_path(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +12,7 @@ import pytest
 from support.dicom_objects import make_objects
 from support.dicom_peers import SUCCESS, ScriptedScp, free_port
 
-from clara_dicom_adapter.activities.export_ledger import Ledger
+from clara_dicom_adapter.activities.export_ledger import Ledger, Notes
 from clara_dicom_adapter.activities.export_sending import Route, Sending
 from clara_dicom_adapter.activities.export_turns import Turns
 from clara_dicom_adapter.activities.to_the_end import in_thread
@@ -31,6 +31,7 @@ class HeldLedger:
         self.reached, self.released = threading.Event(), threading.Event()
         self.events: list[str] = []
         self._sent: set[int] = set()
+        self.lost: dict[int, str] = {}
 
     def _hold(self, where: str) -> None:
         if where == self._held:
@@ -41,7 +42,7 @@ class HeldLedger:
         return index not in self._sent
 
     @contextmanager
-    def writer(self) -> Iterator[Callable[[int, ObjectResult], None]]:
+    def writer(self) -> Iterator[Notes]:
         def write(index: int, _result: ObjectResult) -> None:
             self._hold("write")
             self.events.append("written")
@@ -49,7 +50,7 @@ class HeldLedger:
 
         self._hold("open")
         self.events.append("opened")
-        yield write
+        yield Notes(write, lambda *_: None)
         self.events.append("closed")
 
 

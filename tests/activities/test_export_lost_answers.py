@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,12 +17,12 @@ from support.dicom_peers import pynetdicom_scp
 from support.dicomweb_service import Answer, everything, serving
 
 from clara_dicom_adapter.activities import export_sending
-from clara_dicom_adapter.activities.export_ledger import Ledger
+from clara_dicom_adapter.activities.export_ledger import Ledger, Notes
 from clara_dicom_adapter.activities.export_sending import Route, Sending
 from clara_dicom_adapter.activities.export_turns import Turns
 from clara_dicom_adapter.dicom.part10 import read_meta
 from clara_dicom_adapter.dicom.sender import ObjectResult, Peer, SendSettings, TimeLimits, Verdict
-from clara_dicom_adapter.dicom.stow import WebPeer
+from clara_dicom_adapter.dicom.stow_service import WebPeer
 
 SETTINGS = SendSettings("SENDER", TimeLimits(connect=5, association=5, response=30), retries=0, retry_delay=0)
 OBJECTS = 40
@@ -34,17 +34,18 @@ class Results:
 
     def __init__(self) -> None:
         self.by_index: dict[int, ObjectResult] = {}
+        self.lost: dict[int, str] = {}
 
     def is_to_be_sent(self, index: int) -> bool:
         return index not in self.by_index
 
     @contextmanager
-    def writer(self) -> Iterator[Callable[[int, ObjectResult], None]]:
+    def writer(self) -> Iterator[Notes]:
         def write(index: int, result: ObjectResult) -> None:
             assert index not in self.by_index
             self.by_index[index] = result
 
-        yield write
+        yield Notes(write, lambda *_: None)
 
 
 async def sent(files: list[Path], peer: Peer | WebPeer) -> list[ObjectResult]:
@@ -93,7 +94,7 @@ async def test_what_was_lost_in_one_turn_and_cannot_be_sent_in_the_next_is_unkno
     trouble = iter([(504, b"")])
 
     def answer(uids: list[str], number: int) -> Answer:
-        return next(trouble, (503, b"")) if odd & {*uids} else everything(uids, number)
+        return next(trouble, (503, b"", {"Retry-After": "0"})) if odd & {*uids} else everything(uids, number)
 
     with serving(answer) as service:
         results = await sent(files, service.peer)

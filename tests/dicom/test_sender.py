@@ -4,9 +4,9 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import pytest
@@ -47,7 +47,7 @@ def dataset_of(path: Path) -> bytes:
 
 
 def collect(
-    files: list[Path], peer: Peer, settings: SendSettings = SETTINGS, **options: Callable[[], bool]
+    files: list[Path], peer: Peer, settings: SendSettings = SETTINGS, **options: Any
 ) -> dict[int, ObjectResult]:
     """Send, and check that each file has exactly one result."""
     results: dict[int, ObjectResult] = {}

@@ -12,13 +12,13 @@ from structlog.testing import capture_logs
 from support.authority import Authority
 from support.dicom_objects import make_encoded, make_objects
 from support.dicom_peers import free_port
-from support.dicomweb_service import Answer, everything, serving, told
+from support.dicomweb_service import Answer, breaking_off, everything, serving, told
 from support.orthanc import dicomweb, orthanc
 
-from clara_dicom_adapter.dicom import stow
+from clara_dicom_adapter.dicom import delivery, stow, stow_service
 from clara_dicom_adapter.dicom.part10 import read_meta
 from clara_dicom_adapter.dicom.sender import ObjectResult, SendSettings, TimeLimits, Verdict
-from clara_dicom_adapter.dicom.stow import WebPeer
+from clara_dicom_adapter.dicom.stow_service import WebPeer
 from clara_dicom_adapter.dicom.tls import TlsClient
 from clara_dicom_adapter.dicom.web_authentication import Authentication, Basic, Bearer, ClientCredentials
 
@@ -59,7 +59,7 @@ def test_orthanc_gets_every_object_with_its_dataset_as_it_is(tmp_path: Path) -> 
 
 
 def test_what_orthanc_answers_in_xml_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stow, "ACCEPTED", "application/dicom+xml")
+    monkeypatch.setattr(stow_service, "ACCEPTED", "application/dicom+xml")
     files = make_objects(tmp_path / "files", 3)
     with orthanc(tmp_path / "orthanc", Plugins=[dicomweb()], HttpServerEnabled=True) as one:
         results = store(files, WebPeer("ORTHANC", f"http://127.0.0.1:{one.http_port}/dicom-web"))
@@ -178,19 +178,46 @@ def test_a_service_that_answers_in_xml_all_the_same_is_understood(tmp_path: Path
     assert results[1].reason == "status C000"
 
 
-@pytest.mark.parametrize("trouble", [503, 429, None])
-def test_transient_trouble_is_tried_again(tmp_path: Path, trouble: int | None) -> None:
+BUSY = (503, b"", {"Retry-After": "0"})
+"""Of a service that has done nothing."""
+
+
+@pytest.mark.parametrize("trouble", [BUSY, (429, b"")])
+def test_who_turns_a_request_away_gets_it_again_as_it_was(tmp_path: Path, trouble: Answer) -> None:
     files = make_objects(tmp_path / "files", 2)
-
-    def answer(uids: list[str], number: int) -> Answer | None:
-        if number <= 2:
-            return (trouble, b"") if trouble else None
-        return everything(uids, number)
-
-    with serving(answer) as service:
+    with serving(lambda uids, number: trouble if number <= 2 else everything(uids, number)) as service:
         results = store(files, service.peer)
     assert set(verdicts(results)) == {Verdict.STORED}
-    assert len(service.requests) == 3
+    assert [len(request) for request in service.requests] == [2, 2, 2]
+
+
+@pytest.mark.parametrize("trouble", [(500, b""), (503, b""), (504, b"<html>"), None])
+def test_what_was_lost_on_its_way_is_sent_again_one_by_one(tmp_path: Path, trouble: Answer | None) -> None:
+    files = make_objects(tmp_path / "files", 2)
+    with serving(lambda uids, number: trouble if number <= 2 else everything(uids, number)) as service:
+        results = store(files, service.peer)
+    assert set(verdicts(results)) == {Verdict.STORED}
+    first, second = (uid(path) for path in files)
+    assert service.requests == [[first, second], [first], [second], [first]]
+
+
+def test_an_object_that_a_service_fails_at_each_time_costs_only_itself(tmp_path: Path) -> None:
+    files = make_objects(tmp_path / "files", 4)
+    poison = uid(files[1])
+    with serving(lambda uids, number: (500, b"") if poison in uids else everything(uids, number)) as service:
+        results = store(files, service.peer)
+    assert verdicts(results) == [Verdict.STORED, Verdict.UNKNOWN, Verdict.STORED, Verdict.STORED]
+    assert results[1].reason == "WEB: HTTP status 500"
+
+
+def test_a_service_that_asks_for_time_gets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But not more than a minute."""
+    monkeypatch.setattr(delivery, "LONGEST_PAUSE_SECONDS", 0.05)
+    trouble = iter([(503, b"", {"Retry-After": "7200"})])
+    with serving(lambda uids, number: next(trouble, everything(uids, number))) as service, capture_logs() as lines:
+        results = store(make_objects(tmp_path / "files", 1), service.peer)
+    assert verdicts(results) == [Verdict.STORED]
+    assert [line["seconds"] for line in lines if line["event"] == "peer_tried_again"] == [0.05]
 
 
 def test_what_was_sent_and_never_answered_is_unknown_and_the_rest_is_not_sent(
@@ -198,27 +225,94 @@ def test_what_was_sent_and_never_answered_is_unknown_and_the_rest_is_not_sent(
 ) -> None:
     monkeypatch.setattr(stow, "MOST_OBJECTS", 1)
     with serving(lambda _uids, _number: None) as service:
-        results = store(make_objects(tmp_path / "files", 2), service.peer)
+        results = store(make_objects(tmp_path / "files", 2), service.peer, replace(SETTINGS, retries=0))
     assert verdicts(results) == [Verdict.UNKNOWN, Verdict.NOT_SENT]
 
 
+def test_of_a_request_that_broke_off_only_what_had_been_begun_is_unknown(tmp_path: Path) -> None:
+    files = make_objects(tmp_path / "files", 3, size=8_000_000)
+    with breaking_off(after=100_000) as peer:
+        results = store(files, peer, replace(SETTINGS, retries=0))
+    assert verdicts(results) == [Verdict.UNKNOWN, Verdict.NOT_SENT, Verdict.NOT_SENT]
+
+
 @pytest.mark.parametrize(
-    ("status", "verdict"), [(502, Verdict.UNKNOWN), (504, Verdict.UNKNOWN), (503, Verdict.NOT_SENT)]
+    ("answer", "verdict"),
+    [
+        ((408, b""), Verdict.UNKNOWN),
+        ((425, b""), Verdict.NOT_SENT),
+        ((429, b""), Verdict.NOT_SENT),
+        ((500, b""), Verdict.UNKNOWN),
+        ((502, b""), Verdict.UNKNOWN),
+        ((503, b""), Verdict.UNKNOWN),
+        (BUSY, Verdict.NOT_SENT),
+        ((504, b""), Verdict.UNKNOWN),
+        ((507, b""), Verdict.UNKNOWN),
+        ((520, b""), Verdict.UNKNOWN),
+        ((500, b'{"HttpStatus": 500, "Message": "Internal error"}'), Verdict.UNKNOWN),
+        ((501, b'{"HttpStatus": 501}'), Verdict.REFUSED),
+        ((413, b""), Verdict.REFUSED),
+    ],
 )
-def test_what_a_gateway_had_passed_on_is_unknown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, verdict: Verdict
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_status_says_no_more_than_it_means(tmp_path: Path, count: int, answer: Answer, verdict: Verdict) -> None:
+    with serving(lambda _uids, _number: answer) as service:
+        results = store(make_objects(tmp_path / "files", count), service.peer)
+    assert verdicts(results) == [verdict] * count
+    assert f"HTTP status {answer[0]}" in results[0].reason
+
+
+def test_what_was_lost_stays_unknown_when_the_last_answer_is_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also when the last answer is another one."""
     monkeypatch.setattr(stow, "MOST_OBJECTS", 1)
-    with serving(lambda _uids, number: (status if number == 1 else 503, b"")) as service:
+    with serving(lambda _uids, number: (504, b"") if number == 1 else BUSY) as service:
         results = store(make_objects(tmp_path / "files", 2), service.peer)
-    assert verdicts(results) == [verdict, Verdict.NOT_SENT]
-    assert f"HTTP status {status}" in results[0].reason
+    assert verdicts(results) == [Verdict.UNKNOWN, Verdict.NOT_SENT]
+    assert results[0].reason == "WEB: HTTP status 504; then WEB: HTTP status 503"
+
+
+def test_a_failure_that_speaks_of_the_objects_is_believed(tmp_path: Path) -> None:
+    files = make_objects(tmp_path / "files", 2)
+    with serving(lambda uids, _number: (500, told(uids[:1], {uids[1]: 0xC000}))) as service:
+        results = store(files, service.peer)
+    assert verdicts(results) == [Verdict.STORED, Verdict.REFUSED]
+    assert len(service.requests) == 1
+
+
+def test_what_was_sent_before_a_file_that_cannot_be_read_is_unknown_when_the_service_goes(tmp_path: Path) -> None:
+    """The file ends while the request that holds it is on its way."""
+    files = make_objects(tmp_path / "files", 2)
+    asked: list[bool] = []
+
+    def goes() -> bool:
+        if not asked:
+            files[1].unlink()
+        asked.append(True)
+        return False
+
+    with serving(lambda _uids, _number: BUSY) as service:
+        results = store(files, service.peer, stop=goes)
+    assert verdicts(results) == [Verdict.UNKNOWN, Verdict.UNREADABLE]
+    assert results[0].reason.startswith("WEB: broken off")
+
+
+def test_what_orthanc_leaves_out_of_its_answer_is_refused(tmp_path: Path) -> None:
+    """It answers 400 to a request of which it has stored all but one, and lists what it has stored."""
+    files = make_objects(tmp_path / "files", 3)
+    meta = read_meta(files[1])
+    files[1].write_bytes(files[1].read_bytes()[: meta.dataset_offset] + b"\xff" * 300)
+    with orthanc(tmp_path / "orthanc", Plugins=[dicomweb()], HttpServerEnabled=True) as one:
+        results = store(files, WebPeer("ORTHANC", f"http://127.0.0.1:{one.http_port}/dicom-web"))
+        held = set(one.instances())
+    assert verdicts(results) == [Verdict.STORED, Verdict.REFUSED, Verdict.STORED]
+    assert results[1].reason == "HTTP status 400"
+    assert held == {uid(files[0]), uid(files[2])}
 
 
 def test_what_was_sent_without_a_word_of_it_is_unknown_when_the_service_goes(tmp_path: Path) -> None:
     files = make_objects(tmp_path / "files", 2)
-    with serving(lambda uids, number: (200, told(uids[:1])) if number == 1 else (503, b"")) as service:
+    with serving(lambda uids, number: (200, told(uids[:1])) if number == 1 else BUSY) as service:
         results = store(files, service.peer)
     assert verdicts(results) == [Verdict.STORED, Verdict.UNKNOWN]
 

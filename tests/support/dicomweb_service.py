@@ -1,10 +1,12 @@
 """A DICOMweb service of a few lines that takes STOW-RS, misbehaves on request, and gives tokens."""
 
 import json
+import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email import message_from_bytes
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,9 +14,10 @@ from io import BytesIO
 from typing import Any
 
 from clara_dicom_adapter.dicom.part10 import read_meta_of
-from clara_dicom_adapter.dicom.stow import WebPeer
+from clara_dicom_adapter.dicom.stow_service import WebPeer
 
-Answer = tuple[int, bytes]
+Answer = tuple[int, bytes] | tuple[int, bytes, dict[str, str]]
+"""HTTP status, body, and headers of its own if any."""
 
 
 def told(stored: list[str], failed: dict[str, int] | None = None, warned: dict[str, int] | None = None) -> bytes:
@@ -78,6 +81,8 @@ def serving(answer: Callable[[list[str], int], Answer | None], certificate: Any 
                 self.close_connection = True
                 return
             self.send_response(said[0])
+            for name, value in said[2].items() if len(said) == 3 else ():
+                self.send_header(name, value)
             self.send_header("Content-Length", str(len(said[1])))
             self.end_headers()
             self.wfile.write(said[1])
@@ -100,6 +105,34 @@ def serving(answer: Callable[[list[str], int], Answer | None], certificate: Any 
     finally:
         server.shutdown()
         server.server_close()
+
+
+@contextmanager
+def breaking_off(after: int) -> Iterator[WebPeer]:
+    """A service that reads so many bytes of a request, and resets the connection."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)  # what is sent does not go far unread
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection:
+                        left = after
+                        while left > 0 and (piece := connection.recv(min(left, 1 << 16))):
+                            left -= len(piece)
+                        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield WebPeer("WEB", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        finally:
+            with suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            thread.join(10)
 
 
 def everything(uids: list[str], _number: int) -> Answer:

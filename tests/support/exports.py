@@ -24,7 +24,7 @@ from clara_dicom_adapter.clara.results import ResultsServiceClient
 from clara_dicom_adapter.configuration.entities import Destination, WebDestination
 from clara_dicom_adapter.configuration.settings import DataFolder, ScuSettings
 from clara_dicom_adapter.dicom.sender import Peer
-from clara_dicom_adapter.dicom.stow import WebPeer
+from clara_dicom_adapter.dicom.stow_service import WebPeer
 from clara_dicom_adapter.errors import PlatformRefused, PlatformUnreachable, StorageFull
 from clara_dicom_adapter.records.database import open_engine
 from clara_dicom_adapter.records.exports import ExportRecords

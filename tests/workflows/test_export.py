@@ -28,7 +28,7 @@ from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.common import RetryPolicy
 
-from clara_dicom_adapter.activities import export_folder
+from clara_dicom_adapter.activities.export_journal import Lines, Outcome
 from clara_dicom_adapter.clara.results import ResultTask
 from clara_dicom_adapter.configuration.settings import DataFolder
 from clara_dicom_adapter.dicom.part10 import read_meta
@@ -287,14 +287,14 @@ async def test_what_was_confirmed_before_sending_failed_in_an_unforeseen_way_cou
     """The journal's disk is broken from the second object on."""
     twice = RetryPolicy(initial_interval=timedelta(milliseconds=50), maximum_attempts=2)
     monkeypatch.setitem(policies.SEND, "retry_policy", twice)
-    append = export_folder._append
+    write = Lines.result
 
-    def broken(descriptor: int, outcome: export_folder.Outcome) -> None:
+    def broken(lines: Lines, outcome: Outcome) -> None:
         if outcome.index > 0:
             raise OSError("Input/output error")
-        append(descriptor, outcome)
+        write(lines, outcome)
 
-    monkeypatch.setattr(export_folder, "_append", broken)
+    monkeypatch.setattr(Lines, "result", broken)
     client = await exports.connect(site.temporal)
     with pynetdicom_scp(files) as (peer, got):
         site.set_destinations(PACS=peer)
