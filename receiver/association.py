@@ -16,7 +16,7 @@ from clara_dicom_adapter.receiver.acceptance import AssociationRequest, Reject, 
 from clara_dicom_adapter.receiver.connection import prepare
 from clara_dicom_adapter.receiver.dimse import StoreSink
 from clara_dicom_adapter.receiver.secure import SecureConnection, Securing
-from clara_dicom_adapter.receiver.upper_layer import END_SECONDS, Limits, QuietAssociation
+from clara_dicom_adapter.receiver.upper_layer import Limits, QuietAssociation
 from clara_dicom_adapter.receiver.wire_log import WireLog
 from clara_dicom_adapter.workflows.models import AssociationOutcome
 
@@ -132,9 +132,8 @@ class ReceiverAssociation(QuietAssociation):
 
     def _finish(self) -> None:
         self.upper_layer.kill_dul()
+        self.upper_layer.close()
         self.break_off()
-        if self.upper_layer.is_alive():
-            self.upper_layer.join(END_SECONDS)
         if self._session is not None:
             self._session.end(self.upper_layer.ended_with or AssociationOutcome.ABORTED)
         self.connection.close()
@@ -196,7 +195,7 @@ class ReceiverServer(AssociationServer):
         return False
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve a connection in threads of its own."""
+        """Serve a connection in a thread of its own."""
         association = ReceiverAssociation(self, request, client_address)
         self.connections.add(association)
         try:
