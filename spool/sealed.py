@@ -19,6 +19,8 @@ from clara_dicom_adapter.spool.seal import PREAMBLE_BYTES, Seal
 
 log = structlog.get_logger("clara_dicom_adapter.spool")
 
+MADE_NS: Final = 0
+"""Time of the last change of a file that is prepared and was never written since: none that a clock gives."""
 _CLOCK_TICK_NS: Final = 1_000_000_000
 """Longer than two changes may have the same time."""
 
@@ -42,6 +44,13 @@ class SealedFiles:
         self._root = root
         self._blank: dict[str, int] = {}
         self._lock = threading.Lock()
+
+    def made(self, names: Iterable[str]) -> None:
+        """These files have just been made, and have :data:`MADE_NS`: they are blank until that is another time.
+
+        Nobody may conclude that from the time alone: a power cut may bring it back after a flush of the content.
+        """
+        self._blank.update(dict.fromkeys(names, MADE_NS))
 
     def place(self) -> Placed:
         """Like :func:`place_sealed`, of what has changed since the last time."""

@@ -56,11 +56,11 @@ def database(tmp_path: Path) -> Iterator[Engine]:
 
 
 def test_associations_are_listed_filtered_and_counted(clara: Clara, tmp_path: Path) -> None:
-    with database(tmp_path) as engine:
-        records = AssociationRecords(engine, "node")
-        for number in range(3):
+    with database(tmp_path) as engine, AssociationRecords(engine, "node").together() as records:
+        for number in (0, 2):
             records.accepted(Association(f"a{number}", called_ae_title="MIP" if number else "CT"))
-        records.ended(Association("a1"), AssociationOutcome.ABORTED, datetime(2026, 1, 2, 3, 5, tzinfo=UTC))
+        aborted = Association("a1", called_ae_title="MIP")
+        records.ended(aborted, AssociationOutcome.ABORTED, datetime(2026, 1, 2, 3, 5, tzinfo=UTC))
     told = json.loads(clara("list", "associations", "--json", "-a", "MIP", "--state", "aborted").out)
     assert told["total"] == 1
     assert told["items"][0]["association_id"] == "a1"
@@ -80,8 +80,7 @@ def test_empty_lists_are_empty(clara: Clara, tmp_path: Path) -> None:
 
 
 def test_a_trace_tells_the_timeline(clara: Clara, tmp_path: Path) -> None:
-    with database(tmp_path) as engine:
-        records = AssociationRecords(engine, "node")
+    with database(tmp_path) as engine, AssociationRecords(engine, "node").together() as records:
         records.accepted(Association("a1"))
         records.ended(Association("a1"), AssociationOutcome.RELEASED, datetime(2026, 1, 2, 3, 4, 7, tzinfo=UTC))
     text = clara("trace", "a1")

@@ -36,9 +36,9 @@ USUAL = 576 << 10
 MEGABYTES = 20_000_000
 
 
-def prepare(spool: Spool, space: int = MEGABYTES) -> None:
+def prepare(spool: Spool, space: int = MEGABYTES, *, durable: bool = True) -> None:
     """All that fit into so many bytes."""
-    preparer = spool.preparer(space, room=lambda: 10 * space)
+    preparer = spool.preparer(space, room=lambda: 10 * space, durable=durable)
     preparer.start()
     while preparer.step():
         pass
@@ -122,7 +122,7 @@ def test_a_file_is_taken_by_the_length_of_the_last_of_its_class(spool: Spool, pr
 
 def test_without_a_flush_only_large_instances_are_received_into_prepared_files(root: Path) -> None:
     with Spool.open(root, SpoolRole.RECEIVER, durable=False) as spool:
-        prepare(spool)
+        prepare(spool, durable=False)
         assert {size_of(name) for name in names(root / PREPARED)} == {*SIZES[2:]}
         folder = spool.begin_association(facts())
         kinds = []
@@ -205,6 +205,38 @@ def test_a_file_is_looked_at_again_only_when_it_has_changed(
     sealed.place_sealed(root, blank)
     assert looked_at == []
     assert sorted(blank) == names(prepared)
+
+
+def test_files_just_made_are_not_looked_into_before_they_are_written(
+    root: Path, spool: Spool, prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has not made them looks into all: a power cut may take the time of a change back, and not the change."""
+    looked_at: list[Path] = []
+    look = sealed._look
+
+    def looking(paths: Iterable[Path]) -> Iterator[tuple[Path, bytes, bool]]:
+        looked_at[:] = list(paths)
+        return look(looked_at)
+
+    monkeypatch.setattr(sealed, "_look", looking)
+    folder = spool.begin_association(facts())
+    assert spool._sealed.place() == Placed(0, frozenset())
+    assert looked_at == []
+    written: list[InPlace] = []
+    for _ in range(2):
+        incoming = begin(folder)
+        incoming.write(b"answered with 0000")
+        incoming.commit()
+        assert isinstance(incoming, InPlace)
+        os.close(incoming._taken.descriptor)  # its listener is dead
+        written.append(incoming)
+    first, second = (prepared / incoming._taken.name for incoming in written)
+    os.utime(second, ns=(sealed.MADE_NS, sealed.MADE_NS))  # as after a power cut
+    assert spool._sealed.place().named == 1
+    assert looked_at == [first]
+    assert sealed.SealedFiles(root).place().named == 1
+    assert second in looked_at
+    assert len(list(folder.stored())) == 2
 
 
 def test_nothing_is_left_of_a_dead_listener_s_instance_in_the_next(root: Path, spool: Spool, prepared: Path) -> None:

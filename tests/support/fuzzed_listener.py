@@ -146,7 +146,7 @@ def listener_under_test(root: Path, durability: Durability) -> Iterator[Listener
     with (
         # what is asked here holds on every file system, but for a power cut
         mock.patch.object(preparing, "file_system", return_value="ext4"),
-        Spool.open(root / "spool", SpoolRole.RECEIVER, durable=durability is Durability.FLUSH) as spool,
+        Spool.open(root / "spool", SpoolRole.RECEIVER) as spool,
         ours,
         theirs,
     ):

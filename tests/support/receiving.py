@@ -135,6 +135,10 @@ class Recorded:
     def __init__(self) -> None:
         self.lines: list[tuple[str, str, str]] = []
 
+    @contextmanager
+    def together(self) -> Iterator["Recorded"]:
+        yield self
+
     def accepted(self, association: LiveAssociation) -> None:
         self.lines.append((association.association_id, "accepted", association.calling_ae_title))
 
