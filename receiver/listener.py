@@ -56,11 +56,12 @@ class Listener:
         places: Places,
         number: int,
         can_store: Callable[[], bool],
-        tell: Callable[[Report], None],
+        tell: Callable[[Report], bool],
     ) -> None:
         """Args:
         number: Of this listener among those that share the places.
-        tell: Takes reports, from any thread; must return at once.
+        tell: Takes reports, from any thread; must return at once, and say whether it has taken this one. Only
+            progress may be refused.
         """
         self._arrivals = arrivals
         self._tell = tell
@@ -100,12 +101,15 @@ class Listener:
     def _tick(self) -> None:
         while not self._stopping.wait(_TICK_SECONDS):
             self.scp.write_owed_outcomes()
-            associations = [live.copy() for live in self.scp.live.snapshot()]
-            state = {live.association_id: _state(live) for live in associations}
-            moved = [live for live in associations if self._told.get(live.association_id) != state[live.association_id]]
+            self.tell_progress()
+
+    def tell_progress(self) -> None:
+        """Report what has happened in open associations since it was reported last."""
+        associations = [live.copy() for live in self.scp.live.snapshot()]
+        state = {live.association_id: _state(live) for live in associations}
+        moved = [live for live in associations if self._told.get(live.association_id) != state[live.association_id]]
+        if not moved or self._tell(Progress(moved)):
             self._told = state
-            if moved:
-                self._tell(Progress(moved))
 
 
 def _state(live: LiveAssociation) -> tuple[object, ...]:
@@ -122,10 +126,16 @@ class _Channel:
         self._sender = threading.Thread(target=self._send, name="reports", daemon=True)
         self._sender.start()
 
-    def tell(self, report: Report) -> None:
-        """Have a report sent. Progress that nobody has read yet is not repeated; the next tells all the same."""
-        if not isinstance(report, Progress) or self._queue.empty():
-            self._queue.put(report)
+    def tell(self, report: Report) -> bool:
+        """Have a report sent, and say whether it will be: progress is refused while something else waits."""
+        if isinstance(report, Progress) and not self.idle():
+            return False
+        self._queue.put(report)
+        return True
+
+    def idle(self) -> bool:
+        """Whether nothing waits to be sent; the last of it may still be on its way."""
+        return self._queue.empty()
 
     def close(self) -> None:
         """Send what is left."""
