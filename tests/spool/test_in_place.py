@@ -570,6 +570,39 @@ def test_files_are_kept_prepared_and_make_room_when_the_disk_is_full(spool: Spoo
     assert incoming.commit().bytes > 0
 
 
+def test_a_disk_that_fails_leaves_nothing_half_made(
+    spool: Spool, prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One file of several cannot be made, and then their names cannot be."""
+    preparer = spool.preparer(MEGABYTES, room=lambda: 10 * MEGABYTES)
+    preparer.start()
+    some = sorted(prepared.glob(f"{SIZES[0]}-*"))[:8]
+    for path in some:
+        path.unlink()
+    before = names(prepared)
+    make, made = preparing._make, []
+
+    def fails_at_the_third(path: Path, size: int) -> None:
+        made.append(path)
+        if len(made) == 3:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        make(path, size)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(preparing, "_make", fails_at_the_third)
+        with pytest.raises(OSError, match="no space left"):
+            preparer.step()
+    assert names(prepared) == before
+    with monkeypatch.context() as patch:
+        patch.setattr(preparing, "sync_folder", lambda _: Path("/nowhere").stat())
+        with pytest.raises(OSError, match="nowhere"):
+            preparer.step()
+    assert names(prepared) == before
+    while preparer.step():
+        pass
+    assert len(names(prepared)) == len(before) + len(some)
+
+
 def test_a_smaller_space_is_kept_to_at_the_next_start(spool: Spool, prepared: Path) -> None:
     preparer = spool.preparer(MEGABYTES // 4, room=lambda: 10 * MEGABYTES)
     preparer.start()
