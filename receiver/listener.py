@@ -19,6 +19,7 @@ from clara_dicom_adapter import log as logging_setup
 from clara_dicom_adapter import log_levels
 from clara_dicom_adapter.configuration.settings import Durability, ScpSettings
 from clara_dicom_adapter.dicom.tls_server import TlsServer
+from clara_dicom_adapter.receiver import descriptors
 from clara_dicom_adapter.receiver.acceptance import KnownApplicationEntities
 from clara_dicom_adapter.receiver.known import KnownCopy, snapshot
 from clara_dicom_adapter.receiver.live import LiveAssociation
@@ -176,6 +177,7 @@ def serve(connection: int, places: int, *listening: int) -> None:
     channel = _Channel(socket.socket(fileno=connection))
     setup = channel.setup()
     logging_setup.configure(setup.log, part=f"receiver-{setup.number}")
+    descriptors.allow_all(setup.scp)
     listener = Listener(
         setup.scp,
         Arrivals(setup.spool, durable=setup.storage.durability is Durability.FLUSH),
