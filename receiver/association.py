@@ -1,8 +1,10 @@
 """An accepted connection: pynetdicom's association with our verdict, our contexts, our store session and our limits."""
 
+import errno
 import socket
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from time import sleep
+from typing import Any, Final, Protocol, cast
 
 import structlog
 from pynetdicom import AE, build_context, evt
@@ -21,6 +23,10 @@ from clara_dicom_adapter.receiver.wire_log import WireLog
 from clara_dicom_adapter.workflows.models import AssociationOutcome
 
 log = structlog.get_logger("clara_dicom_adapter.receiver")
+
+_NOTHING_LEFT: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""Why a connection that is there cannot be accepted; it stays there, so that who waits for one does not wait."""
+_PAUSE_SECONDS: Final = 0.1
 
 
 class Session(StoreSink, Protocol):
@@ -175,6 +181,7 @@ class ReceiverServer(AssociationServer):
         self.securing = securing
         self.connections = connections
         self._listening = listening
+        self._short = False
         super().__init__(ae, listening.getsockname()[:2], ae.ae_title, [build_context(contexts.VERIFICATION)])
 
     def server_bind(self) -> None:
@@ -185,6 +192,20 @@ class ReceiverServer(AssociationServer):
 
     def server_activate(self) -> None:
         """It listens already."""
+
+    def get_request(self) -> Any:
+        """Accept a connection; with nothing left to accept it with, it waits, and is not asked for all the time."""
+        try:
+            request = super().get_request()
+        except OSError as error:
+            if error.errno in _NOTHING_LEFT:
+                if not self._short:
+                    log.error("connections_not_accepted", reason=error.strerror)
+                self._short = True
+                sleep(_PAUSE_SECONDS)
+            raise
+        self._short = False
+        return request
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Refuse a connection when even waiting for its association request would cost too much."""

@@ -60,7 +60,7 @@ class ScpParts:
     number: int
     known: Callable[[], KnownApplicationEntities | None]
     can_store: Callable[[], bool]
-    tell: Callable[[Report], None]
+    tell: Callable[[Report], object]
 
 
 class StorageScp:

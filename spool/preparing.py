@@ -4,7 +4,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -121,14 +121,23 @@ class Preparer:
         return there
 
     def _prepare(self, size: int, count: int) -> None:
-        paths = [self._path / f"{size}-{secrets.token_hex(8)}" for _ in range(count)]
+        new = [self._path / f"{size}-{secrets.token_hex(8)}{_IN_THE_MAKING}" for _ in range(count)]
         # the journal takes what is flushed at the same time in one commit
-        list(self._threads.map(lambda path: _make(path.with_suffix(_IN_THE_MAKING), size), paths))
-        sync_folder(self._path)
-        if self._sealed is not None:
-            self._sealed.made([path.name for path in paths])
-        for path in paths:  # a power cut may take this back: a file under its first name may be sealed too
-            path.with_suffix(_IN_THE_MAKING).rename(path)
+        making = [self._threads.submit(_make, path, size) for path in new]
+        wait(making)
+        try:
+            for made in making:
+                made.result()
+            sync_folder(self._path)
+            if self._sealed is not None:
+                self._sealed.made([path.stem for path in new])
+            for path in new:  # a power cut may take this back: a file under its first name may be sealed too
+                path.rename(path.with_suffix(""))
+        except OSError:
+            for path in new:
+                with suppress(OSError):  # the others are removed all the same
+                    path.unlink()
+            raise
 
 
 def _make(path: Path, size: int) -> None:

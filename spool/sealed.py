@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 import structlog
 
 from clara_dicom_adapter.spool.association import ASSOCIATIONS
+from clara_dicom_adapter.spool.damaged import set_aside
 from clara_dicom_adapter.spool.durable import sync_folder
 from clara_dicom_adapter.spool.models import instance_name
 from clara_dicom_adapter.spool.prepared import PREPARED
@@ -65,8 +66,7 @@ def place_sealed(root: Path, blank: dict[str, int] | None = None) -> Placed:
         blank: Names of files that had no seal at an earlier look, with the time of their last change: one is looked at
             again when that is another. Kept up to date here; None: all are looked at.
 
-    What is sealed and does not agree with its seal was never answered, for a power cut came before its flush had ended:
-    it is deleted. A file that the disk refuses keeps no other one back.
+    What does not agree with its seal is set aside. A file that the disk refuses keeps no other one back.
 
     Raises:
         OSError: The names cannot be made durable.
@@ -96,8 +96,7 @@ def _place(root: Path, path: Path, seal: Seal) -> Path | None:
     """Name a file; returns the folder that it is in then, None when it has none."""
     with path.open("rb+", buffering=0) as stream:
         if not seal.agrees_with(stream):
-            log.info("sealed_file_incomplete", path=str(path), association_id=seal.association_id)
-            path.unlink()
+            set_aside(root, path, seal)
             return None
         folder = root / ASSOCIATIONS / seal.association_id
         if not folder.is_dir():

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -144,9 +145,12 @@ class Spool:
         ]
         left = self._sealed.place().left
         abandoned = [folder for folder in abandoned if folder.association_id not in left]
+        ended: list[AssociationFolder] = []
         for folder in abandoned:
-            folder.end_abandoned()
-        return abandoned
+            with suppress(FileNotFoundError):  # it could not be begun, and has been taken back
+                folder.end_abandoned()
+                ended.append(folder)
+        return ended
 
     def preparer(self, most_bytes: int, *, room: Callable[[], int], durable: bool = True) -> Preparer:
         """Who keeps files prepared, once the associations of an earlier run are ended; for the receiver only.

@@ -239,3 +239,6 @@ def test_a_spool_is_listed_verified_and_copied_from(clara: Clara, tmp_path: Path
     broken = clara("spool", "verify", "--json")
     assert broken.status == 1
     assert json.loads(broken.out)["problems"][0]["path"] == str(path.relative_to(root))
+    (root / "damaged").mkdir()
+    (root / "damaged" / f"{owned.association_id}-00000003-1.damaged").touch()
+    assert f"1 damaged file lies in {root}/damaged" in clara("spool", "list", "--json").err

@@ -9,7 +9,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from pynetdicom.association import Association
@@ -23,6 +23,7 @@ from temporalio.worker import Worker
 
 from clara_dicom_adapter.configuration.settings import Durability, ScpSettings, StorageSettings
 from clara_dicom_adapter.receiver import grouping
+from clara_dicom_adapter.receiver.hand_over import HandOver as HandingOver
 from clara_dicom_adapter.receiver.live import LiveAssociation
 from clara_dicom_adapter.receiver.reports import Progress
 from clara_dicom_adapter.receiver.service import ReceiverService
@@ -513,6 +514,26 @@ async def test_a_running_workflow_is_told_again_what_it_has_never_heard_of(
         heard = ends(await site.temporal.letters(workflow_id))
         await site.letters(workflow_id, lambda letters: ends(letters) > heard + 1)  # but waits for the end
         await handle.terminate()
+
+
+@pytest.mark.parametrize("step", ["_make_batches", "_rest"])
+async def test_an_end_that_fails_unexpectedly_is_left_to_the_reconciler(
+    site: Site, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    real, failed = getattr(HandingOver, step), []
+
+    def fails(hand_over: HandingOver, *arguments: Any) -> Any:
+        if any(trail.outcome is not None for trail in hand_over._trails.values()):
+            failed.append(step)
+            raise RuntimeError("nobody expected this")
+        return real(hand_over, *arguments)
+
+    monkeypatch.setattr(HandingOver, step, fails)
+    await site.start()
+    await site.send("1.2.3")
+    letters = await site.letters(f"receive-CLARA-{await site.only_association()}", has_end)
+    assert total(letters) >= 1
+    assert failed
 
 
 async def test_one_file_that_cannot_be_read_keeps_nobody_else_back(site: Site) -> None:

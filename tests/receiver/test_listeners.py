@@ -123,7 +123,7 @@ def test_the_receiver_hears_of_what_is_stored_while_the_association_is_open(tmp_
     with listening(tmp_path) as site, established(site.service.port) as peer:
         peer.sendall(store_message("1.2.3", 500))
         assert peer.recv(1024)[0] == 4
-        wait_until("it is heard of", lambda: site.service.associations()[0].instances == 1)
+        wait_until("it is heard of", lambda: [live.instances for live in site.service.associations()] == [1])
         wait_until("it is batched", lambda: site.spool.usage().unhanded == 1)
         (live,) = site.service.associations()
         sample = site.service.metrics.registry.get_sample_value
