@@ -92,12 +92,12 @@ class Listener:
         self.scp.stop(grace_seconds)
         self._stopping.set()
         self._ticker.join()
-        self.scp.write_owed_outcomes()
+        self.scp.try_again()
         self._arrivals.close()
 
     def _tick(self) -> None:
         while not self._stopping.wait(_TICK_SECONDS):
-            self.scp.write_owed_outcomes()
+            self.scp.try_again()
             self.tell_progress()
 
     def tell_progress(self) -> None:

@@ -196,7 +196,7 @@ class LimitedUpperLayer(DULServiceProvider):
     def send_pdu(self, primitive: Any) -> None:
         """Have something sent: at once, but from another thread and from within the state machine soon."""
         super().send_pdu(primitive)
-        if threading.current_thread() is not self.assoc:
+        if threading.get_ident() != cast(QuietAssociation, self.assoc).served_by:
             self._bell.ring()
         elif not self._running:
             self.run_until(self._is_all_sent)
@@ -431,11 +431,18 @@ class QuietAssociation(Association):
 
     def __init__(self, ae: AE, connection: socket.socket, limits: Limits) -> None:
         super().__init__(ae, "acceptor")
+        self.served_by = 0
+        """The thread that does; pynetdicom would start one for it."""
         self.dul = self.upper_layer = LimitedUpperLayer(self, connection, limits)
         self._dul_ready.set()
         self.acse_timeout = limits.request_seconds  # again: the setters reach into the DUL provider
         self.network_timeout = None  # the idle limit is kept by the upper layer
         self.set_socket(LimitedSocket(self, client_socket=connection))
+
+    def run_reactor(self) -> None:
+        """Serve the association to its end, in the thread that calls this."""
+        self.served_by = threading.get_ident()
+        super().run_reactor()
 
     def _bind_defaults(self) -> None:
         # without pynetdicom's own log handlers, which format every PDU
@@ -466,5 +473,5 @@ class QuietAssociation(Association):
         """Serve no more; the state machine comes to its end."""
         self._kill = True
         self.is_established = False
-        if threading.current_thread() is self:
+        if threading.get_ident() == self.served_by:
             self.upper_layer.finish()

@@ -2,17 +2,17 @@
 
 import errno
 import resource
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pynetdicom.transport import AssociationServer
 from structlog.testing import capture_logs
 from support.receiving import associate, receiving
 
 from clara_dicom_adapter.configuration.settings import ScpSettings
-from clara_dicom_adapter.receiver import association, descriptors
+from clara_dicom_adapter.receiver import accepting, descriptors
 
 
 @pytest.fixture
@@ -46,15 +46,15 @@ def test_a_connection_that_no_descriptor_is_left_for_waits_without_turning_in_ci
 ) -> None:
     failures = [OSError(number, "too many open files")] * 3
     pauses: list[float] = []
-    get_request = AssociationServer.get_request
+    accept = socket.socket.accept
 
-    def accept(server: AssociationServer) -> Any:
+    def fail_first(listening: socket.socket) -> Any:
         if failures:
             raise failures.pop()
-        return get_request(server)
+        return accept(listening)
 
-    monkeypatch.setattr(AssociationServer, "get_request", accept)
-    monkeypatch.setattr(association, "sleep", pauses.append)
+    monkeypatch.setattr(socket.socket, "accept", fail_first)
+    monkeypatch.setattr(accepting, "sleep", pauses.append)
     with capture_logs() as lines, receiving(tmp_path / "spool") as receiver:
         assoc = associate(receiver.port)
         assert assoc.is_established
@@ -68,15 +68,15 @@ def test_a_connection_that_another_process_has_taken_is_no_reason_to_pause(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures = [BlockingIOError(errno.EAGAIN, "try again")]
-    get_request = AssociationServer.get_request
+    accept = socket.socket.accept
 
-    def accept(server: AssociationServer) -> Any:
+    def fail_first(listening: socket.socket) -> Any:
         if failures:
             raise failures.pop()
-        return get_request(server)
+        return accept(listening)
 
-    monkeypatch.setattr(AssociationServer, "get_request", accept)
-    monkeypatch.setattr(association, "sleep", lambda _: pytest.fail("it pauses"))
+    monkeypatch.setattr(socket.socket, "accept", fail_first)
+    monkeypatch.setattr(accepting, "sleep", lambda _: pytest.fail("it pauses"))
     with receiving(tmp_path / "spool") as receiver:
         assoc = associate(receiver.port)
         assert assoc.is_established

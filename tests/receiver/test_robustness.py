@@ -236,7 +236,7 @@ def test_data_that_do_not_wait_for_the_answer_break_the_protocol(
             wait_until("the data has come", lambda: bool(select.select([self.connection], [], [], 0)[0]))
             super()._on_requested(event)
 
-    monkeypatch.setattr("clara_dicom_adapter.receiver.association.ReceiverAssociation", Slow)
+    monkeypatch.setattr("clara_dicom_adapter.receiver.accepting.ReceiverAssociation", Slow)
     with receiving(tmp_path) as receiver:
         with socket.create_connection(("127.0.0.1", receiver.port), 10) as hasty:
             hasty.sendall(association_request(b"CT1") + store_message("1.2.4"))
@@ -306,7 +306,7 @@ def test_data_that_overtakes_the_establishing_of_its_association_is_served(
             assert data_sent.wait(10)
             seen.append(self.is_established)
 
-    monkeypatch.setattr("clara_dicom_adapter.receiver.association.ReceiverAssociation", Late)
+    monkeypatch.setattr("clara_dicom_adapter.receiver.accepting.ReceiverAssociation", Late)
     with receiving(tmp_path) as receiver:
         with established(receiver.port) as peer:
             peer.sendall(store_message("1.2.3", 30_000))
@@ -328,9 +328,8 @@ def test_idle_associations_do_nothing(tmp_path: Path) -> None:
     with receiving(tmp_path) as receiver, established(receiver.port) as idle:
         idle.sendall(store_message("1.2.3"))
         assert store_response(idle) == ("1.2.3", 0)
-        address = f"{idle.getsockname()[0]}:{idle.getsockname()[1]}"
-        serving = next(thread for thread in threading.enumerate() if thread.name.endswith(address))
-        assert isinstance(serving, ReceiverAssociation)
+        (connection,) = receiver.listener.scp._connections
+        serving = next(thread for thread in threading.enumerate() if thread.ident == connection.served_by)
         with established(receiver.port) as busy:
             before = ""
             for number in range(300):
