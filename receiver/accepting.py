@@ -2,7 +2,8 @@
 
 How it works: some threads wait for a connection, and the one that gets it serves it, after it has seen to it that
 another one waits. So nothing is handed from thread to thread. All of them wait in one epoll that is registered for the
-socket exclusively (EPOLLEXCLUSIVE of epoll_ctl(2)): of the listeners that share it the kernel wakes one.
+socket exclusively (EPOLLEXCLUSIVE of epoll_ctl(2)): of the listeners that share it the kernel wakes one, and that is
+the one which has waited longest, because who has accepted a connection is registered anew.
 """
 
 import errno
@@ -22,6 +23,7 @@ log = structlog.get_logger("clara_dicom_adapter.receiver")
 
 _MOST_WAITING: Final = 4
 """Threads that wait for a connection; one that has served one and finds so many ends."""
+_EXCLUSIVELY: Final = select.EPOLLIN | select.EPOLLEXCLUSIVE
 _NOTHING_LEFT: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """Why a connection that is there cannot be accepted; it stays there, so that who waits for one does not wait."""
 _PAUSE_SECONDS: Final = 0.1
@@ -43,7 +45,7 @@ class ReceiverServer:
         listening.setblocking(False)  # another process may be faster to accept
         self._bell = Bell()
         self._events = select.epoll()
-        self._events.register(listening.fileno(), select.EPOLLIN | select.EPOLLEXCLUSIVE)
+        self._events.register(listening.fileno(), _EXCLUSIVELY)
         self._events.register(self._bell.descriptor, select.EPOLLIN)
         self._turn = threading.Condition()
         self._waiting = 0
@@ -114,8 +116,16 @@ class ReceiverServer:
                     self._wait_for_more(error)
                 continue
             self._short = False
+            self._let_others_go_first()
             return accepted
         return None
+
+    def _let_others_go_first(self) -> None:
+        """Without this one listener would get every connection that comes while it waits."""
+        with self._turn:
+            if not self._closed:
+                self._events.unregister(self._listening.fileno())
+                self._events.register(self._listening.fileno(), _EXCLUSIVELY)
 
     def _wait_for_more(self, error: OSError) -> None:
         if not self._short:

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +21,16 @@ from clara_dicom_adapter.part_status import StatusServer
 from clara_dicom_adapter.receiver.places import Places
 from clara_dicom_adapter.spool import AssociationFolder
 from clara_dicom_adapter.workflows.models import AssociationOutcome
+
+
+def test_connections_are_shared_out_however_idle_the_listeners_are(tmp_path: Path) -> None:
+    """The kernel would wake the same one as long as that waits; so sixteen that come one after the other are shared."""
+    with listening(tmp_path) as site, ExitStack() as stack:
+        for number in range(16):
+            stack.enter_context(established(site.service.port))
+            wait_until("it is known", lambda: len(site.service.associations()) == number + 1)  # noqa: B023
+        served = [live.listener for live in site.service.associations()]
+        assert min(served.count(listener) for listener in range(2)) >= 4
 
 
 def test_one_that_dies_costs_only_its_own_associations_and_is_replaced(tmp_path: Path) -> None:
