@@ -31,8 +31,8 @@ WRITERS: Final = (1, 4, 8)
 _SYNC_FILE_RANGE_WRITE: Final = 2
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 _PAGE: Final = 4096
-_SURPLUS: Final = 40_000
-"""Bytes by which a prepared file is too long."""
+_SURPLUS: Final = 1 / 8
+"""Of an instance, by which its prepared file is longer; about what the receiver's sizes come to."""
 _ZEROS: Final = memoryview(bytes(1 << 20))
 _DATA: Final = memoryview(os.urandom(max(SIZES.values())))
 
@@ -183,7 +183,7 @@ class Prepared(Way):
         for folder in self.folders:
             for number in range(most):
                 descriptor, _ = _open(folder, number)
-                _fill(descriptor, size + _SURPLUS)
+                _fill(descriptor, int(size * (1 + _SURPLUS)))
                 os.close(descriptor)
         os.sync()
 
