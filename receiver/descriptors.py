@@ -1,6 +1,7 @@
 """How many file descriptors a listener may have: as many as the system allows, and whether that is enough."""
 
 import resource
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -17,8 +18,10 @@ _BESIDES: Final = 200
 
 def allow_all(scp: ScpSettings) -> None:
     """Raise this process's limit as far as it may itself; log when all associations could still be too many for it."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # where it is not allowed, what there is has to do
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = scp.maximum_number_of_associations * _OF_ASSOCIATION + _BESIDES
     if most != resource.RLIM_INFINITY and most < wanted:
         log.warning(

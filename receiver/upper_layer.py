@@ -55,6 +55,8 @@ PRIVATE_NAMES: Final[Mapping[type, tuple[str, ...]]] = {
 _ASSOCIATE_RQ: Final = 0x01
 _RELEASE_RQ: Final = 0x05
 _ABORT: Final = 0x07
+_PROTOCOL_VERSION: Final = slice(6, 8)  # PS3.8 table 9-11: bit 0 is version 1, and only that bit is tested
+_VERSION_1: Final = b"\0\1"
 _CALLED_AE_TITLE: Final = slice(10, 26)  # PS3.8 table 9-11
 _CALLING_AE_TITLE: Final = slice(26, 42)
 
@@ -380,6 +382,7 @@ class LimitedUpperLayer(DULServiceProvider):
             self._broken("an association request with too many items")
             return
         if kind == _ASSOCIATE_RQ:
+            self._read_version(data)
             self._read_titles(data)
         try:
             pdu, event = self._decode_pdu(data)
@@ -415,6 +418,14 @@ class LimitedUpperLayer(DULServiceProvider):
         log.warning("protocol_broken", reason=reason, peer=self.assoc.requestor.address)
         self.note(AssociationOutcome.ABORTED)
         self.event_queue.put(_INVALID_PDU)
+
+    def _read_version(self, data: bytearray) -> None:
+        # pynetdicom rejects who speaks later versions besides, like those who do not speak the first
+        if int.from_bytes(data[_PROTOCOL_VERSION]) & 1:
+            data[_PROTOCOL_VERSION] = _VERSION_1
+        else:
+            reason = "an association request without version 1 of the protocol"
+            log.warning("protocol_broken", reason=reason, peer=self.assoc.requestor.address)
 
     def _read_titles(self, data: bytearray) -> None:
         # pynetdicom refuses blank and non-ASCII AE titles with an exception; they deserve a verdict

@@ -87,6 +87,8 @@ class AssociationFolder:
             for name in (f"{FACTS}.part", FACTS):
                 (gone / name).unlink(missing_ok=True)
             gone.rmdir()
+        except FileNotFoundError:  # who deletes such folders was faster
+            pass
         except OSError as error:
             log.warning("association_folder_left", association_id=self.association_id, error=str(error))
         self._close()

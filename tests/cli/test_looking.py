@@ -22,7 +22,7 @@ from clara_dicom_adapter.records.associations import AssociationRecords
 from clara_dicom_adapter.records.database import open_engine
 from clara_dicom_adapter.records.jobs import JobEnd, JobRecords, RunningJob
 from clara_dicom_adapter.records.submissions import SubmissionRecords
-from clara_dicom_adapter.spool import Spool, SpoolRole
+from clara_dicom_adapter.spool import Spool, SpoolRole, new_association_id
 from clara_dicom_adapter.workflows.models import (
     AssociationOutcome,
     HeldNode,
@@ -212,7 +212,8 @@ def test_a_spool_is_listed_verified_and_copied_from(clara: Clara, tmp_path: Path
         assert "nothing was ever received here" in nothing.err
     root = tmp_path / "data" / "payloads" / "spool"
     with Spool.open(root, SpoolRole.RECEIVER) as spool:
-        owned, waiting = spool.begin_association(spooling.facts()), spool.begin_association(spooling.facts())
+        ids = sorted(new_association_id() for _ in range(2))  # within a millisecond they have no order
+        owned, waiting = (spool.begin_association(spooling.facts(one)) for one in ids)
         batch = spooling.batched(spool, owned, 2)
         spooling.batched(spool, waiting, 1)
         owned.end(AssociationOutcome.RELEASED)

@@ -32,8 +32,8 @@ def test_a_listener_takes_as_many_as_it_may(hard_limit: int) -> None:
 def test_it_is_told_when_that_is_too_little(
     monkeypatch: pytest.MonkeyPatch, most: int, associations: int, told: int
 ) -> None:
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, most))
-    monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (most, most))
+    monkeypatch.setattr(resource, "setrlimit", lambda *_: Path("/nowhere").stat())  # it is not allowed either
     with capture_logs() as lines:
         descriptors.allow_all(ScpSettings(maximum_number_of_associations=associations))
     assert [line["event"] for line in lines] == ["few_file_descriptors"] * told

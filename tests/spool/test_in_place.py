@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from support.spooling import CT, EXPLICIT_LITTLE_ENDIAN, STUDY, facts, store
 
 from clara_dicom_adapter.dicom import part10
-from clara_dicom_adapter.spool import IncomingInstance, Spool, SpoolRole, new_association_id, preparing, sealed
+from clara_dicom_adapter.spool import IncomingInstance, Spool, SpoolRole, preparing, sealed
 from clara_dicom_adapter.spool.association import AssociationFolder
 from clara_dicom_adapter.spool.damaged import DAMAGED, MOST_KEPT
 from clara_dicom_adapter.spool.in_place import InPlace
@@ -486,8 +486,8 @@ def test_a_power_cut_within_the_flush_leaves_no_instance(spool: Spool, prepared:
 
 def test_of_what_is_set_aside_the_newest_are_kept(spool: Spool, prepared: Path) -> None:
     kept = []
-    for path in sorted(prepared.glob(f"{SIZES[0]}-*"))[: MOST_KEPT + 1]:
-        seal = Seal(new_association_id(), 1, 1, 4096, 0)
+    for number, path in enumerate(sorted(prepared.glob(f"{SIZES[0]}-*"))[: MOST_KEPT + 1]):
+        seal = Seal(f"{number:032x}", 1, 1, 4096, 0)
         with path.open("rb+") as stream:
             stream.write(seal.preamble())
         sealed.place_sealed(spool.root)
