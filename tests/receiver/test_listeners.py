@@ -235,7 +235,7 @@ def test_a_renewed_certificate_reaches_every_listener_and_those_begun_later(tmp_
         assert {shown_by(0), shown_by(1)} == {"ours"}
         put(hospital.authority.issue("renewed", key=3))
         site.service.look_at_certificates()
-        assert {shown_by(0), shown_by(1)} == {"renewed"}
+        wait_until("both show it", lambda: {shown_by(0), shown_by(1)} == {"renewed"})
         both.write_text("no certificate")
         before = site.pid_of(0)
         assert before is not None
