@@ -39,7 +39,7 @@ class Association(Schema):
     instances: int = Field(description="Stored and answered 0000.")
     bytes: int
     failed: int = Field(description="Answered A700.")
-    refused: int = Field(description="Answered A900 or C000.")
+    refused: int = Field(description="Answered A900, C000 or 0122.")
     ignored: int = Field(description="Answered 0000 and not stored, by configuration.")
     reject_result: int | None = Field(description="Result of the A-ASSOCIATE-RJ (PS3.8 table 9-21).")
     reject_source: int | None

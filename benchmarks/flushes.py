@@ -18,6 +18,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +30,10 @@ SIZES: Final = {"ct": 525_000, "small": 12_000}
 WRITERS: Final = (1, 4, 8)
 _SYNC_FILE_RANGE_WRITE: Final = 2
 _libc: Final = ctypes.CDLL(None, use_errno=True)
+_PAGE: Final = 4096
+_SURPLUS: Final = 1 / 8
+"""Of an instance, by which its prepared file is longer; about what the receiver's sizes come to."""
+_ZEROS: Final = memoryview(bytes(1 << 20))
 _DATA: Final = memoryview(os.urandom(max(SIZES.values())))
 
 
@@ -36,6 +41,11 @@ def _write(descriptor: int, size: int, each: Callable[[int, int], None] = lambda
     for at in range(0, size, PIECE):
         length = os.write(descriptor, _DATA[at : min(at + PIECE, size)])
         each(at, length)
+
+
+def _fill(descriptor: int, size: int) -> None:
+    while size > 0:
+        size -= os.write(descriptor, _ZEROS[: min(size, len(_ZEROS))])
 
 
 def _open(folder: Path, number: int) -> tuple[int, Path]:
@@ -60,8 +70,11 @@ class Way(ABC):
     def store(self, writer: int, number: int) -> None:
         """Write one instance; it is durable when this returns."""
 
+    def finish(self) -> None:  # noqa: B027 - most have nothing to wait for
+        """All are durable; wait for what is done behind their backs, for it counts as well."""
+
     def close(self) -> None:
-        """All are written."""
+        """Nothing is measured any more."""
         for descriptor in self.descriptors:
             os.close(descriptor)
 
@@ -115,6 +128,14 @@ class Reserved(NewFile):
         _write(descriptor, self.size)
 
 
+class FileSystem(NotFlushed):
+    """Written and renamed, and the whole file system flushed (syncfs)."""
+
+    def named(self, writer: int) -> None:
+        if _libc.syncfs(self.descriptors[writer]):
+            raise OSError(ctypes.get_errno(), "syncfs")
+
+
 class GroupCommit(NotFlushed):
     """Written and renamed; one thread flushes the file system for all who wait (syncfs)."""
 
@@ -155,14 +176,14 @@ class GroupCommit(NotFlushed):
 
 
 class Prepared(Way):
-    """Over a file that is on the disk already, and fdatasync; renamed afterwards."""
+    """Over a file that is on the disk already and somewhat longer, and fdatasync; nothing else."""
 
     def __init__(self, root: Path, writers: int, size: int, most: int) -> None:
         super().__init__(root, writers, size, most)
         for folder in self.folders:
             for number in range(most):
                 descriptor, _ = _open(folder, number)
-                _write(descriptor, size)
+                _fill(descriptor, int(size * (1 + _SURPLUS)))
                 os.close(descriptor)
         os.sync()
 
@@ -171,8 +192,79 @@ class Prepared(Way):
         descriptor = os.open(part, os.O_WRONLY)
         _write(descriptor, self.size)
         os.fdatasync(descriptor)
+        self.durable(descriptor, part)
+
+    def durable(self, descriptor: int, part: Path) -> None:
+        os.close(descriptor)
+
+
+class CutAndRenamed(Prepared):
+    """The same, then cut to its length and renamed; no flush of that."""
+
+    def durable(self, descriptor: int, part: Path) -> None:
+        os.ftruncate(descriptor, self.size)
         part.rename(part.with_suffix(".dcm"))
         os.close(descriptor)
+
+
+class NamedBehind(CutAndRenamed):
+    """The same, cut and renamed by one thread for all writers, while they write the next: as the receiver does it."""
+
+    def __init__(self, root: Path, writers: int, size: int, most: int) -> None:
+        super().__init__(root, writers, size, most)
+        self._naming = ThreadPoolExecutor(max_workers=1)
+
+    def durable(self, descriptor: int, part: Path) -> None:
+        self._naming.submit(super().durable, descriptor, part)
+
+    def finish(self) -> None:
+        self._naming.shutdown()
+
+
+class Segment(Way):
+    """Appended by all writers to one file that is on the disk already; one fdatasync for all who wait for one.
+
+    Whoever finds nobody flushing flushes, for everything that is written by then.
+    """
+
+    def __init__(self, root: Path, writers: int, size: int, most: int) -> None:
+        super().__init__(root, writers, size, most)
+        self.each = size + -size % _PAGE  # who overwrites a part of a page may have to read it first
+        self.path = root / "segment"
+        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        _fill(self._descriptor, self.each * writers * most)
+        os.sync()
+        self._changed = threading.Condition()
+        self._begun = self._written = self._durable = 0
+        self._flushing = False
+
+    def store(self, writer: int, number: int) -> None:
+        with self._changed:
+            begin = self._begun * self.each
+            self._begun += 1
+        for at in range(0, self.size, PIECE):
+            os.pwrite(self._descriptor, _DATA[at : min(at + PIECE, self.size)], begin + at)
+        with self._changed:
+            self._written += 1
+            mine = self._written
+            self._changed.wait_for(lambda: self._durable >= mine or not self._flushing)
+            if self._durable >= mine:
+                return
+            self._flushing, group = True, self._written
+        os.fdatasync(self._descriptor)
+        with self._changed:
+            self._flushing, self._durable = False, group
+            self._changed.notify_all()
+
+    @property
+    def written(self) -> int:
+        """Instances whose writers wait for a flush, or have had it."""
+        with self._changed:
+            return self._written
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+        super().close()
 
 
 WAYS: Final[dict[str, type[Way]]] = {
@@ -180,8 +272,12 @@ WAYS: Final[dict[str, type[Way]]] = {
     "new file": NewFile,
     "new file, sync_file_range": EarlyWriteOut,
     "new file, fallocate": Reserved,
+    "new file, syncfs": FileSystem,
     "group commit, syncfs": GroupCommit,
     "prepared file": Prepared,
+    "prepared file, cut and renamed": CutAndRenamed,
+    "prepared file, cut and renamed behind": NamedBehind,
+    "segment file": Segment,
 }
 
 
@@ -202,6 +298,7 @@ def run(root: Path, way: type[Way], writers: int, size: int, most: int) -> float
     before = time.perf_counter()
     for thread in threads:
         thread.join()
+    stored.finish()
     seconds = time.perf_counter() - before
     stored.close()
     os.sync()

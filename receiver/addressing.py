@@ -10,7 +10,6 @@ from clara_dicom_adapter.dicom.head import Head, read_head
 from clara_dicom_adapter.receiver import grouping
 from clara_dicom_adapter.spool import (
     AssociationFolder,
-    IndexedInstance,
     InstanceHead,
     PendingBatch,
     Spool,
@@ -33,22 +32,13 @@ class Addressing:
     ) -> list[PendingBatch]:
         """Index instances and make one batch for each workflow they belong to; safe to repeat."""
         facts, secret = folder.facts, self._secret()
-        addressed: dict[str, list[tuple[int, InstanceHead]]] = {}
+        addressed: dict[str, list[InstanceHead]] = {}
         for instance in instances:
             head = _head(instance, facts.ae)
             workflow_id = self._workflow_id(facts.ae, facts.association_id, head, secret)
-            addressed.setdefault(workflow_id, []).append((instance.sequence, _instance_head(instance, head)))
-        indexed = {one.sequence: one for one in spool.index(folder, [h for g in addressed.values() for _, h in g])}
-        start = grouping.receive_input(facts.ae, facts.calling_ae_title, facts.association_id, secret)
-        made: list[PendingBatch] = []
-        for workflow_id, group in addressed.items():
-            target = Target(workflow_id, start.model_dump_json())
-            # an earlier attempt may have got as far as some of the batches; the reconciler posts those
-            members: list[IndexedInstance] = [indexed[sequence] for sequence, _ in group if sequence in indexed]
-            if not members:
-                continue
-            made.append(PendingBatch(spool.make_batch(facts.association_id, target, members), target))
-        return made
+            addressed.setdefault(workflow_id, []).append(_instance_head(instance, head))
+        start = grouping.receive_input(facts.ae, facts.calling_ae_title, facts.association_id, secret).model_dump_json()
+        return spool.make_batches(folder, [(Target(one, start), heads) for one, heads in addressed.items()])
 
     def end(
         self, node_id: str, folder: AssociationFolder, outcome: AssociationOutcome, instances: int

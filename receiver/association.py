@@ -1,14 +1,16 @@
 """An accepted connection: pynetdicom's association with our verdict, our contexts, our store session and our limits."""
 
 import socket
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import structlog
 from pynetdicom import AE, build_context, evt
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext
-from pynetdicom.transport import AddressInformation, AssociationServer
+from pynetdicom.transport import AddressInformation
 
 from clara_dicom_adapter.configuration.settings import VerificationSettings
 from clara_dicom_adapter.receiver import contexts
@@ -16,7 +18,7 @@ from clara_dicom_adapter.receiver.acceptance import AssociationRequest, Reject, 
 from clara_dicom_adapter.receiver.connection import prepare
 from clara_dicom_adapter.receiver.dimse import StoreSink
 from clara_dicom_adapter.receiver.secure import SecureConnection, Securing
-from clara_dicom_adapter.receiver.upper_layer import END_SECONDS, Limits, QuietAssociation
+from clara_dicom_adapter.receiver.upper_layer import Limits, QuietAssociation
 from clara_dicom_adapter.receiver.wire_log import WireLog
 from clara_dicom_adapter.workflows.models import AssociationOutcome
 
@@ -39,23 +41,45 @@ class Gatekeeper(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Serving:
+    """How the connections to an address are served.
+
+    Attributes:
+        verification: Whether and in which transfer syntaxes C-ECHO is.
+        connections: Those that are served; associations add and remove themselves.
+        wire_log: What is logged of an association with a peer.
+        securing: Makes TLS of connections; none: they are plain.
+    """
+
+    ae: AE
+    address: AddressInformation
+    gatekeeper: Gatekeeper
+    limits: Limits
+    verification: VerificationSettings
+    connections: "set[ReceiverAssociation]"
+    wire_log: Callable[[str], WireLog | None] = lambda _peer: None
+    securing: Securing | None = None
+
+
 class ReceiverAssociation(QuietAssociation):
     """One connection, from accept to close."""
 
-    def __init__(self, server: "ReceiverServer", connection: socket.socket, peer: tuple[Any, ...]) -> None:
-        prepare(connection, server.limits)
-        if server.securing is not None:
-            connection = server.securing.secure(connection, canonical_address(peer[0]))
-        super().__init__(server.ae, connection, server.limits)
-        self._receiver = server
+    def __init__(self, serving: Serving, connection: socket.socket, peer: tuple[Any, ...]) -> None:
+        prepare(connection, serving.limits)
+        if serving.securing is not None:
+            connection = serving.securing.secure(connection, canonical_address(peer[0]))
+        super().__init__(serving.ae, connection, serving.limits)
+        self._serving = serving
         self._session: Session | None = None
-        self.name = f"AcceptorThread@{peer[0]}:{peer[1]}"  # pynetdicom finds its associations by this prefix
+        self.over = threading.Event()
+        """Set when nothing is done for it any more."""
         self.connection = connection
-        self.acceptor.maximum_length = server.ae.maximum_pdu_size
-        self.acceptor.ae_title = server.ae_title
-        self.acceptor.address_info = AddressInformation.from_tuple(server.server_address)
-        self.acceptor.implementation_class_uid = server.ae.implementation_class_uid
-        self.acceptor.implementation_version_name = server.ae.implementation_version_name
+        self.acceptor.maximum_length = serving.ae.maximum_pdu_size
+        self.acceptor.ae_title = serving.ae.ae_title
+        self.acceptor.address_info = serving.address
+        self.acceptor.implementation_class_uid = serving.ae.implementation_class_uid
+        self.acceptor.implementation_version_name = serving.ae.implementation_version_name
         self.acceptor.supported_contexts = []
         self.requestor.address_info = AddressInformation(canonical_address(peer[0]), peer[1])
         self.bind(evt.EVT_REQUESTED, self._on_requested)
@@ -89,7 +113,7 @@ class ReceiverAssociation(QuietAssociation):
         request = cast(A_ASSOCIATE, self.requestor.primitive)
         proposed = [_proposed(context) for context in request.presentation_context_definition_list]
         try:
-            decision = self._receiver.gatekeeper.decide(
+            decision = self._serving.gatekeeper.decide(
                 AssociationRequest(
                     calling_ae_title=self.upper_layer.calling_ae_title,
                     called_ae_title=self.upper_layer.called_ae_title,
@@ -105,7 +129,13 @@ class ReceiverAssociation(QuietAssociation):
             self.kill()
             return
         self._session = decision
-        self._support(request, contexts.answer(proposed, **self._receiver.verification))
+        verification = self._serving.verification
+        answers = contexts.answer(
+            proposed,
+            verification_enabled=verification.enabled,
+            verification_syntaxes=verification.transfer_syntaxes,
+        )
+        self._support(request, answers)
 
     def _support(self, request: A_ASSOCIATE, answers: list[contexts.ContextAnswer]) -> None:
         # pynetdicom negotiates per abstract syntax, with the acceptor's order of transfer syntaxes. Ours is per context
@@ -123,7 +153,7 @@ class ReceiverAssociation(QuietAssociation):
 
     def _on_established(self, _event: evt.Event) -> None:
         if self._session is not None:
-            self.upper_layer.store_to(self._session, self._receiver.wire_log(self.requestor.address))
+            self.upper_layer.store_to(self._session, self._serving.wire_log(self.requestor.address))
 
     def _on_released(self, _event: evt.Event) -> None:
         # all that was sent before A-RELEASE-RQ is stored and answered; waiting for the close would only delay hand-over
@@ -132,96 +162,13 @@ class ReceiverAssociation(QuietAssociation):
 
     def _finish(self) -> None:
         self.upper_layer.kill_dul()
+        self.upper_layer.close()
         self.break_off()
-        if self.upper_layer.is_alive():
-            self.upper_layer.join(END_SECONDS)
         if self._session is not None:
             self._session.end(self.upper_layer.ended_with or AssociationOutcome.ABORTED)
         self.connection.close()
-        self._receiver.connections.discard(self)
-
-
-class ReceiverServer(AssociationServer):
-    """Listens, and makes a :class:`ReceiverAssociation` of each connection."""
-
-    request_queue_size = 128
-
-    def __init__(
-        self,
-        ae: AE,
-        listening: socket.socket,
-        *,
-        gatekeeper: Gatekeeper,
-        limits: Limits,
-        verification: VerificationSettings,
-        connections: set[ReceiverAssociation],
-        maximum_connections: int,
-        wire_log: Callable[[str], WireLog | None] = lambda _peer: None,
-        securing: Securing | None = None,
-    ) -> None:
-        """Args:
-        connections: Those of all addresses, which this server adds to.
-        maximum_connections: How many there may be of them.
-        wire_log: What is logged of an association with a peer.
-        securing: Makes TLS of connections; none: they are plain.
-        """
-        self.gatekeeper = gatekeeper
-        self.limits = limits
-        self.verification: dict[str, Any] = {
-            "verification_enabled": verification.enabled,
-            "verification_syntaxes": frozenset(verification.transfer_syntaxes),
-        }
-        self.maximum_connections = maximum_connections
-        self.wire_log = wire_log
-        self.securing = securing
-        self.connections = connections
-        self._listening = listening
-        super().__init__(ae, listening.getsockname()[:2], ae.ae_title, [build_context(contexts.VERIFICATION)])
-
-    def server_bind(self) -> None:
-        """Take the socket that listens already."""
-        cast(socket.socket, self.socket).close()
-        self.socket = self._listening
-        self.socket.setblocking(False)  # another process that serves it may be faster to accept
-
-    def server_activate(self) -> None:
-        """It listens already."""
-
-    def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Refuse a connection when even waiting for its association request would cost too much."""
-        peer = canonical_address(client_address[0])
-        if len(self.connections) < self.maximum_connections:
-            return self.securing is None or self.securing.can_secure(peer)
-        log.warning("connection_refused", peer=peer, count=len(self.connections))
-        return False
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve a connection in threads of its own."""
-        association = ReceiverAssociation(self, request, client_address)
-        self.connections.add(association)
-        try:
-            association.start()
-        except RuntimeError:  # no more threads
-            self.connections.discard(association)
-            association.upper_layer.close()
-            association.connection.close()
-            raise
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log what went wrong with one connection; the others go on."""
-        log.exception("connection_failed", peer=canonical_address(client_address[0]))
-
-    def service_actions(self) -> None:
-        """Without pynetdicom's regular garbage collection: sockets are closed explicitly here."""
-
-    def shutdown(self) -> None:
-        """Stop listening; open associations go on."""
-        super(AssociationServer, self).shutdown()
-        self.server_close()
-
-    def server_close(self) -> None:
-        """Only let go of the socket: to shut it down would end listening for all who share it."""
-        cast(socket.socket, self.socket).close()
+        self._serving.connections.discard(self)
+        self.over.set()
 
 
 def _proposed(context: PresentationContext) -> contexts.ProposedContext:

@@ -40,6 +40,7 @@ class _Box:
 
     start: ReceiveInput
     batches: list[BatchRef] = field(default_factory=list[BatchRef])
+    batch_ids: set[str] = field(default_factory=set[str])
     ends: list[AssociationEnd] = field(default_factory=list[AssociationEnd])
     busy: bool = False
 
@@ -51,6 +52,7 @@ class _Box:
 
     def told(self, letter: HandOver) -> None:
         del self.batches[: len(letter.batches)]
+        self.batch_ids.difference_update(batch.batch_id for batch in letter.batches)
         if letter.ended is not None:
             del self.ends[0]
 
@@ -89,12 +91,12 @@ class Delivery:
 
     def batch_ids(self) -> set[str]:
         """The batches that are on their way."""
-        return {batch.batch_id for box in self._boxes.values() for batch in box.batches}
+        return set().union(*(box.batch_ids for box in self._boxes.values()))
 
     def is_on_its_way(self, workflow_id: str, batch_id: str) -> bool:
         """Whether a workflow is about to be told of a batch."""
         box = self._boxes.get(workflow_id)
-        return box is not None and any(batch.batch_id == batch_id for batch in box.batches)
+        return box is not None and batch_id in box.batch_ids
 
     def ends(self) -> set[tuple[str, str]]:
         """The ends that are on their way: association id and workflow id."""
@@ -106,6 +108,7 @@ class Delivery:
         """Have something told to a workflow."""
         box = self._boxes.setdefault(workflow_id, _Box(start))
         box.batches.extend(batches)
+        box.batch_ids.update(batch.batch_id for batch in batches)
         if ended is not None:
             box.ends.append(ended)
         if not box.busy and not box.empty:

@@ -119,7 +119,7 @@ class HandOver:
             if trail is not None:
                 trail.failed, trail.outcome, trail.broken = failed, outcome, True
                 with suppress(RuntimeError):  # closed already
-                    emptied.append(self.submit(self._empty(trail)))
+                    emptied.append(self.submit(self._follow(trail)))
         wait(emptied, _HELD_BACK_SECONDS)
 
     # ---- called by the service and the reconciler ----
@@ -234,7 +234,7 @@ class HandOver:
         self._loop.call_later(pause, self._begin_emptying, trail)
 
     def _begin_emptying(self, trail: _Trail) -> asyncio.Task[None]:
-        return self._spawn(self._empty(trail))
+        return self._spawn(self._follow(trail))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
@@ -247,6 +247,16 @@ class HandOver:
         if not task.cancelled() and task.exception() is not None:
             # what it left is found by the reconciler; that it happened must not stay unseen
             log.error("hand_over_failed", exc_info=task.exception())
+
+    async def _follow(self, trail: _Trail) -> None:
+        """Empty a trail; one that fails after its association's end is followed no more, and left to the reconciler."""
+        try:
+            await self._empty(trail)
+        except Exception:
+            log.exception("hand_over_failed", association_id=trail.folder.association_id)
+            if trail.outcome is not None:
+                with self._lock:
+                    self._trails.pop(trail.folder.association_id, None)
 
     async def _empty(self, trail: _Trail) -> None:
         if not trail.broken:

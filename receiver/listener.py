@@ -5,7 +5,6 @@ the memory of the places, and a socket that listens for each address. It imports
 that receiving has a process of its own, which stays small.
 """
 
-import queue
 import signal
 import socket
 import threading
@@ -19,14 +18,13 @@ from clara_dicom_adapter import log as logging_setup
 from clara_dicom_adapter import log_levels
 from clara_dicom_adapter.configuration.settings import Durability, ScpSettings
 from clara_dicom_adapter.dicom.tls_server import TlsServer
+from clara_dicom_adapter.receiver import descriptors
 from clara_dicom_adapter.receiver.acceptance import KnownApplicationEntities
 from clara_dicom_adapter.receiver.known import KnownCopy, snapshot
 from clara_dicom_adapter.receiver.live import LiveAssociation
 from clara_dicom_adapter.receiver.places import Places
+from clara_dicom_adapter.receiver.report_channel import ReportChannel
 from clara_dicom_adapter.receiver.reports import (
-    ORDERS,
-    REPORTS,
-    ListenerSetup,
     Listening,
     LogLevels,
     Progress,
@@ -42,7 +40,6 @@ from clara_dicom_adapter.spool.space import StorageSpace
 log = structlog.get_logger("clara_dicom_adapter.receiver")
 
 _TICK_SECONDS: Final = 0.2
-_FAREWELL_SECONDS: Final = 2.0
 
 
 class Listener:
@@ -56,11 +53,12 @@ class Listener:
         places: Places,
         number: int,
         can_store: Callable[[], bool],
-        tell: Callable[[Report], None],
+        tell: Callable[[Report], bool],
     ) -> None:
         """Args:
         number: Of this listener among those that share the places.
-        tell: Takes reports, from any thread; must return at once.
+        tell: Takes reports, from any thread; must return at once, and say whether it has taken this one. Only
+            progress may be refused.
         """
         self._arrivals = arrivals
         self._tell = tell
@@ -94,68 +92,25 @@ class Listener:
         self.scp.stop(grace_seconds)
         self._stopping.set()
         self._ticker.join()
-        self.scp.write_owed_outcomes()
+        self.scp.try_again()
         self._arrivals.close()
 
     def _tick(self) -> None:
         while not self._stopping.wait(_TICK_SECONDS):
-            self.scp.write_owed_outcomes()
-            associations = [live.copy() for live in self.scp.live.snapshot()]
-            state = {live.association_id: _state(live) for live in associations}
-            moved = [live for live in associations if self._told.get(live.association_id) != state[live.association_id]]
+            self.scp.try_again()
+            self.tell_progress()
+
+    def tell_progress(self) -> None:
+        """Report what has happened in open associations since it was reported last."""
+        associations = [live.copy() for live in self.scp.live.snapshot()]
+        state = {live.association_id: _state(live) for live in associations}
+        moved = [live for live in associations if self._told.get(live.association_id) != state[live.association_id]]
+        if not moved or self._tell(Progress(moved)):
             self._told = state
-            if moved:
-                self._tell(Progress(moved))
 
 
 def _state(live: LiveAssociation) -> tuple[object, ...]:
     return live.instances, live.ignored, live.failed, live.refused, live.last_fragment_at
-
-
-class _Channel:
-    """Reports out, orders in. Reports go through a queue: a receiver that is slow holds no association up."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
-        self._lines = connection.makefile("rb")
-        self._queue: queue.SimpleQueue[Report | None] = queue.SimpleQueue()
-        self._sender = threading.Thread(target=self._send, name="reports", daemon=True)
-        self._sender.start()
-
-    def tell(self, report: Report) -> None:
-        """Have a report sent. Progress that nobody has read yet is not repeated; the next tells all the same."""
-        if not isinstance(report, Progress) or self._queue.empty():
-            self._queue.put(report)
-
-    def close(self) -> None:
-        """Send what is left."""
-        self._queue.put(None)
-        self._sender.join(_FAREWELL_SECONDS)
-
-    def setup(self) -> ListenerSetup:
-        """What this process is begun with."""
-        return ListenerSetup.model_validate_json(self._lines.readline())
-
-    def obey(self, listener: Listener) -> float:
-        """Follow orders until the one to stop; returns the grace in seconds, 0 when the receiver has gone."""
-        for line in self._lines:
-            order = ORDERS.validate_json(line)
-            if isinstance(order, Stop):
-                return order.grace_seconds
-            if isinstance(order, LogLevels):
-                log_levels.apply(order.levels)
-            elif isinstance(order, Secure):
-                listener.use(order.tls)
-            else:
-                listener.know(order.known)
-        return 0
-
-    def _send(self) -> None:
-        while (report := self._queue.get()) is not None:
-            try:
-                self._connection.sendall(REPORTS.dump_json(report) + b"\n")
-            except OSError:  # the receiver has gone, and this process ends with it
-                return
 
 
 def serve(connection: int, places: int, *listening: int) -> None:
@@ -163,9 +118,10 @@ def serve(connection: int, places: int, *listening: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the receiver says when to stop
     # pydicom's warnings quote what a stranger has sent, and each that is new would be remembered for ever
     warnings.filterwarnings("ignore", module=r"pydicom\.")
-    channel = _Channel(socket.socket(fileno=connection))
+    channel = ReportChannel(socket.socket(fileno=connection))
     setup = channel.setup()
     logging_setup.configure(setup.log, part=f"receiver-{setup.number}")
+    descriptors.allow_all(setup.scp)
     listener = Listener(
         setup.scp,
         Arrivals(setup.spool, durable=setup.storage.durability is Durability.FLUSH),
@@ -180,5 +136,19 @@ def serve(connection: int, places: int, *listening: int) -> None:
     sockets = [socket.socket(fileno=descriptor) for descriptor in listening]
     plain = len(setup.scp.host) if setup.scp.plain else 0  # the others come behind them
     listener.start(sockets[:plain], sockets[plain:])
-    listener.stop(channel.obey(listener))
+    listener.stop(_obey(channel, listener))
     channel.close()
+
+
+def _obey(channel: ReportChannel, listener: Listener) -> float:
+    """Follow orders until the one to stop; returns the grace in seconds, 0 when the receiver has gone."""
+    for order in channel.orders():
+        if isinstance(order, Stop):
+            return order.grace_seconds
+        if isinstance(order, LogLevels):
+            log_levels.apply(order.levels)
+        elif isinstance(order, Secure):
+            listener.use(order.tls)
+        else:
+            listener.know(order.known)
+    return 0

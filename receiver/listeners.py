@@ -268,7 +268,7 @@ class ListenerProcesses:
         slot.listening.clear()
         unexpected = not self._stopping.is_set()
         if unexpected:
-            keeper.dying(slot.number)
+            _have_heard(slot, keeper.dying)
         status = _reaped(process)
         if self._places is not None:
             self._places.clear(slot.number)
@@ -276,8 +276,8 @@ class ListenerProcesses:
             return True
         log.error("listener_died", number=slot.number, pid=process.pid, exit_code=status)
         if not unexpected:
-            keeper.dying(slot.number)
-        keeper.died(slot.number)
+            _have_heard(slot, keeper.dying)
+        _have_heard(slot, keeper.died)
         return False
 
     def _listen_to(self, slot: _Slot, keeper: Keeper) -> None:
@@ -293,7 +293,7 @@ class ListenerProcesses:
                     continue
                 if isinstance(report, Listening):
                     slot.listening.set()
-                keeper.hear(slot.number, report)
+                _have_heard(slot, keeper.hear, report)
         with self._lock:
             slot.channel = None
         channel.close()
@@ -303,6 +303,14 @@ class ListenerProcesses:
         for slot in self._slots:
             if slot.channel is not None:
                 slot.channel.tell(order)
+
+
+def _have_heard(slot: _Slot, hear: Callable[..., object], *report: Report) -> None:
+    """Have somebody hear of a listener; whatever comes of it, this thread stays, and with it the listener."""
+    try:
+        hear(slot.number, *report)
+    except Exception:
+        log.exception("report_failed", number=slot.number)
 
 
 def _reaped(process: "subprocess.Popen[bytes]") -> int:

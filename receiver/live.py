@@ -25,7 +25,7 @@ class LiveAssociation:
     failed: int = 0
     """Answered A700."""
     refused_with: dict[str, int] = field(default_factory=dict[str, int])
-    """Answered A900 or C000, by status."""
+    """Answered A900, C000 or 0122, by status."""
     spooled: bool = False
     """Whether it has a folder in the spool."""
     listener: int = 0
@@ -43,7 +43,7 @@ class LiveAssociation:
 
     @property
     def refused(self) -> int:
-        """Answered A900 or C000."""
+        """Answered A900, C000 or 0122."""
         return sum(self.refused_with.values())
 
     def arriving_for(self, *, silent_at_most: float) -> float:

@@ -61,7 +61,7 @@ class ReceiverMetrics:
             registry=self.registry,
         )
         self.refused = Counter(
-            "clara_dicom_instances_refused", "Instances answered A900 or C000", ["status"], registry=self.registry
+            "clara_dicom_instances_refused", "Instances answered A900, C000 or 0122", ["status"], registry=self.registry
         )
         self.handed_over = Counter(
             "clara_dicom_instances_handed_over", "Instances that Temporal has been told of", registry=self.registry

@@ -9,16 +9,20 @@ import fcntl
 import hashlib
 import mmap
 import os
-import struct
 import threading
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple, Self
 
 MOST: Final = 1000
 """Places that there can be."""
-_PLACE: Final = struct.Struct("=I8s")  # number of the listener plus 1, or 0 when it is free; digest of the caller
-_FREE: Final = bytes(_PLACE.size)
+_HOLDER: Final = array("I").itemsize
+"""Bytes of who has a place: the number of the listener plus 1, or 0 when it is free; those of all places come first."""
+_CALLER: Final = 8
+"""Bytes of the digest of a place's caller; behind the holders."""
+_CALLERS_AT: Final = MOST * _HOLDER
+_SIZE: Final = _CALLERS_AT + MOST * _CALLER
 
 
 class Taken(NamedTuple):
@@ -36,21 +40,21 @@ class Places:
         descriptor: Of the shared memory, which this object owns from now on.
         """
         self.descriptor = descriptor
-        self._memory = mmap.mmap(descriptor, MOST * _PLACE.size)
+        self._memory = mmap.mmap(descriptor, _SIZE)
         self._lock = threading.Lock()
 
     @classmethod
     def make(cls) -> Self:
         """All places free."""
         descriptor = os.memfd_create("places")
-        os.ftruncate(descriptor, MOST * _PLACE.size)
+        os.ftruncate(descriptor, _SIZE)
         return cls(descriptor)
 
     def taken(self, caller: str = "") -> Taken:
         """Places that are taken over all listeners, and those of them that a calling AE title has."""
-        digest = _digest(caller)
-        held = [who for listener, who in self._all() if listener]
-        return Taken(len(held), held.count(digest))
+        holders = self._holders()
+        of_caller = sum(1 for number in self._called_by(_digest(caller)) if holders[number])
+        return Taken(MOST - holders.count(0), of_caller)
 
     def take(self, listener: int, caller: str, most: int, most_by_caller: int) -> bool:
         """Take a place for a caller of a listener; False when all are taken, or all that this caller may have."""
@@ -59,30 +63,54 @@ class Places:
             taken = self.taken(caller)
             if taken.altogether >= most or taken.by_caller >= most_by_caller:
                 return False
-            number = next(number for number, (holder, _) in enumerate(self._all()) if not holder)
-            _PLACE.pack_into(self._memory, number * _PLACE.size, listener + 1, digest)
+            number = self._holders().index(0)
+            self._set_caller(number, digest)
+            self._set_holder(number, listener + 1)
             return True
 
     def give_back(self, listener: int, caller: str) -> None:
         """Free a place that was taken."""
-        self._free((listener + 1, _digest(caller)), only_one=True)
+        with self._locked():
+            holders = self._holders()
+            for number in self._called_by(_digest(caller)):
+                if holders[number] == listener + 1:
+                    self._free(number)
+                    return
 
     def clear(self, listener: int) -> None:
         """Free all places of a listener, which has died."""
-        self._free((listener + 1, None), only_one=False)
+        with self._locked():
+            for number, holder in enumerate(self._holders()):
+                if holder == listener + 1:
+                    self._free(number)
 
     def close(self) -> None:
         """Let go of the memory."""
         self._memory.close()
         os.close(self.descriptor)
 
-    def _free(self, wanted: tuple[int, bytes | None], *, only_one: bool) -> None:
-        with self._locked():
-            for number, (holder, who) in enumerate(self._all()):
-                if holder == wanted[0] and wanted[1] in (who, None):
-                    self._memory[number * _PLACE.size : (number + 1) * _PLACE.size] = _FREE
-                    if only_one:
-                        return
+    def _holders(self) -> "array[int]":
+        return array("I", self._memory[:_CALLERS_AT])
+
+    def _called_by(self, digest: bytes) -> Iterator[int]:
+        """Places with the digest of a caller; free ones may have kept theirs."""
+        at = self._memory.find(digest, _CALLERS_AT)
+        while at >= 0:
+            number, within = divmod(at - _CALLERS_AT, _CALLER)
+            if not within:
+                yield number
+            at = self._memory.find(digest, at + 1)
+
+    def _free(self, number: int) -> None:
+        self._set_holder(number, 0)
+        self._set_caller(number, bytes(_CALLER))
+
+    def _set_holder(self, number: int, holder: int) -> None:
+        self._memory[number * _HOLDER : (number + 1) * _HOLDER] = array("I", [holder]).tobytes()
+
+    def _set_caller(self, number: int, digest: bytes) -> None:
+        at = _CALLERS_AT + number * _CALLER
+        self._memory[at : at + _CALLER] = digest
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -94,9 +122,6 @@ class Places:
             finally:
                 fcntl.lockf(self.descriptor, fcntl.LOCK_UN)
 
-    def _all(self) -> list[tuple[int, bytes]]:
-        return list(_PLACE.iter_unpack(self._memory[:]))
-
 
 def _digest(caller: str) -> bytes:
-    return hashlib.blake2b(caller.encode(), digest_size=8).digest()
+    return hashlib.blake2b(caller.encode(), digest_size=_CALLER).digest()

@@ -16,7 +16,7 @@ from clara_dicom_adapter.errors import AdapterError
 from clara_dicom_adapter.receiver.addressing import Addressing
 from clara_dicom_adapter.receiver.hand_over import HandOver
 from clara_dicom_adapter.receiver.owners import Found, Owners
-from clara_dicom_adapter.spool import AssociationFolder, Spool, SpooledInstance, StoredInstance, Target
+from clara_dicom_adapter.spool import AssociationFolder, Spool, StoredInstance, Target
 from clara_dicom_adapter.workflows.models import AssociationEnd
 
 log = structlog.get_logger("clara_dicom_adapter.receiver")
@@ -112,15 +112,12 @@ class Recovery:
     # ---- what is on disk ----
 
     def _index_forgotten(self) -> int:
-        unbatched: dict[str, list[StoredInstance]] = {}
-        for one in self._spool.unbatched():
-            unbatched.setdefault(one.association_id, []).append(_as_stored(one))
         indexed = 0
         for folder in self._spool.associations():
             if self._stopping.is_set() or self._hand_over.follows(folder.association_id):
                 continue  # an association that is followed is indexed by who follows it
             try:
-                forgotten = unbatched.get(folder.association_id, []) + self._spool.unindexed(folder)
+                forgotten = self._spool.unindexed(folder)
                 for instances in _in_portions(forgotten):
                     self._addressing.make_batches(self._spool, folder, instances)
                     indexed += len(instances)
@@ -176,20 +173,6 @@ class Recovery:
                 continue
             if totals.instances or totals.parts:
                 log.info("reclaimed", instances=totals.instances, bytes=totals.bytes, count=totals.parts)
-
-
-def _as_stored(one: SpooledInstance) -> StoredInstance:
-    return StoredInstance(
-        association_id=one.association_id,
-        sequence=one.sequence,
-        received_ns=one.received_ns,
-        bytes=one.bytes,
-        folder=one.path.parent,
-        name=one.path.name,
-        sop_class_uid=one.sop_class_uid,
-        sop_instance_uid=one.sop_instance_uid,
-        transfer_syntax_uid=one.transfer_syntax_uid,
-    )
 
 
 def _in_portions(instances: Sequence[StoredInstance]) -> Iterator[Sequence[StoredInstance]]:

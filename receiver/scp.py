@@ -1,7 +1,6 @@
 """The Storage and Verification SCP of one process: decides on associations, opens sessions, and stops in order."""
 
 import socket
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -10,6 +9,7 @@ from datetime import UTC, datetime
 
 import structlog
 from pynetdicom import AE
+from pynetdicom.transport import AddressInformation
 
 from clara_dicom_adapter.configuration.settings import ScpSettings
 from clara_dicom_adapter.dicom import uids
@@ -25,7 +25,8 @@ from clara_dicom_adapter.receiver.acceptance import (
     RejectReason,
     verdict,
 )
-from clara_dicom_adapter.receiver.association import ReceiverAssociation, ReceiverServer
+from clara_dicom_adapter.receiver.accepting import ReceiverServer
+from clara_dicom_adapter.receiver.association import ReceiverAssociation, Serving
 from clara_dicom_adapter.receiver.c_store import StoreSession
 from clara_dicom_adapter.receiver.live import LiveAssociation, LiveAssociations
 from clara_dicom_adapter.receiver.naming import Naming
@@ -60,7 +61,7 @@ class ScpParts:
     number: int
     known: Callable[[], KnownApplicationEntities | None]
     can_store: Callable[[], bool]
-    tell: Callable[[Report], None]
+    tell: Callable[[Report], object]
 
 
 class StorageScp:
@@ -86,7 +87,6 @@ class StorageScp:
         self._stopping = False
         self._connections: set[ReceiverAssociation] = set()
         self._servers: list[ReceiverServer] = []
-        self._threads: list[threading.Thread] = []
 
     def use(self, tls: TlsServer | None) -> None:
         """Speak TLS with this certificate from the next association on."""
@@ -111,35 +111,32 @@ class StorageScp:
             pdu_length=settings.maximum_pdu_length,
         )
         for each in (*listening, *secure):
-            server = ReceiverServer(
+            serving = Serving(
                 ae,
-                each,
+                AddressInformation.from_tuple(each.getsockname()[:2]),
                 gatekeeper=self,
                 limits=limits,
                 verification=settings.verification,
                 connections=self._connections,
-                maximum_connections=settings.maximum_number_of_associations + _CONNECTIONS_BEYOND,
                 wire_log=lambda peer: WireLog.wanted(settings, peer=peer),
                 securing=self._securing if each in secure else None,
             )
-            thread = threading.Thread(
-                target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="scp-accept", daemon=True
-            )
+            most = settings.maximum_number_of_associations + _CONNECTIONS_BEYOND
+            server = ReceiverServer(serving, each, maximum_connections=most)
             self._servers.append(server)
-            self._threads.append(thread)
-            thread.start()
+            server.have_one_wait()
 
     @property
     def port(self) -> int:
         """The port that is listened on; known after :meth:`start`."""
         if not self._servers:
             raise RuntimeError("the SCP has not been started")
-        return int(self._servers[0].server_address[1])
+        return self._servers[0].port
 
     @property
     def listening(self) -> bool:
         """Whether connections are accepted, on every address."""
-        return bool(self._threads) and all(thread.is_alive() for thread in self._threads) and not self._stopping
+        return bool(self._servers) and all(server.open for server in self._servers) and not self._stopping
 
     def stop(self, grace_seconds: float) -> None:
         """Take no new association, give those in progress a time to finish, then abort them as our fault."""
@@ -157,7 +154,7 @@ class StorageScp:
             connection.break_off()
         deadline = time.monotonic() + _ABORT_SECONDS
         for connection in list(self._connections):
-            connection.join(max(deadline - time.monotonic(), 0))
+            connection.over.wait(max(deadline - time.monotonic(), 0))
 
     def decide(self, request: AssociationRequest) -> StoreSession | Reject:
         """Decide on an association, log and record the decision once, and open its session."""
@@ -244,8 +241,10 @@ class StorageScp:
         self._parts.places.give_back(self._parts.number, live.calling_ae_title)
         self._parts.tell(Ended(live.copy(), outcome, datetime.now(UTC)))
 
-    def write_owed_outcomes(self) -> None:
-        """Try again to write the outcomes that could not be written when their associations ended."""
+    def try_again(self) -> None:
+        """Do what could not be done: write the outcomes of associations that have ended, and wait for connections."""
+        for server in self._servers:
+            server.have_one_wait()
         for entry in list(self._owed):
             folder, outcome = entry
             with suppress(OSError, AdapterError):  # told when it failed first; tried again

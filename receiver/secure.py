@@ -51,7 +51,7 @@ class SecureConnection(socket.socket):
         *,
         peer: str,
         patience_seconds: float,
-        failed: Callable[[TlsFailure], None],
+        failed: Callable[[TlsFailure], object],
     ) -> None:
         """Args:
         accepted: Taken over; it is of no use afterwards.
@@ -213,7 +213,7 @@ def aware(events: select.poll, connection: socket.socket) -> Polls:
 class Securing:
     """Makes secure connections of accepted ones, with the certificate that is in force."""
 
-    def __init__(self, patience_seconds: float, failed: Callable[[TlsFailure], None]) -> None:
+    def __init__(self, patience_seconds: float, failed: Callable[[TlsFailure], object]) -> None:
         """Args:
         patience_seconds: How long a record may take to be complete.
         failed: Told when TLS fails.

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from clara_dicom_adapter.configuration.settings import ScpTlsSettings, StorageSettings
+from clara_dicom_adapter.configuration.settings import Durability, ScpTlsSettings, StorageSettings
 from clara_dicom_adapter.errors import AdapterError
 from clara_dicom_adapter.receiver.acceptance import RejectReason
 from clara_dicom_adapter.receiver.addressing import Addressing
@@ -119,7 +119,8 @@ class ReceiverService:
             looked=self._parked,
         )
         prepared = storage.prepared_space_mb * 1_000_000
-        self._preparing = Preparing(spool.preparer(prepared, room=lambda: rule.measure().room_bytes))
+        durable = storage.durability is Durability.FLUSH
+        self._preparing = Preparing(spool.preparer(prepared, room=lambda: rule.measure().room_bytes, durable=durable))
         self._stopped = threading.Event()
         self._watch(spool)
 
@@ -206,6 +207,7 @@ class ReceiverService:
             for live in self._live.snapshot():
                 if live.listener == listener:
                     self._live.remove(live.association_id)
+                    self._pace.forget(live.association_id)
                     live, outcome, at = self._as_the_spool_tells(live)  # noqa: PLW2901 - the better informed
                     self.metrics.associations.labels(outcome.value).inc()
                     self._recorder.ended(live, outcome, at)
@@ -218,12 +220,13 @@ class ReceiverService:
             self._hand_over.go_on()
 
     def _as_the_spool_tells(self, live: LiveAssociation) -> tuple[LiveAssociation, AssociationOutcome, datetime]:
-        """What became of an association whose listener can tell no more."""
-        if live.spooled:
-            try:
-                return _ended_live(self._spool.association(live.association_id))
-            except (AdapterError, OSError) as error:
-                log.warning("association_unusable", association_id=live.association_id, error=str(error)[:300])
+        """What became of an association whose listener can tell no more, and may not have told that it stored."""
+        try:
+            return _ended_live(self._spool.association(live.association_id))
+        except FileNotFoundError:  # it stored nothing, or nothing is left of it
+            pass
+        except (AdapterError, OSError) as error:
+            log.warning("association_unusable", association_id=live.association_id, error=str(error)[:300])
         return live, AssociationOutcome.ADAPTER_STOPPED, datetime.now(UTC)
 
     def _moved(self, before: LiveAssociation | None, now: LiveAssociation) -> None:

@@ -1,15 +1,15 @@
 """The one hook into pynetdicom: its upper layer with limits, without polling, and with a path of our own for P-DATA.
 
-How it works: listening, negotiation, release, abort and C-ECHO are pynetdicom's. An association has two threads, as
-there: one reads, writes and drives the state machine (:class:`LimitedUpperLayer`), one serves the association
-(:class:`QuietAssociation`). Ours differ in four things.
+How it works: listening, negotiation, release, abort and C-ECHO are pynetdicom's. There an association has two threads,
+which pass everything to each other in queues. Here it has one: :class:`QuietAssociation` serves, and whenever it waits
+for something or has something to send, it runs :class:`LimitedUpperLayer`, which reads, writes and drives the state
+machine, until that has come or is sent. Ours differ in four more things.
 
-* Nothing is polled. The reading thread waits for the connection and for an eventfd that is written when the other
-  thread has something to send; the serving thread waits until something has arrived for it. ARTIM and the idle limit
-  are deadlines of these waits.
-* Once an association counts as established, its P-DATA goes from the socket through the parser to the store session in
-  the reading thread. Nothing is read between the A-ASSOCIATE-AC and that moment: a peer may well send its first
-  C-STORE before our own negotiation has come to its end.
+* Nothing is polled. What is waited for is the connection, and an eventfd that another thread writes when it wants an
+  end. ARTIM and the idle limit are deadlines of these waits.
+* Once an association counts as established, its P-DATA goes from the socket through the parser to the store session.
+  Nothing is read between the A-ASSOCIATE-AC and that moment: a peer may well send its first C-STORE before our own
+  negotiation has come to its end.
 * What is not the P-DATA of a C-STORE goes to the state machine, its bytes intact.
 * Reading a PDU has a time limit and a length limit, writing has a time limit, and what an association ended with is
   kept, because pynetdicom reports an abort by the peer and a lost connection alike. Before an association is
@@ -21,7 +21,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, cast
@@ -38,15 +38,15 @@ from clara_dicom_adapter.receiver.dimse import AcceptedContext, Echo, Foreign, S
 from clara_dicom_adapter.receiver.pdata import AbortReason, Broken, OtherPdu, PDataParser
 from clara_dicom_adapter.receiver.secure import Polls, aware
 from clara_dicom_adapter.receiver.tls_failures import TLS_HANDSHAKE
-from clara_dicom_adapter.receiver.waking import AnnouncedQueue, Bell
+from clara_dicom_adapter.receiver.waking import Bell
 from clara_dicom_adapter.receiver.wire_log import WireLog
 from clara_dicom_adapter.workflows.models import AssociationOutcome
 
 log = structlog.get_logger("clara_dicom_adapter.receiver")
 
 PRIVATE_NAMES: Final[Mapping[type, tuple[str, ...]]] = {
-    DULServiceProvider: ("_is_transport_event", "_read_pdu_data", "_decode_pdu", "_recv_pdu", "_run_loop_delay"),
-    Association: ("_bind_defaults", "_run_reactor", "_serve_request", "_kill"),
+    DULServiceProvider: ("_decode_pdu", "_recv_pdu", "_process_recv_primitive"),
+    Association: ("_bind_defaults", "_run_reactor", "_serve_request", "_kill", "_dul_ready"),
     AssociationSocket: ("_shutdown_socket",),
 }
 """What we use of pynetdicom that is not public; a pynetdicom without one of them needs a new look at this module."""
@@ -55,11 +55,14 @@ PRIVATE_NAMES: Final[Mapping[type, tuple[str, ...]]] = {
 _ASSOCIATE_RQ: Final = 0x01
 _RELEASE_RQ: Final = 0x05
 _ABORT: Final = 0x07
+_PROTOCOL_VERSION: Final = slice(6, 8)  # PS3.8 table 9-11: bit 0 is version 1, and only that bit is tested
+_VERSION_1: Final = b"\0\1"
 _CALLED_AE_TITLE: Final = slice(10, 26)  # PS3.8 table 9-11
 _CALLING_AE_TITLE: Final = slice(26, 42)
 
 # PS3.8 table 9-10
 _CONNECTION_CLOSED: Final = "Evt17"
+_ARTIM_EXPIRED: Final = "Evt18"
 _INVALID_PDU: Final = "Evt19"
 
 _LONGEST_PDU: Final[Mapping[tuple[str, int], int]] = {
@@ -75,8 +78,6 @@ _AT_ONCE: Final = 65536
 _DRAIN_SECONDS: Final = 1.0
 _QUIET_SECONDS: Final = 0.1
 """A peer that has sent nothing for this long after our last PDU is not in the middle of sending."""
-END_SECONDS: Final = 5.0
-"""A thread that has been told to end and takes longer hangs in a dying disk."""
 
 _SERVICES_OF_PYNETDICOM: Final = (
     evt.EVT_C_ECHO,
@@ -117,26 +118,18 @@ class LimitedSocket(AssociationSocket):
 
 
 class LimitedUpperLayer(DULServiceProvider):
-    """DUL provider of an acceptor."""
+    """DUL provider of an acceptor; run by the thread of its association, and never a thread itself."""
 
-    def __init__(self, assoc: Association, connection: socket.socket, limits: Limits, arrived: threading.Event) -> None:
-        """Args:
-        arrived: Set whenever there is something for the serving thread.
-        """
+    def __init__(self, assoc: Association, connection: socket.socket, limits: Limits) -> None:
         super().__init__(assoc)
-        self.daemon = True  # a thread that hangs in a dying disk must not keep the process
         self.ended_with: AssociationOutcome | None = None
         self.has_ended = False
         self.calling_ae_title = ""
         self.called_ae_title = ""
         self._limits = limits
         self._connection = connection
-        self._arrived = arrived
-        self.to_user_queue = AnnouncedQueue(arrived)
-        self._run_loop_delay = 0  # the wait is in _is_transport_event
+        self._running = False
         self._bell = Bell()
-        self._for_work = select.poll()
-        self._for_work.register(self._bell.descriptor, select.POLLIN)
         both = select.poll()
         both.register(self._bell.descriptor, select.POLLIN)
         both.register(connection.fileno(), select.POLLIN)
@@ -148,7 +141,6 @@ class LimitedUpperLayer(DULServiceProvider):
         self._parser = PDataParser(limits.pdu_length)
         self._messages: StoreMessages | None = None
         self._wire_log: WireLog | None = None
-        self._echoing = False
         self._pdu = 0  # the one that was being received when it was last looked at
         self._pdu_since = 0.0
 
@@ -162,7 +154,14 @@ class LimitedUpperLayer(DULServiceProvider):
         self.note(AssociationOutcome.CONNECTION_LOST)
         self.event_queue.put(_CONNECTION_CLOSED)
 
-    # ---- called by the serving thread, and from outside ----
+    # ---- called by the association, and from outside ----
+
+    def start(self) -> None:
+        """The association begins; the thread that pynetdicom would begin here is not needed."""
+
+    def is_alive(self) -> bool:
+        """Whether the connection has not ended yet."""
+        return not self.has_ended
 
     def store_to(self, sink: StoreSink, wire_log: WireLog | None = None) -> None:
         """The association counts as established: from now on its P-DATA is read."""
@@ -182,7 +181,6 @@ class LimitedUpperLayer(DULServiceProvider):
             maximum_pdu_length=cast(int, self.assoc.requestor.maximum_length),
             told=None if wire_log is None else wire_log.received_command,
         )
-        self._bell.ring()
 
     def send_bytes(self, data: bytes) -> None:
         """Send whole PDUs; raises OSError when the peer does not take them."""
@@ -190,61 +188,87 @@ class LimitedUpperLayer(DULServiceProvider):
         if self._wire_log is not None:
             self._wire_log.sent(data)
 
+    def receive_pdu(self, wait: bool = False, timeout: float | None = None) -> Any:
+        """What has come for the association; None when there is nothing, or the connection has ended meanwhile."""
+        del timeout  # ARTIM's is the same
+        if wait:
+            self.run_until(lambda: not self.to_user_queue.empty())
+        return super().receive_pdu()
+
     def send_pdu(self, primitive: Any) -> None:
-        """Have the reading thread send something."""
+        """Have something sent: at once, but from another thread and from within the state machine soon."""
         super().send_pdu(primitive)
-        self._echoing = False  # whatever it is, it answers what is being waited for
-        self._bell.ring()
+        if threading.get_ident() != cast(QuietAssociation, self.assoc).served_by:
+            self._bell.ring()
+        elif not self._running:
+            self.run_until(self._is_all_sent)
 
     def kill_dul(self) -> None:
-        """Have the reading thread end."""
-        super().kill_dul()
-        self._bell.ring()
+        """The connection has ended, or is to be served no more."""
+        self.has_ended = True
+
+    def finish(self) -> None:
+        """Send what is still to be sent, and close the connection so that the peer sees it."""
+        self.run_until(lambda: self._is_all_sent() and self.state_machine.current_state != "Sta13")
+        self.kill_dul()
 
     def close(self) -> None:
-        """Let go of what is held; for an association whose threads never ran."""
+        """Let go of what is held."""
         self._bell.close()
 
-    # ---- the reading thread ----
+    def _is_all_sent(self) -> bool:
+        return self.to_provider_queue.empty() and self.event_queue.empty()
 
-    def run_reactor(self) -> None:
-        """Read and write until the connection has ended."""
+    # ---- run by the thread of the association ----
+
+    def run_until(self, done: Callable[[], bool]) -> None:
+        """Read, write, and drive the state machine until something is done, or the connection has ended."""
+        self._running = True
         try:
-            super().run_reactor()
+            while not self.has_ended and not done():
+                self._step()
         except InvalidEventError:
             # our answer crossed with what ended the association, for which pynetdicom's states have no place
             self.note(AssociationOutcome.ABORTED)
             self._drain()
-            cast(AssociationSocket, self.socket)._shutdown_socket()
+            self._break_off()
         except Exception:
             if self.ended_with is None:  # afterwards, what was still to be sent is in the way of pynetdicom's states
                 log.exception("upper_layer_failed")
             self.note(AssociationOutcome.ADAPTER_STOPPED)
-            cast(AssociationSocket, self.socket)._shutdown_socket()
+            self._break_off()
         finally:
-            self._bell.close()
-            self.has_ended = True
-            # who still waits for an association request must not wait for the whole time limit
-            self.to_user_queue.put(cast(Any, None))
+            self._running = False
 
-    def _is_transport_event(self) -> bool:
-        # called whenever the state machine has nothing to do and nothing to send: here the thread waits
+    def _break_off(self) -> None:
+        self.has_ended = True
+        cast(AssociationSocket, self.socket)._shutdown_socket()
+
+    def _step(self) -> None:
+        if self.event_queue.empty():
+            if self.artim_timer.expired:
+                self.event_queue.put(_ARTIM_EXPIRED)
+            elif self.to_provider_queue.empty() or not self._may_answer():
+                self._attend()
+            else:
+                self._process_recv_primitive()
         if not self.event_queue.empty():
-            return False
+            self.state_machine.do_action(self.event_queue.get())
+
+    def _may_answer(self) -> bool:
+        """Whether what is to be sent may go; before our answer to its request, a peer has nothing to say."""
+        return self.state_machine.current_state != "Sta3" or not self._for_bytes.poll(0)
+
+    def _attend(self) -> None:
+        """Wait for the peer, and read what it says."""
         state = self.state_machine.current_state
         if state == "Sta13":
             self._drain()
             cast(AssociationSocket, self.socket).close()
-            return True
-        if state == "Sta6":
-            return self._transfer_data()
-        if state == "Sta8":  # our A-RELEASE-RP is on its way, and must not wait for what the peer still says
-            self._wait(self._for_work, self._limits.idle_seconds)
-            return False
-        if self._wait(self._for_both, self.artim_timer.remaining if state == "Sta2" else None) is _Came.BYTES:
-            self._read_pdu_data()
-            return True
-        return False
+        elif state == "Sta6":
+            self._transfer_data()
+        elif self._wait(self._for_both, self.artim_timer.remaining if state == "Sta2" else None) is _Came.BYTES:
+            self._read_pdu()
 
     def _wait(self, events: Polls, seconds: float | None) -> _Came:
         ready = events.poll(None if seconds is None else max(seconds, 0) * 1000 + 1)
@@ -256,22 +280,20 @@ class LimitedUpperLayer(DULServiceProvider):
                 return _Came.WORK
         return _Came.BYTES
 
-    def _transfer_data(self) -> bool:
-        if self._messages is None or self._echoing:
-            if self._wait(self._for_work, self._limits.idle_seconds) is _Came.NOTHING:
-                self._silent()
-            return False
+    def _transfer_data(self) -> None:
+        if self._messages is None:
+            raise RuntimeError("an association that does not know yet what is stored where")
         while self.to_provider_queue.empty():
             try:
                 foreign = self._messages.serve(self._parser.events())
                 if foreign is not None:
                     self._hand_over(foreign)
-                    return True
+                    return
                 came = self._wait(self._for_both, self._time_left())
                 if came is not _Came.BYTES:
                     if came is _Came.NOTHING:
                         self._silent()
-                    return False
+                    return
                 try:
                     received = self._connection.recv_into(self._parser.free())
                 except ssl.SSLWantReadError:  # TLS goes on, and the peer has said nothing
@@ -280,9 +302,8 @@ class LimitedUpperLayer(DULServiceProvider):
                 received = 0
             if not received:
                 self.lost()
-                return True
+                return
             self._parser.received(received)
-        return False
 
     def _time_left(self) -> float:
         """Seconds that the peer has for its next byte, and for the rest of the PDU that it has begun."""
@@ -300,14 +321,13 @@ class LimitedUpperLayer(DULServiceProvider):
     def _hand_over(self, foreign: Foreign) -> None:
         """Give the state machine what does not concern storing."""
         if isinstance(foreign, Echo):
-            self._echoing = True
             context_id, encoded = foreign.command
             pdu, event = self._decode_pdu(bytearray(commands.p_data(context_id, encoded, 0)))
             self._recv_pdu.put(pdu)
             self.event_queue.put(event)
         elif isinstance(foreign, OtherPdu):
             if foreign.kind in (_RELEASE_RQ, _ABORT):
-                self._read_pdu_data()
+                self._read_pdu()
             else:
                 self._abort(Broken(AbortReason.UNEXPECTED_PDU, "a PDU that has no place in an open association"))
         else:
@@ -333,7 +353,7 @@ class LimitedUpperLayer(DULServiceProvider):
             except OSError:
                 return
 
-    def _read_pdu_data(self) -> None:
+    def _read_pdu(self) -> None:
         state = self.state_machine.current_state
         until = time.monotonic() + self._limits.idle_seconds if state == "Sta6" else self._request_until
         try:
@@ -362,11 +382,12 @@ class LimitedUpperLayer(DULServiceProvider):
             self._broken("an association request with too many items")
             return
         if kind == _ASSOCIATE_RQ:
+            self._read_version(data)
             self._read_titles(data)
         try:
             pdu, event = self._decode_pdu(data)
             if kind == _ASSOCIATE_RQ:
-                pdu.to_primitive()  # what it raises would otherwise end this thread, and the peer hear nothing
+                pdu.to_primitive()  # what it raises would otherwise end the association, and the peer hear nothing
         except Exception as error:  # whatever pynetdicom raises on bytes that a stranger sent
             self._broken(f"undecodable PDU: {type(error).__name__}")
             return
@@ -398,8 +419,16 @@ class LimitedUpperLayer(DULServiceProvider):
         self.note(AssociationOutcome.ABORTED)
         self.event_queue.put(_INVALID_PDU)
 
+    def _read_version(self, data: bytearray) -> None:
+        # pynetdicom rejects who speaks later versions besides, like those who do not speak the first
+        if int.from_bytes(data[_PROTOCOL_VERSION]) & 1:
+            data[_PROTOCOL_VERSION] = _VERSION_1
+        else:
+            reason = "an association request without version 1 of the protocol"
+            log.warning("protocol_broken", reason=reason, peer=self.assoc.requestor.address)
+
     def _read_titles(self, data: bytearray) -> None:
-        # pynetdicom refuses blank and non-ASCII AE titles with an exception in the wrong thread; they deserve a verdict
+        # pynetdicom refuses blank and non-ASCII AE titles with an exception; they deserve a verdict
         for name, place in (("called_ae_title", _CALLED_AE_TITLE), ("calling_ae_title", _CALLING_AE_TITLE)):
             raw = bytes(data[place])
             title = raw.decode("ascii", "replace").strip(" \0")
@@ -409,16 +438,22 @@ class LimitedUpperLayer(DULServiceProvider):
 
 
 class QuietAssociation(Association):
-    """pynetdicom's acceptor, told of what arrives instead of looking for it every millisecond."""
+    """pynetdicom's acceptor, in one thread, which waits instead of looking every millisecond."""
 
     def __init__(self, ae: AE, connection: socket.socket, limits: Limits) -> None:
         super().__init__(ae, "acceptor")
-        self._arrived = threading.Event()
-        self.dul = self.upper_layer = LimitedUpperLayer(self, connection, limits, self._arrived)
-        self.dimse.msg_queue = AnnouncedQueue(self._arrived)
+        self.served_by = 0
+        """The thread that does; pynetdicom would start one for it."""
+        self.dul = self.upper_layer = LimitedUpperLayer(self, connection, limits)
+        self._dul_ready.set()
         self.acse_timeout = limits.request_seconds  # again: the setters reach into the DUL provider
         self.network_timeout = None  # the idle limit is kept by the upper layer
         self.set_socket(LimitedSocket(self, client_socket=connection))
+
+    def run_reactor(self) -> None:
+        """Serve the association to its end, in the thread that calls this."""
+        self.served_by = threading.get_ident()
+        super().run_reactor()
 
     def _bind_defaults(self) -> None:
         # without pynetdicom's own log handlers, which format every PDU
@@ -427,8 +462,7 @@ class QuietAssociation(Association):
 
     def _run_reactor(self) -> None:
         while not self._kill:
-            self._arrived.wait()
-            self._arrived.clear()
+            self.upper_layer.run_until(self._has_something)
             while (arrived := self.dimse.get_msg())[1] is not None:
                 self._serve_request(arrived[1], arrived[0])
             if self.acse.is_release_requested():
@@ -440,11 +474,15 @@ class QuietAssociation(Association):
             elif self.acse.is_aborted() or self.upper_layer.has_ended:
                 self.is_aborted = True
                 self.kill()
+            else:
+                self.upper_layer.receive_pdu()  # whatever it is, it concerns requestors
+
+    def _has_something(self) -> bool:
+        return not (self.upper_layer.to_user_queue.empty() and self.dimse.msg_queue.empty())
 
     def kill(self) -> None:
-        """End the serving thread, and wait for the reading one: its state machine comes to an end by itself."""
+        """Serve no more; the state machine comes to its end."""
         self._kill = True
         self.is_established = False
-        self._arrived.set()
-        if self.dul.is_alive() and threading.current_thread() is not self.dul:
-            self.dul.join(END_SECONDS)
+        if threading.get_ident() == self.served_by:
+            self.upper_layer.finish()

@@ -1,9 +1,7 @@
-"""How the two threads of an association wake each other."""
+"""How the thread of an association is woken by another one."""
 
 import os
-import queue
 import threading
-from typing import Any
 
 
 class Bell:
@@ -30,16 +28,3 @@ class Bell:
             if not self._closed:
                 self._closed = True
                 os.close(self.descriptor)
-
-
-class AnnouncedQueue(queue.Queue[Any]):
-    """A queue that sets an event whenever something is put into it."""
-
-    def __init__(self, arrived: threading.Event) -> None:
-        super().__init__()
-        self._arrived = arrived
-
-    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        """Put something into it."""
-        super().put(item, block, timeout)
-        self._arrived.set()

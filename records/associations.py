@@ -1,7 +1,9 @@
 """What associations there have been, rejected ones too."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from sqlalchemy import Engine
 
@@ -9,8 +11,9 @@ from clara_dicom_adapter.records.tables import AssociationRow
 from clara_dicom_adapter.records.upsert import upsert
 from clara_dicom_adapter.workflows.models import AssociationOutcome
 
-OPEN = "open"
-REJECTED = "rejected"
+OPEN: Final = "open"
+REJECTED: Final = "rejected"
+_OF_ITS_END: Final = ("state", "ended_at", "instances", "bytes", "failed", "refused", "ignored")
 
 
 class Association(Protocol):
@@ -58,28 +61,26 @@ class Reason(Protocol):
     def codes(self) -> tuple[int, int, int]: ...
 
 
-class AssociationRecords:
-    """Written by the receiver; every call may be repeated, and may come in any order."""
+class AssociationChanges:
+    """Changes of the records; each may be repeated, and may come in any order."""
 
-    def __init__(self, engine: Engine, node_id: str = "") -> None:
-        self._engine = engine
+    def __init__(self, node_id: str) -> None:
         self._node_id = node_id
+        self.begun: dict[str, dict[str, Any]] = {}
+        self.ends: dict[str, dict[str, Any]] = {}
 
     def accepted(self, association: Association) -> None:
         """It was accepted; changes nothing when its end is recorded already."""
-        self._write(self._row(association, OPEN), update=())
+        self.begun[association.association_id] = self._row(association, OPEN)
 
     def ended(self, association: Association, outcome: AssociationOutcome, at: datetime) -> None:
         """It is over; this tells everything about it, so that a lost beginning does no harm."""
-        self._write(
-            self._row(association, outcome.value) | {"ended_at": at},
-            update=("state", "ended_at", "instances", "bytes", "failed", "refused", "ignored"),
-        )
+        self.ends[association.association_id] = self._row(association, outcome.value) | {"ended_at": at}
 
     def rejected(self, association_id: str, request: Request, reason: Reason, at: datetime) -> None:
         """It was rejected."""
         result, source, diagnostic = reason.codes
-        row = self._common(association_id, request, at) | {
+        self.begun[association_id] = self._common(association_id, request, at) | {
             "state": REJECTED,
             "ended_at": at,
             "reject_result": result,
@@ -87,7 +88,6 @@ class AssociationRecords:
             "reject_reason": diagnostic,
             "reason": reason.word,
         }
-        self._write(row, update=())
 
     def _common(self, association_id: str, request: Request, started_at: datetime) -> dict[str, Any]:
         return {
@@ -113,9 +113,23 @@ class AssociationRecords:
             "ignored": association.ignored,
         }
 
-    def _write(self, row: dict[str, Any], update: tuple[str, ...]) -> None:
+
+class AssociationRecords:
+    """Written by the receiver."""
+
+    def __init__(self, engine: Engine, node_id: str = "") -> None:
+        self._engine = engine
+        self._node_id = node_id
+
+    @contextmanager
+    def together(self) -> Iterator[AssociationChanges]:
+        """Takes changes, and makes all of them in one transaction when it ends without an exception."""
+        changes = AssociationChanges(self._node_id)
+        yield changes
+        begun = [row for association_id, row in changes.begun.items() if association_id not in changes.ends]
         with self._engine.begin() as connection:
-            upsert(connection, AssociationRow, [row], update)
+            upsert(connection, AssociationRow, begun)
+            upsert(connection, AssociationRow, list(changes.ends.values()), _OF_ITS_END)
 
 
 def _plain(text: str) -> str:

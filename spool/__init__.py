@@ -10,7 +10,6 @@ from clara_dicom_adapter.spool.incoming import IncomingInstance
 from clara_dicom_adapter.spool.models import (
     AssociationFacts,
     AssociationOutcomeRecord,
-    IndexedInstance,
     InstanceHead,
     InstanceKey,
     OfSender,
@@ -36,7 +35,6 @@ __all__ = [
     "AssociationFolder",
     "AssociationOutcomeRecord",
     "IncomingInstance",
-    "IndexedInstance",
     "InstanceHead",
     "InstanceKey",
     "OfSender",

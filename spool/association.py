@@ -27,6 +27,8 @@ log = structlog.get_logger("clara_dicom_adapter.spool")
 ASSOCIATIONS: Final = "associations"
 FACTS: Final = "association.json"
 OUTCOME: Final = "outcome.json"
+GONE: Final = ".gone"
+"""Behind the name of a folder that is being deleted."""
 _INSTANCE: Final = re.compile(r"(\d{8,})-(\d+)\.dcm")
 
 
@@ -51,10 +53,14 @@ class AssociationFolder:
         self._outcome: AssociationOutcomeRecord | None = None
 
     def create(self) -> None:
-        """Make the folder with its facts, locked; whose its instances will be is durable when this returns."""
+        """Make the folder with its facts, locked; whose its instances will be is durable when this returns.
+
+        Raises:
+            OSError: Nothing is left of it, so that it can be tried again.
+        """
         self.path.mkdir(mode=0o750)
-        self._descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
+            self._descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             # locked before it has its name, and until the outcome is written; the kernel lets go of it when this
             # process dies. The file and not the folder, because NFS locks only what is open for writing.
             part = self.path / f"{FACTS}.part"
@@ -69,8 +75,23 @@ class AssociationFolder:
                 os.fsync(self._descriptor)
                 sync_folder(self.path.parent)
         except BaseException:
-            self._close()
+            self._take_back()
             raise
+
+    def _take_back(self) -> None:
+        """Remove what was begun; no descriptor is needed, for there may be none."""
+        gone = self.path.with_name(self.path.name + GONE)
+        try:
+            # at one stroke, and while it is locked: nobody takes it for an association whose receiver has died
+            self.path.rename(gone)
+            for name in (f"{FACTS}.part", FACTS):
+                (gone / name).unlink(missing_ok=True)
+            gone.rmdir()
+        except FileNotFoundError:  # who deletes such folders was faster
+            pass
+        except OSError as error:
+            log.warning("association_folder_left", association_id=self.association_id, error=str(error))
+        self._close()
 
     @classmethod
     def read(cls, path: Path, *, durable: bool) -> "AssociationFolder":

@@ -16,6 +16,7 @@ from typing import Final, Self
 
 from clara_dicom_adapter.errors import SpoolUnusable
 from clara_dicom_adapter.spool.association import ASSOCIATIONS, FACTS, AssociationFolder
+from clara_dicom_adapter.spool.damaged import that_were_set_aside
 from clara_dicom_adapter.spool.database import DATABASE
 from clara_dicom_adapter.spool.models import is_association_id
 from clara_dicom_adapter.spool.node import FileLock, read_node
@@ -157,6 +158,10 @@ class Inventory:
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             if is_association_id(path.name) and ((path / FACTS).exists() or self.files(path)):
                 yield path
+
+    def set_aside(self) -> list[Path]:
+        """Files that did not agree with their seals, oldest first."""
+        return that_were_set_aside(self.root)
 
     def files(self, folder: Path) -> Mapping[int, InstanceFile]:
         """Every instance of an association by its sequence; none when the folder is gone."""

@@ -152,10 +152,6 @@ class SpooledInstance:
         return self.received_ns, self.node_id, self.association_id, self.sequence
 
 
-IndexedInstance = SpooledInstance
-"""What :meth:`Spool.index` returns is the same as what an owner gets."""
-
-
 @dataclass(frozen=True, slots=True)
 class Target:
     """Where a batch is addressed.

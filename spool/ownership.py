@@ -1,10 +1,11 @@
 """Index, batches and ownership: whose every instance is. Each method is one transaction, durable when it returns.
 
-How it works: instances are indexed and put into batches; a batch is addressed to a workflow and claimed as a whole, by
-the first who asks. From then on ownership moves from owner to owner until instances are released. Everything may be
+How it works: instances are indexed in batches; a batch is addressed to a workflow and claimed as a whole, by the first
+who asks. From then on ownership moves from owner to owner until instances are released. Everything may be
 asked again with the same answer, because activities and hand-overs are repeated after a crash.
 """
 
+import sqlite3
 import time
 import uuid
 from collections.abc import Collection, Iterable, Sequence
@@ -49,82 +50,71 @@ class Ownership:
 
     # ---- index and batches ----
 
-    def index(self, association_id: str, heads: Iterable[InstanceHead]) -> list[SpooledInstance]:
-        """Enter instances; returns those of the association that are in no batch yet."""
-        rows = [
-            (
-                association_id,
-                head.stored.sequence,
-                head.stored.received_ns,
-                head.stored.bytes,
-                head.stored.sop_class_uid,
-                head.stored.sop_instance_uid,
-                head.stored.transfer_syntax_uid,
-                head.study_instance_uid,
-                head.series_instance_uid,
-                head.readable,
-            )
-            for head in heads
-        ]
+    def make_batches(
+        self, association_id: str, addressed: Iterable[tuple[Target, Sequence[InstanceHead]]]
+    ) -> list[PendingBatch]:
+        """Enter instances of one association, in a batch for each target; those that are entered already are left out.
+
+        A target of which all are left out gets no batch.
+        """
+        made: list[PendingBatch] = []
         with self._database.write() as connection:
             connection.execute("INSERT OR IGNORE INTO association (association_id) VALUES (?)", (association_id,))
-            connection.executemany(
-                "INSERT OR IGNORE INTO instance (association_id, sequence, received_ns, bytes, sop_class_uid,"
-                " sop_instance_uid, transfer_syntax_uid, study_instance_uid, series_instance_uid, readable)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                rows,
-            )
-            return self._rows.instances(connection, "association_id = ? AND batch_id IS NULL", (association_id,))
+            for target, heads in addressed:
+                known = _known_among(connection, association_id, heads)
+                new = [head for head in heads if head.stored.sequence not in known]
+                if new:
+                    made.append(PendingBatch(self._enter(connection, association_id, target, new), target))
+        return made
+
+    def _enter(
+        self, connection: sqlite3.Connection, association_id: str, target: Target, heads: Sequence[InstanceHead]
+    ) -> BatchRef:
+        batch_id = uuid.uuid4().hex
+        (number,) = connection.execute(
+            "UPDATE association SET batches = batches + 1 WHERE association_id = ? RETURNING batches",
+            (association_id,),
+        ).fetchone()
+        connection.execute(
+            "INSERT INTO batch (batch_id, association_id, number, workflow_id, receive_input, instances, made_ns)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (batch_id, association_id, number, target.workflow_id, target.receive_input, len(heads), time.time_ns()),
+        )
+        connection.executemany(
+            "INSERT INTO instance (association_id, sequence, received_ns, bytes, sop_class_uid, sop_instance_uid,"
+            " transfer_syntax_uid, study_instance_uid, series_instance_uid, readable, batch_id)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    association_id,
+                    head.stored.sequence,
+                    head.stored.received_ns,
+                    head.stored.bytes,
+                    head.stored.sop_class_uid,
+                    head.stored.sop_instance_uid,
+                    head.stored.transfer_syntax_uid,
+                    head.study_instance_uid,
+                    head.series_instance_uid,
+                    head.readable,
+                    batch_id,
+                )
+                for head in heads
+            ],
+        )
+        return BatchRef(
+            batch_id=batch_id,
+            node_id=self._node_id,
+            association_id=association_id,
+            number=number,
+            instances=len(heads),
+            bytes=sum(head.stored.bytes for head in heads),
+        )
 
     def indexed(self, association_id: str) -> frozenset[int]:
         """The sequences of an association that the index knows."""
         with self._database.read() as connection:
             rows = connection.execute("SELECT sequence FROM instance WHERE association_id = ?", (association_id,))
             return frozenset(row[0] for row in rows)
-
-    def unbatched(self) -> list[SpooledInstance]:
-        """Instances that are in no batch: their hand-over was cut off between the index and the batch."""
-        with self._database.read() as connection:
-            return self._rows.instances(connection, "batch_id IS NULL AND NOT released", ())
-
-    def make_batch(self, association_id: str, target: Target, keys: Sequence[InstanceKey]) -> BatchRef:
-        """Put instances of one association into a new batch; raises ValueError when one is in a batch already."""
-        batch_id = uuid.uuid4().hex
-        with self._database.write() as connection:
-            (number,) = connection.execute(
-                "UPDATE association SET batches = batches + 1 WHERE association_id = ? RETURNING batches",
-                (association_id,),
-            ).fetchone() or (0,)
-            if not number or not keys:
-                raise ValueError("a batch holds indexed instances")
-            connection.execute(
-                "INSERT INTO batch (batch_id, association_id, number, workflow_id, receive_input, instances, made_ns)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    batch_id,
-                    association_id,
-                    number,
-                    target.workflow_id,
-                    target.receive_input,
-                    len(keys),
-                    time.time_ns(),
-                ),
-            )
-            changed = connection.executemany(
-                "UPDATE instance SET batch_id = ? WHERE association_id = ? AND sequence = ? AND batch_id IS NULL",
-                [(batch_id, association_id, key.sequence) for key in keys],
-            ).rowcount
-            if changed != len(keys):
-                raise ValueError("an instance of the batch is not indexed, or is in a batch already")
-            size = connection.execute("SELECT SUM(bytes) FROM instance WHERE batch_id = ?", (batch_id,)).fetchone()[0]
-        return BatchRef(
-            batch_id=batch_id,
-            node_id=self._node_id,
-            association_id=association_id,
-            number=number,
-            instances=len(keys),
-            bytes=size,
-        )
 
     def batches_to_hand_over(self, limit: int) -> list[PendingBatch]:
         """Batches that Temporal has not accepted, oldest first."""
@@ -338,3 +328,13 @@ class Ownership:
         count, size, oldest, unhanded, unclaimed, parked, parked_bytes = row
         age = max((now - oldest) / 1e9, 0.0) if oldest else 0.0
         return SpoolUsage(count, size, age, unhanded, unclaimed, parked, parked_bytes)
+
+
+def _known_among(connection: sqlite3.Connection, association_id: str, heads: Sequence[InstanceHead]) -> frozenset[int]:
+    """The sequences of an association that the index knows, as far as these may be among them."""
+    sequences = [head.stored.sequence for head in heads]
+    rows = connection.execute(
+        "SELECT sequence FROM instance WHERE association_id = ? AND sequence BETWEEN ? AND ?",
+        (association_id, min(sequences, default=0), max(sequences, default=0)),
+    )
+    return frozenset(row[0] for row in rows)

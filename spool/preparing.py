@@ -4,7 +4,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -13,7 +13,7 @@ import structlog
 
 from clara_dicom_adapter.spool.durable import make_folder, sync_folder, write_all
 from clara_dicom_adapter.spool.prepared import PREPARED, SIZES, size_of, sizes
-from clara_dicom_adapter.spool.sealed import blank_files
+from clara_dicom_adapter.spool.sealed import MADE_NS, SealedFiles, blank_files
 
 log = structlog.get_logger("clara_dicom_adapter.spool")
 
@@ -34,12 +34,22 @@ _SUPPORTED: Final = frozenset({"ext4", "xfs"})
 class Preparer:
     """Keeps files prepared in a spool."""
 
-    def __init__(self, root: Path, most_bytes: int, *, room: Callable[[], int], durable: bool = True) -> None:
+    def __init__(
+        self,
+        root: Path,
+        most_bytes: int,
+        sealed: SealedFiles | None = None,
+        *,
+        room: Callable[[], int],
+        durable: bool = True,
+    ) -> None:
         """Args:
         most_bytes: That prepared files may take of the disk; 0: none are prepared.
+        sealed: Told of files that are made, for nobody need look into these before they are written.
         room: Bytes that the storage rule leaves. When it leaves none, what is prepared makes room.
             durable: False: for instances that are not flushed.
         """
+        self._sealed = sealed
         self._path = root / PREPARED
         self._room = room
         self._needed = most_bytes * _ROOM
@@ -111,12 +121,23 @@ class Preparer:
         return there
 
     def _prepare(self, size: int, count: int) -> None:
-        paths = [self._path / f"{size}-{secrets.token_hex(8)}" for _ in range(count)]
+        new = [self._path / f"{size}-{secrets.token_hex(8)}{_IN_THE_MAKING}" for _ in range(count)]
         # the journal takes what is flushed at the same time in one commit
-        list(self._threads.map(lambda path: _make(path.with_suffix(_IN_THE_MAKING), size), paths))
-        sync_folder(self._path)
-        for path in paths:  # a power cut may take this back: a file under its first name may be sealed too
-            path.with_suffix(_IN_THE_MAKING).rename(path)
+        making = [self._threads.submit(_make, path, size) for path in new]
+        wait(making)
+        try:
+            for made in making:
+                made.result()
+            sync_folder(self._path)
+            if self._sealed is not None:
+                self._sealed.made([path.stem for path in new])
+            for path in new:  # a power cut may take this back: a file under its first name may be sealed too
+                path.rename(path.with_suffix(""))
+        except OSError:
+            for path in new:
+                with suppress(OSError):  # the others are removed all the same
+                    path.unlink()
+            raise
 
 
 def _make(path: Path, size: int) -> None:
@@ -124,6 +145,7 @@ def _make(path: Path, size: int) -> None:
     try:
         # written and not only reserved: to write into reserved blocks is a change for the journal
         write_all(descriptor, _ZEROS[:size])
+        os.utime(descriptor, ns=(MADE_NS, MADE_NS))
         os.fdatasync(descriptor)
     except OSError:
         path.unlink()

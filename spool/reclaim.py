@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clara_dicom_adapter.errors import SpoolUnusable
-from clara_dicom_adapter.spool.association import FACTS, OUTCOME, AssociationFolder, remove_parts
+from clara_dicom_adapter.spool.association import FACTS, GONE, OUTCOME, AssociationFolder, remove_parts
 from clara_dicom_adapter.spool.database import Database
 from clara_dicom_adapter.spool.durable import sync_folder
 from clara_dicom_adapter.spool.models import ReclaimTotals, instance_name, is_association_id
 from clara_dicom_adapter.spool.sealed import SealedFiles
 
-_GONE = ".gone"
 _INSTANCES_AT_ONCE = 1000
 _MOVES_KEPT_NS = 30 * 24 * 3600 * 1_000_000_000
 _EMPTY = (
@@ -54,7 +53,7 @@ class Reclaimer:
             size += sum(each.bytes for each in released)
         ended: list[Path] = []
         for path in sorted(self._associations.iterdir()):
-            if path.name.endswith(_GONE):
+            if path.name.endswith(GONE):
                 shutil.rmtree(path, ignore_errors=True)
             elif is_association_id(path.name) and (path / OUTCOME).exists():
                 parts += remove_parts(path)
@@ -124,10 +123,10 @@ class Reclaimer:
             if (known is not None and not known[0]) or any(path.glob("*.dcm")):
                 return False
             try:
-                path.rename(path.with_name(path.name + _GONE))
+                path.rename(path.with_name(path.name + GONE))
             except FileNotFoundError:
                 return False  # another process was faster
-        shutil.rmtree(path.with_name(path.name + _GONE), ignore_errors=True)
+        shutil.rmtree(path.with_name(path.name + GONE), ignore_errors=True)
         return True
 
     def _forget_associations(self) -> None:

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 import structlog
 
 from clara_dicom_adapter.spool.association import ASSOCIATIONS
+from clara_dicom_adapter.spool.damaged import set_aside
 from clara_dicom_adapter.spool.durable import sync_folder
 from clara_dicom_adapter.spool.models import instance_name
 from clara_dicom_adapter.spool.prepared import PREPARED
@@ -19,6 +20,8 @@ from clara_dicom_adapter.spool.seal import PREAMBLE_BYTES, Seal
 
 log = structlog.get_logger("clara_dicom_adapter.spool")
 
+MADE_NS: Final = 0
+"""Time of the last change of a file that is prepared and was never written since: none that a clock gives."""
 _CLOCK_TICK_NS: Final = 1_000_000_000
 """Longer than two changes may have the same time."""
 
@@ -43,6 +46,13 @@ class SealedFiles:
         self._blank: dict[str, int] = {}
         self._lock = threading.Lock()
 
+    def made(self, names: Iterable[str]) -> None:
+        """These files have just been made, and have :data:`MADE_NS`: they are blank until that is another time.
+
+        Nobody may conclude that from the time alone: a power cut may bring it back after a flush of the content.
+        """
+        self._blank.update(dict.fromkeys(names, MADE_NS))
+
     def place(self) -> Placed:
         """Like :func:`place_sealed`, of what has changed since the last time."""
         with self._lock:
@@ -56,8 +66,7 @@ def place_sealed(root: Path, blank: dict[str, int] | None = None) -> Placed:
         blank: Names of files that had no seal at an earlier look, with the time of their last change: one is looked at
             again when that is another. Kept up to date here; None: all are looked at.
 
-    What is sealed and does not agree with its seal was never answered, for a power cut came before its flush had ended:
-    it is deleted. A file that the disk refuses keeps no other one back.
+    What does not agree with its seal is set aside. A file that the disk refuses keeps no other one back.
 
     Raises:
         OSError: The names cannot be made durable.
@@ -87,8 +96,7 @@ def _place(root: Path, path: Path, seal: Seal) -> Path | None:
     """Name a file; returns the folder that it is in then, None when it has none."""
     with path.open("rb+", buffering=0) as stream:
         if not seal.agrees_with(stream):
-            log.info("sealed_file_incomplete", path=str(path), association_id=seal.association_id)
-            path.unlink()
+            set_aside(root, path, seal)
             return None
         folder = root / ASSOCIATIONS / seal.association_id
         if not folder.is_dir():

@@ -2,7 +2,8 @@
 
 import hashlib
 import hmac
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -37,7 +38,7 @@ from clara_dicom_adapter.spool.ownership import Ownership
 from clara_dicom_adapter.spool.preparing import Preparer
 from clara_dicom_adapter.spool.reclaim import Reclaimer
 from clara_dicom_adapter.spool.sealed import SealedFiles
-from clara_dicom_adapter.workflows.models import BatchRef, ClaimResult, Owner
+from clara_dicom_adapter.workflows.models import ClaimResult, Owner
 
 log = structlog.get_logger("clara_dicom_adapter.spool")
 
@@ -144,15 +145,22 @@ class Spool:
         ]
         left = self._sealed.place().left
         abandoned = [folder for folder in abandoned if folder.association_id not in left]
+        ended: list[AssociationFolder] = []
         for folder in abandoned:
-            folder.end_abandoned()
-        return abandoned
+            with suppress(FileNotFoundError):  # it could not be begun, and has been taken back
+                folder.end_abandoned()
+                ended.append(folder)
+        return ended
 
-    def preparer(self, most_bytes: int, *, room: Callable[[], int]) -> Preparer:
-        """Who keeps files prepared, once the associations of an earlier run are ended; for the receiver only."""
+    def preparer(self, most_bytes: int, *, room: Callable[[], int], durable: bool = True) -> Preparer:
+        """Who keeps files prepared, once the associations of an earlier run are ended; for the receiver only.
+
+        Args:
+            durable: False: for instances that are not flushed.
+        """
         if self.role is not SpoolRole.RECEIVER:
             raise ValueError("only the receiver prepares files")
-        return Preparer(self.root, most_bytes, room=room, durable=self._durable)
+        return Preparer(self.root, most_bytes, self._sealed, room=room, durable=durable)
 
     def remove_unbegun(self) -> None:
         """Remove folders of associations that never began; for the receiver, before anything is received."""
@@ -160,22 +168,16 @@ class Spool:
 
     # ---- index, batches, hand-over ----
 
-    def index(self, folder: AssociationFolder, instances: Sequence[InstanceHead]) -> list[SpooledInstance]:
-        """Enter instances; returns all of the association that are in no batch yet, with or without these."""
-        return self._ownership.index(folder.association_id, instances)
+    def make_batches(
+        self, folder: AssociationFolder, addressed: Iterable[tuple[Target, Sequence[InstanceHead]]]
+    ) -> list[PendingBatch]:
+        """Index instances of an association, in a batch for each target; what is indexed already is left out."""
+        return self._ownership.make_batches(folder.association_id, addressed)
 
     def unindexed(self, folder: AssociationFolder) -> list[StoredInstance]:
         """Instances on disk that the index does not know; of an open association, also those just stored."""
         known = self._ownership.indexed(folder.association_id)
         return list(folder.stored(skip=known))
-
-    def unbatched(self) -> list[SpooledInstance]:
-        """Indexed instances that are in no batch: somebody died between the two."""
-        return self._ownership.unbatched()
-
-    def make_batch(self, association_id: str, target: Target, instances: Sequence[SpooledInstance]) -> BatchRef:
-        """Address instances of one association; raises ValueError when one is in a batch already."""
-        return self._ownership.make_batch(association_id, target, [instance.key for instance in instances])
 
     def batches_to_hand_over(self, limit: int = _NO_LIMIT) -> list[PendingBatch]:
         """Batches that Temporal has not accepted, oldest first."""
@@ -204,12 +206,8 @@ class Spool:
     def ends_to_hand_over(self) -> list[PendingEnd]:
         """Ends that some workflow has not been told of, of associations that are over and all in batches."""
         ends = [PendingEnd(*row) for row in self._ownership.addressed(None)]
-        without_batch = {instance.association_id for instance in self.unbatched()}
-        complete = {
-            association_id: association_id not in without_batch and self._is_all_indexed(association_id)
-            for association_id in {end.association_id for end in ends}
-        }
-        return [end for end in ends if complete[end.association_id]]
+        complete = set(filter(self._is_all_indexed, {end.association_id for end in ends}))
+        return [end for end in ends if end.association_id in complete]
 
     def end_handed_over(self, association_id: str, workflow_id: str) -> None:
         """A workflow has been told of an association's end; before that the association is not forgotten."""

@@ -70,7 +70,7 @@ class Unnamed:
 
 
 def _sealed(folder: Path) -> Iterator[tuple[Path, Seal]]:
-    """Complete ones only: what does not agree with its seal was never answered, or is being written."""
+    """Complete ones only: what disagrees with its seal is being written, or the receiver is about to set it aside."""
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         try:
             with path.open("rb", buffering=0) as stream:

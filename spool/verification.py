@@ -17,6 +17,10 @@ from clara_dicom_adapter.spool.unnamed import InstanceFile
 _ON_ITS_WAY_SECONDS: Final = 60.0
 """The receiver indexes within a second or two; this long, an instance that is not indexed yet is none that is lost."""
 _PIECE: Final = 1 << 20
+_SET_ASIDE: Final = (
+    "was set aside, for it does not agree with its seal: a power cut came before it was answered, or the disk has lost"
+    " a part of it; see whether its sender still has it, then delete the file"
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ def verify(inventory: Inventory) -> Verification:
     for path in inventory.unnamed.without_association():
         lost = "holds an instance, and its association is not there: nobody knows whose it is"
         found.problems.append(Problem(str(path.relative_to(inventory.root)), lost))
+    for path in inventory.set_aside():
+        found.problems.append(Problem(str(path.relative_to(inventory.root)), _SET_ASIDE))
     if inventory.index_problem:
         found.problems.append(Problem(DATABASE, inventory.index_problem))
     return found

@@ -141,6 +141,7 @@ class ReceiveWorkflow:
             self._group.claimed(node_id, result)
         if self._group.ended is None:
             await (self._sender.merge_held() if first else self._merge_awaited())
+        self._tell_progress()
 
     async def _recheck_outstanding(self) -> None:
         """Ask the spools again whether they hold more for this group, before it closes."""
@@ -315,6 +316,12 @@ class ReceiveWorkflow:
             incomplete=self._group.incomplete,
             node_id=next(iter(self._group.nodes), ""),
         )
+        self._tell_progress()
+
+    def _tell_progress(self) -> None:
+        """Say how far the group has come, on the workflow's own page: unlike what is listed, this costs no event."""
+        size = f"{self._group.bytes / 1_000_000:.1f} MB"
+        workflow.set_current_details(f"{self._group.instances} instances, {size}, at {workflow.now():%H:%M:%S} UTC")
 
     def _waiting_for_node(self, away: bool) -> None:
         self._show(State.WAITING_FOR_NODE if away else State.RECEIVING)

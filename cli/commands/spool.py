@@ -71,8 +71,12 @@ def list_associations(data_dir: DataDir, config: Config = None, as_json: Json = 
 
     with Inventory(Place(data_dir, config).spool) as inventory:
         listed = list(inventory.associations())
+        set_aside = inventory.set_aside()
     if inventory.index_problem:
         to_stderr(f"{inventory.index_problem}; who owns what is not known")
+    if set_aside:
+        files = "damaged file lies" if len(set_aside) == 1 else "damaged files lie"
+        to_stderr(f"{len(set_aside)} {files} in {set_aside[0].parent}; `clara dicom spool verify` names them")
     if as_json:
         print_json(listed)
         return

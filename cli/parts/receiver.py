@@ -5,9 +5,8 @@ It starts with nothing but its spool: database and Temporal may be away, and are
 
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import asdict
-from datetime import datetime
 
 import structlog
 from temporalio.client import Client
@@ -18,14 +17,12 @@ from clara_dicom_adapter.configuration.entities import ClaraAeTitle, Source
 from clara_dicom_adapter.configuration.importing import import_once
 from clara_dicom_adapter.configuration.settings import ScpSettings
 from clara_dicom_adapter.configuration.store import ConfigurationStore
-from clara_dicom_adapter.receiver.acceptance import AssociationRequest, RejectReason
 from clara_dicom_adapter.receiver.known import KnownCopy
 from clara_dicom_adapter.receiver.listeners import ListenerProcesses
-from clara_dicom_adapter.receiver.live import LiveAssociation
 from clara_dicom_adapter.receiver.pace import OpenAssociation
 from clara_dicom_adapter.receiver.reports import ListenerSetup
 from clara_dicom_adapter.receiver.service import ReceiverHealth, ReceiverService
-from clara_dicom_adapter.records.associations import AssociationRecords
+from clara_dicom_adapter.records.associations import AssociationChanges, AssociationRecords
 from clara_dicom_adapter.records.database import open_engine
 from clara_dicom_adapter.records.secret import SiteSecret
 from clara_dicom_adapter.resources.opening import OpenConfiguration, open_configuration
@@ -33,7 +30,7 @@ from clara_dicom_adapter.spool import Spool, SpoolRole
 from clara_dicom_adapter.temporal import client as temporal
 from clara_dicom_adapter.temporal.exit import StopSignal
 from clara_dicom_adapter.temporal.ports import host_and_port
-from clara_dicom_adapter.workflows.models import AssociationOutcome, PinnedAeTitle
+from clara_dicom_adapter.workflows.models import PinnedAeTitle
 
 log = structlog.get_logger("clara_dicom_adapter.receiver")
 
@@ -89,14 +86,8 @@ class LateDatabase:
 
     # ---- receiver.recorder.AssociationRecords ----
 
-    def accepted(self, association: LiveAssociation) -> None:
-        self._open()[1].accepted(association)
-
-    def rejected(self, association_id: str, request: AssociationRequest, reason: RejectReason, at: datetime) -> None:
-        self._open()[1].rejected(association_id, request, reason, at)
-
-    def ended(self, association: LiveAssociation, outcome: AssociationOutcome, at: datetime) -> None:
-        self._open()[1].ended(association, outcome, at)
+    def together(self) -> AbstractContextManager[AssociationChanges]:
+        return self._open()[1].together()
 
     def site_secret(self) -> str:
         return self._open()[2].get_or_create()

@@ -96,7 +96,8 @@ class Task:
 @pytest.fixture
 def happened(engine: Engine) -> None:
     """A quarantined group, a refused submission and a failed export."""
-    AssociationRecords(engine, "n1").ended(Live(), AssociationOutcome.ABORTED, START + timedelta(minutes=1))
+    with AssociationRecords(engine, "n1").together() as associations:
+        associations.ended(Live(), AssociationOutcome.ABORTED, START + timedelta(minutes=1))
     receptions = ReceptionRecords(engine)
     receptions.claimed(OWNER, "n1", [Stored(number) for number in (1, 2, 3)])
     receptions.state(OWNER, ReceptionState.QUARANTINED, incomplete=True, reason="aborted")

@@ -22,7 +22,7 @@ from clara_dicom_adapter.records.associations import AssociationRecords
 from clara_dicom_adapter.records.database import open_engine
 from clara_dicom_adapter.records.jobs import JobEnd, JobRecords, RunningJob
 from clara_dicom_adapter.records.submissions import SubmissionRecords
-from clara_dicom_adapter.spool import Spool, SpoolRole
+from clara_dicom_adapter.spool import Spool, SpoolRole, new_association_id
 from clara_dicom_adapter.workflows.models import (
     AssociationOutcome,
     HeldNode,
@@ -56,11 +56,11 @@ def database(tmp_path: Path) -> Iterator[Engine]:
 
 
 def test_associations_are_listed_filtered_and_counted(clara: Clara, tmp_path: Path) -> None:
-    with database(tmp_path) as engine:
-        records = AssociationRecords(engine, "node")
-        for number in range(3):
+    with database(tmp_path) as engine, AssociationRecords(engine, "node").together() as records:
+        for number in (0, 2):
             records.accepted(Association(f"a{number}", called_ae_title="MIP" if number else "CT"))
-        records.ended(Association("a1"), AssociationOutcome.ABORTED, datetime(2026, 1, 2, 3, 5, tzinfo=UTC))
+        aborted = Association("a1", called_ae_title="MIP")
+        records.ended(aborted, AssociationOutcome.ABORTED, datetime(2026, 1, 2, 3, 5, tzinfo=UTC))
     told = json.loads(clara("list", "associations", "--json", "-a", "MIP", "--state", "aborted").out)
     assert told["total"] == 1
     assert told["items"][0]["association_id"] == "a1"
@@ -80,8 +80,7 @@ def test_empty_lists_are_empty(clara: Clara, tmp_path: Path) -> None:
 
 
 def test_a_trace_tells_the_timeline(clara: Clara, tmp_path: Path) -> None:
-    with database(tmp_path) as engine:
-        records = AssociationRecords(engine, "node")
+    with database(tmp_path) as engine, AssociationRecords(engine, "node").together() as records:
         records.accepted(Association("a1"))
         records.ended(Association("a1"), AssociationOutcome.RELEASED, datetime(2026, 1, 2, 3, 4, 7, tzinfo=UTC))
     text = clara("trace", "a1")
@@ -213,7 +212,8 @@ def test_a_spool_is_listed_verified_and_copied_from(clara: Clara, tmp_path: Path
         assert "nothing was ever received here" in nothing.err
     root = tmp_path / "data" / "payloads" / "spool"
     with Spool.open(root, SpoolRole.RECEIVER) as spool:
-        owned, waiting = spool.begin_association(spooling.facts()), spool.begin_association(spooling.facts())
+        ids = sorted(new_association_id() for _ in range(2))  # within a millisecond they have no order
+        owned, waiting = (spool.begin_association(spooling.facts(one)) for one in ids)
         batch = spooling.batched(spool, owned, 2)
         spooling.batched(spool, waiting, 1)
         owned.end(AssociationOutcome.RELEASED)
@@ -240,3 +240,6 @@ def test_a_spool_is_listed_verified_and_copied_from(clara: Clara, tmp_path: Path
     broken = clara("spool", "verify", "--json")
     assert broken.status == 1
     assert json.loads(broken.out)["problems"][0]["path"] == str(path.relative_to(root))
+    (root / "damaged").mkdir()
+    (root / "damaged" / f"{owned.association_id}-00000003-1.damaged").touch()
+    assert f"1 damaged file lies in {root}/damaged" in clara("spool", "list", "--json").err

@@ -56,7 +56,7 @@ def traced_receiver(root: Path, storage: dict[str, object], trace: Path) -> Iter
             prepared = data.payloads / "spool" / PREPARED
             wait_until(
                 "files of every size are prepared",
-                lambda: {size_of(path.name) for path in prepared.iterdir()} >= {*sizes(durable=durable)},
+                lambda: {size_of(path.name) for path in prepared.iterdir()} - {None} == {*sizes(durable=durable)},
             )
         yield port
 

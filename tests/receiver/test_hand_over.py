@@ -9,7 +9,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from pynetdicom.association import Association
@@ -21,17 +21,26 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Worker
 
-from clara_dicom_adapter.configuration.settings import ScpSettings, StorageSettings
+from clara_dicom_adapter.configuration.settings import Durability, ScpSettings, StorageSettings
 from clara_dicom_adapter.receiver import grouping
+from clara_dicom_adapter.receiver.hand_over import HandOver as HandingOver
 from clara_dicom_adapter.receiver.live import LiveAssociation
 from clara_dicom_adapter.receiver.reports import Progress
 from clara_dicom_adapter.receiver.service import ReceiverService
-from clara_dicom_adapter.spool import Arrivals, InstanceHead, Spool, SpooledInstance, SpoolRole, Target, preparing
+from clara_dicom_adapter.spool import (
+    Arrivals,
+    AssociationFolder,
+    InstanceHead,
+    PendingBatch,
+    Spool,
+    SpoolRole,
+    Target,
+    preparing,
+)
 from clara_dicom_adapter.spool.prepared import PREPARED, size_of, sizes
 from clara_dicom_adapter.temporal import attributes, queues
 from clara_dicom_adapter.workflows.models import (
     AssociationOutcome,
-    BatchRef,
     HandOver,
     HeldNode,
     Owner,
@@ -87,6 +96,7 @@ class Site:
                 reserve_space_gb=0,
                 reconcile_interval_seconds=self.reconcile_interval_seconds,
                 prepared_space_mb=self.prepared_space_mb,
+                durability=Durability.OS,
             ),
             self.spool,
             configuration=self.configured,
@@ -209,20 +219,23 @@ async def test_no_workflow_hears_of_an_end_before_its_batches_when_batching_fail
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The batch of the first study is durable when that of the second cannot be made; then only that is made."""
+    monkeypatch.setattr("clara_dicom_adapter.receiver.hand_over._INSTANCES_AT_ONCE", 1)
     site.configured = Configured(timeout=30)
     await site.start()
     assert site.spool is not None
-    make_batch = site.spool.make_batch
+    make_batches = site.spool.make_batches
     made: list[str] = []
 
-    def fail_once(association_id: str, target: Target, instances: Sequence[SpooledInstance]) -> BatchRef:
+    def fail_once(
+        folder: AssociationFolder, addressed: Sequence[tuple[Target, Sequence[InstanceHead]]]
+    ) -> list[PendingBatch]:
         if len(made) == 1:
             made.append("failed")
             raise OSError("no space left on the device")
-        made.append(target.workflow_id)
-        return make_batch(association_id, target, instances)
+        made.extend(target.workflow_id for target, _ in addressed)
+        return make_batches(folder, addressed)
 
-    monkeypatch.setattr(site.spool, "make_batch", fail_once)
+    monkeypatch.setattr(site.spool, "make_batches", fail_once)
     await site.send("1.2.3", "1.2.4")
     for study in ("1.2.3", "1.2.4"):
         letters = await site.letters(site.window(study), lambda seen: has_end(seen) and total(seen) == 1)
@@ -503,6 +516,26 @@ async def test_a_running_workflow_is_told_again_what_it_has_never_heard_of(
         await handle.terminate()
 
 
+@pytest.mark.parametrize("step", ["_make_batches", "_rest"])
+async def test_an_end_that_fails_unexpectedly_is_left_to_the_reconciler(
+    site: Site, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    real, failed = getattr(HandingOver, step), []
+
+    def fails(hand_over: HandingOver, *arguments: Any) -> Any:
+        if any(trail.outcome is not None for trail in hand_over._trails.values()):
+            failed.append(step)
+            raise RuntimeError("nobody expected this")
+        return real(hand_over, *arguments)
+
+    monkeypatch.setattr(HandingOver, step, fails)
+    await site.start()
+    await site.send("1.2.3")
+    letters = await site.letters(f"receive-CLARA-{await site.only_association()}", has_end)
+    assert total(letters) >= 1
+    assert failed
+
+
 async def test_one_file_that_cannot_be_read_keeps_nobody_else_back(site: Site) -> None:
     site.temporal.gone = True
     await site.start()
@@ -515,9 +548,7 @@ async def test_one_file_that_cannot_be_read_keeps_nobody_else_back(site: Site) -
     with Spool.open(site.root, SpoolRole.RECEIVER, durable=False) as spool:
         first, second = spool.associations()
         found = list(first.stored())
-        heads = [InstanceHead(one, "1.2.3", "1.2.3.4.5") for one in found]
-        spool.index(first, heads)  # known, in no batch yet, and then one is gone
-        found[0].path.unlink()
+        found[0].path.write_bytes(b"not what was stored")
         ids = [first.association_id, second.association_id]
     site.temporal.gone = False
     await site.start()

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +21,16 @@ from clara_dicom_adapter.part_status import StatusServer
 from clara_dicom_adapter.receiver.places import Places
 from clara_dicom_adapter.spool import AssociationFolder
 from clara_dicom_adapter.workflows.models import AssociationOutcome
+
+
+def test_connections_are_shared_out_however_idle_the_listeners_are(tmp_path: Path) -> None:
+    """The kernel would wake the same one as long as that waits; so sixteen that come one after the other are shared."""
+    with listening(tmp_path) as site, ExitStack() as stack:
+        for number in range(16):
+            stack.enter_context(established(site.service.port))
+            wait_until("it is known", lambda: len(site.service.associations()) == number + 1)  # noqa: B023
+        served = [live.listener for live in site.service.associations()]
+        assert min(served.count(listener) for listener in range(2)) >= 4
 
 
 def test_one_that_dies_costs_only_its_own_associations_and_is_replaced(tmp_path: Path) -> None:
@@ -123,7 +134,7 @@ def test_the_receiver_hears_of_what_is_stored_while_the_association_is_open(tmp_
     with listening(tmp_path) as site, established(site.service.port) as peer:
         peer.sendall(store_message("1.2.3", 500))
         assert peer.recv(1024)[0] == 4
-        wait_until("it is heard of", lambda: site.service.associations()[0].instances == 1)
+        wait_until("it is heard of", lambda: [live.instances for live in site.service.associations()] == [1])
         wait_until("it is batched", lambda: site.spool.usage().unhanded == 1)
         (live,) = site.service.associations()
         sample = site.service.metrics.registry.get_sample_value
@@ -224,7 +235,7 @@ def test_a_renewed_certificate_reaches_every_listener_and_those_begun_later(tmp_
         assert {shown_by(0), shown_by(1)} == {"ours"}
         put(hospital.authority.issue("renewed", key=3))
         site.service.look_at_certificates()
-        assert {shown_by(0), shown_by(1)} == {"renewed"}
+        wait_until("both show it", lambda: {shown_by(0), shown_by(1)} == {"renewed"})
         both.write_text("no certificate")
         before = site.pid_of(0)
         assert before is not None

@@ -19,8 +19,8 @@ from clara_dicom_adapter.configuration.entities import Source
 from clara_dicom_adapter.configuration.settings import ScpSettings, StorageSettings
 from clara_dicom_adapter.log import LogSetup
 from clara_dicom_adapter.receiver.known import KnownCopy
-from clara_dicom_adapter.receiver.listeners import ListenerProcesses
-from clara_dicom_adapter.receiver.reports import ListenerSetup, Report
+from clara_dicom_adapter.receiver.listeners import Keeper, ListenerProcesses
+from clara_dicom_adapter.receiver.reports import ListenerSetup, Listening, Report
 
 PATIENCE_SECONDS = 20
 
@@ -79,11 +79,31 @@ class Nobody:
     def died(self, listener: int) -> None: ...
 
 
+class Failing:
+    """Fails at whatever it hears, with what nobody expects or with what the system says."""
+
+    def __init__(self) -> None:
+        self.heard: SimpleQueue[str] = SimpleQueue()
+
+    def hear(self, listener: int, report: Report) -> None:
+        self.heard.put(report.kind)
+        raise RuntimeError("nobody expected this") if isinstance(report, Listening) else OSError(errno.EMFILE, "full")
+
+    def dying(self, listener: int) -> None:
+        self.heard.put("dying")
+        raise RuntimeError("nobody expected this")
+
+    def died(self, listener: int) -> None:
+        self.heard.put("died")
+        raise RuntimeError("nobody expected this")
+
+
 class Parent:
     """One listener, and who starts it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
         self.refusals: list[OSError] = []
+        self.keeper: Keeper = Nobody()
         self._born: SimpleQueue[Child] = SimpleQueue()
         settings = ScpSettings.model_validate({"port": 0, "host": LOOPBACK, "receivers": 1})
 
@@ -112,7 +132,7 @@ class Parent:
 
     def start(self, known: KnownCopy | None = None) -> None:
         """Have it started, which takes as long as the test takes to listen."""
-        self._starting = _aside(lambda: self.listeners.start(Nobody(), known))
+        self._starting = _aside(lambda: self.listeners.start(self.keeper, known))
 
     def born(self) -> Child:
         """The next process that is started."""
@@ -186,6 +206,26 @@ def test_one_that_cannot_be_started_is_tried_again(parent: Parent, logged: list[
     parent.stop(child)
     reasons = [line["reason"] for line in logged if line["event"] == "listener_not_started"]
     assert reasons == ["no more memory", "no more processes"]
+
+
+def test_a_receiver_that_fails_at_a_report_hears_the_next_and_replaces_who_dies(
+    parent: Parent, logged: list[Any]
+) -> None:
+    parent.keeper = keeper = Failing()
+    parent.start()
+    child = parent.born()
+    child.listens()
+    child.connection.sendall(b'{"kind": "progress", "associations": []}\n' * 2)
+    child.told()
+    assert [keeper.heard.get(timeout=PATIENCE_SECONDS) for _ in range(3)] == ["listening", "progress", "progress"]
+    child.ends(1)
+    another = parent.born()
+    another.listens()
+    assert [keeper.heard.get(timeout=PATIENCE_SECONDS) for _ in range(3)] == ["dying", "died", "listening"]
+    another.told()
+    parent.stop(another)
+    failed = [line["number"] for line in logged if line["event"] == "report_failed"]
+    assert failed == [0] * 6
 
 
 def test_one_that_takes_half_an_order_is_replaced_by_one_that_knows_the_newest(

@@ -1,5 +1,6 @@
 """Hostile and broken peers: each costs one association, gets the answer of PS3.7 or PS3.8, and leaves nothing."""
 
+import select
 import socket
 import threading
 from collections.abc import Iterator
@@ -232,10 +233,10 @@ def test_data_that_do_not_wait_for_the_answer_break_the_protocol(
 
     class Slow(ReceiverAssociation):
         def _on_requested(self, event: evt.Event) -> None:
-            wait_until("the data has been seen", lambda: self.upper_layer.state_machine.current_state != "Sta3")
+            wait_until("the data has come", lambda: bool(select.select([self.connection], [], [], 0)[0]))
             super()._on_requested(event)
 
-    monkeypatch.setattr("clara_dicom_adapter.receiver.association.ReceiverAssociation", Slow)
+    monkeypatch.setattr("clara_dicom_adapter.receiver.accepting.ReceiverAssociation", Slow)
     with receiving(tmp_path) as receiver:
         with socket.create_connection(("127.0.0.1", receiver.port), 10) as hasty:
             hasty.sendall(association_request(b"CT1") + store_message("1.2.4"))
@@ -305,7 +306,7 @@ def test_data_that_overtakes_the_establishing_of_its_association_is_served(
             assert data_sent.wait(10)
             seen.append(self.is_established)
 
-    monkeypatch.setattr("clara_dicom_adapter.receiver.association.ReceiverAssociation", Late)
+    monkeypatch.setattr("clara_dicom_adapter.receiver.accepting.ReceiverAssociation", Late)
     with receiving(tmp_path) as receiver:
         with established(receiver.port) as peer:
             peer.sendall(store_message("1.2.3", 30_000))
@@ -318,31 +319,22 @@ def test_data_that_overtakes_the_establishing_of_its_association_is_served(
 
 
 def test_idle_associations_do_nothing(tmp_path: Path) -> None:
-    """While another one talks, the threads of an idle association are not woken once."""
+    """While another one talks, the thread of an idle association is not woken once."""
 
-    def switches(names: set[str]) -> dict[int, str]:
-        threads = [thread for thread in threading.enumerate() if thread.name in names]
-        assert len(threads) == len(names)
-        return {
-            thread.native_id: line
-            for thread in threads
-            if thread.native_id is not None
-            for line in Path(f"/proc/self/task/{thread.native_id}/status").read_text().splitlines()
-            if line.startswith("voluntary")
-        }
+    def switches(thread: threading.Thread) -> str:
+        lines = Path(f"/proc/self/task/{thread.native_id}/status").read_text().splitlines()
+        return next(line for line in lines if line.startswith("voluntary"))
 
     with receiving(tmp_path) as receiver, established(receiver.port) as idle:
         idle.sendall(store_message("1.2.3"))
         assert store_response(idle) == ("1.2.3", 0)
-        address = f"{idle.getsockname()[0]}:{idle.getsockname()[1]}"
-        serving = next(thread for thread in threading.enumerate() if thread.name.endswith(address))
-        assert isinstance(serving, ReceiverAssociation)
+        (connection,) = receiver.listener.scp._connections
+        serving = next(thread for thread in threading.enumerate() if thread.ident == connection.served_by)
         with established(receiver.port) as busy:
-            names = {serving.name, serving.upper_layer.name}
-            before: dict[int, str] = {}
+            before = ""
             for number in range(300):
                 busy.sendall(store_message(f"1.2.4.{number}"))
                 store_response(busy)
                 if number == 100:  # until then the idle one may have been on its way to its wait
-                    before = switches(names)
-            assert switches(names) == before
+                    before = switches(serving)
+            assert switches(serving) == before

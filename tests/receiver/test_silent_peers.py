@@ -119,10 +119,10 @@ def test_a_pdu_that_does_not_end_ahead_of_our_answer_holds_a_place_no_longer_tha
 ) -> None:
     class Slow(ReceiverAssociation):
         def _on_requested(self, event: evt.Event) -> None:
-            wait_until("what came ahead has been read", lambda: unread(self) == 0)
+            wait_until("something has come ahead", lambda: unread(self) > 0)
             super()._on_requested(event)
 
-    monkeypatch.setattr("clara_dicom_adapter.receiver.association.ReceiverAssociation", Slow)
+    monkeypatch.setattr("clara_dicom_adapter.receiver.accepting.ReceiverAssociation", Slow)
     limits: dict[str, Any] = {
         "association_request_timeout_seconds": 1,
         "association_idle_timeout_seconds": FOREVER,
@@ -151,7 +151,7 @@ def test_what_follows_a_release_request_does_not_delay_the_answer(
 
             monkeypatch.setattr(self.acse, "send_release", later)
 
-    monkeypatch.setattr("clara_dicom_adapter.receiver.association.ReceiverAssociation", Slow)
+    monkeypatch.setattr("clara_dicom_adapter.receiver.accepting.ReceiverAssociation", Slow)
     with receiving(tmp_path, association_idle_timeout_seconds=FOREVER) as receiver:
         with established(receiver.port) as peer:
             association = the_only_one(receiver)

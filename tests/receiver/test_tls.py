@@ -21,7 +21,7 @@ from support.site import wait_until
 from support.tls_peers import Hospital, Piecemeal, associate_securely, common_name, secured
 
 from clara_dicom_adapter.dicom.part10 import read_meta
-from clara_dicom_adapter.receiver.association import ReceiverServer
+from clara_dicom_adapter.receiver.accepting import ReceiverServer
 from clara_dicom_adapter.receiver.pdata import PDU_HEADER
 from clara_dicom_adapter.receiver.secure import SecureConnection
 from clara_dicom_adapter.spool import AssociationFolder
@@ -245,7 +245,7 @@ def test_who_only_looks_whether_somebody_listens_is_no_failure(
     with Piecemeal(shared.service.tls_port, hospital.client(hospital.modality)) as peer:
         peer.wire.sendall(peer.hello()[:100])
     wait_until("the second has been noticed", lambda: any(line["event"] == "tls_failed" for line in logged))
-    wait_until("both are gone", lambda: not any(server.connections for server in shared.listener.scp._servers))
+    wait_until("both are gone", lambda: not any(server.serving.connections for server in shared.listener.scp._servers))
     assert "it closed the connection during the handshake" in said(logged, "tls_failed")
 
 
@@ -273,7 +273,7 @@ def test_who_has_said_nothing_when_the_receiver_stops_is_no_failure(
             server: ReceiverServer = receiver.listener.scp._servers[-1]
 
             def has_been_read() -> bool:
-                connections: list[Any] = [each.connection for each in list(server.connections)]
+                connections: list[Any] = [each.connection for each in list(server.serving.connections)]
                 return any(bool(each._first) is bool(said_so_far) for each in connections)
 
             wait_until("what it says has been read", has_been_read)
@@ -308,13 +308,13 @@ def test_connections_that_shake_hands_count_against_the_limit(
     with receiving(tmp_path, maximum_number_of_associations=1, tls=hospital.settings()) as receiver:
         waiting = [socket.create_connection((LOOPBACK, receiver.service.tls_port), 10) for _ in range(3)]
         server: ReceiverServer = receiver.listener.scp._servers[-1]
-        wait_until("they are counted", lambda: len(server.connections) == 3)
+        wait_until("they are counted", lambda: len(server.serving.connections) == 3)
         for port in (receiver.service.tls_port, receiver.port):
             with socket.create_connection((LOOPBACK, port), 10) as beyond:
                 assert beyond.recv(1) == b""
         for each in waiting:
             each.close()
-        wait_until("they are gone", lambda: not server.connections)
+        wait_until("they are gone", lambda: not server.serving.connections)
         assoc = associate_securely(receiver.service.tls_port, hospital.client(hospital.modality))
         assert assoc.is_established
         assoc.release()

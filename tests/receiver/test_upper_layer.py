@@ -20,13 +20,14 @@ from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.timer import Timer
-from pynetdicom.transport import AssociationServer, AssociationSocket
+from pynetdicom.transport import AddressInformation, AssociationSocket
 from support.receiver_wire import association_request, established, store_message
 from support.receiving import CT_IMAGE, VERIFICATION
 
 from clara_dicom_adapter.configuration.settings import VerificationSettings
 from clara_dicom_adapter.receiver.acceptance import AssociationRequest, Reject, RejectReason
-from clara_dicom_adapter.receiver.association import ReceiverAssociation, ReceiverServer
+from clara_dicom_adapter.receiver.accepting import ReceiverServer
+from clara_dicom_adapter.receiver.association import ReceiverAssociation, Serving
 from clara_dicom_adapter.receiver.commands import StoreRequest
 from clara_dicom_adapter.receiver.listeners import listen
 from clara_dicom_adapter.receiver.upper_layer import (
@@ -90,29 +91,28 @@ def listening(stand_in: StandIn, limits: Limits = LIMITS, *, connections: int = 
     ae = AE(ae_title="CLARA")
     ae.maximum_pdu_size = limits.pdu_length
     ae.maximum_associations = 1000
-    server = ReceiverServer(
+    (listening_socket,) = listen(("127.0.0.1",), 0)
+    serving = Serving(
         ae,
-        listen(("127.0.0.1",), 0)[0],
+        AddressInformation.from_tuple(listening_socket.getsockname()),
         gatekeeper=stand_in,
         limits=limits,
         verification=VerificationSettings(),
         connections=set(),
-        maximum_connections=connections,
     )
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
+    server = ReceiverServer(serving, listening_socket, maximum_connections=connections)
+    server.have_one_wait()
     try:
         yield server
     finally:
         server.shutdown()
-        thread.join()
-        for connection in list(server.connections):
+        for connection in list(serving.connections):
             connection.break_off()
-            connection.join(10)
+            assert connection.over.wait(10)
 
 
 def port_of(server: ReceiverServer) -> int:
-    return int(server.server_address[1])
+    return server.port
 
 
 def associate(server: ReceiverServer, *syntaxes: str, calling: str = "CT1", called: str = "CLARA") -> Association:
@@ -148,7 +148,6 @@ PUBLIC_NAMES = {
     DULServiceProvider: ("run_reactor", "kill_dul", "send_pdu", "to_user_queue", "to_provider_queue", "event_queue"),
     Association: ("run_reactor", "kill", "set_socket", "accepted_contexts", "is_released"),
     AssociationSocket: ("send", "close"),
-    AssociationServer: ("process_request", "service_actions", "server_close"),
     ACSE: ("send_ap_abort", "send_abort", "send_release", "send_reject", "is_release_requested", "is_aborted"),
     DIMSEServiceProvider: ("get_msg", "msg_queue"),
     Timer: ("remaining",),
@@ -175,7 +174,6 @@ def test_what_we_use_of_pynetdicom_is_there(names: Mapping[type, tuple[str, ...]
         (QuietAssociation, Association),
         (ReceiverAssociation, Association),
         (LimitedSocket, AssociationSocket),
-        (ReceiverServer, AssociationServer),
     ],
 )
 def test_no_private_name_of_pynetdicom_is_used_that_is_not_listed(ours: type, theirs: type) -> None:
@@ -315,7 +313,7 @@ def test_a_peer_that_never_reads_is_cut_off() -> None:
     message = store_message("1.2.3") * 100
     with listening(stand_in, limits) as server, established(port_of(server)) as peer:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-        for connection in server.connections:
+        for connection in server.serving.connections:
             connection.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         peer.settimeout(0.2)
         while not stand_in.over.is_set():
@@ -331,7 +329,7 @@ def test_a_peer_that_never_reads_is_cut_off() -> None:
 def test_connections_that_only_wait_are_bounded() -> None:
     with listening(StandIn(), connections=2) as server:
         waiting = [socket.create_connection(("127.0.0.1", port_of(server)), 10) for _ in range(2)]
-        while len(server.connections) < 2:
+        while len(server.serving.connections) < 2:
             time.sleep(0.001)
         with socket.create_connection(("127.0.0.1", port_of(server)), 10) as one_more:
             assert read_to_end(one_more) == b""

@@ -129,13 +129,16 @@ def test_the_whole_way_is_one_timeline_from_every_identifier(engine: Engine) -> 
     associations = AssociationRecords(engine, "n1")
     receptions, submissions = ReceptionRecords(engine, clock), SubmissionRecords(engine, clock)
     exports = ExportRecords(engine, clock)
-    associations.accepted(Live())
+    with associations.together() as changes:
+        changes.accepted(Live())
     instances = stored(3)
     for _ in range(2):  # everything may be repeated
         receptions.claimed(RECEIVER, "n1", instances[:2])
         receptions.claimed(RECEIVER, "n1", instances)
-    associations.ended(Live(instances=3, bytes=300), AssociationOutcome.RELEASED, START + timedelta(seconds=9))
-    associations.accepted(Live())  # comes late: the end stays
+    with associations.together() as changes:
+        changes.ended(Live(instances=3, bytes=300), AssociationOutcome.RELEASED, START + timedelta(seconds=9))
+    with associations.together() as changes:
+        changes.accepted(Live())  # comes late: the end stays
     group = submission(3)
     for _ in range(2):
         receptions.submitted(RECEIVER, group, ["n1"])
@@ -332,14 +335,33 @@ def test_what_was_delivered_stays_delivered(engine: Engine) -> None:
     assert listed["objects"] == 3
 
 
+def test_changes_of_associations_are_recorded_together_or_not_at_all(engine: Engine) -> None:
+    records, listing = AssociationRecords(engine), Listing(engine)
+
+    def fail() -> None:
+        with records.together() as changes:
+            changes.accepted(Live())
+            raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        fail()
+    assert listing.counts(Subject.ASSOCIATION) == {}
+    with records.together() as changes:
+        changes.ended(Live(instances=2), AssociationOutcome.RELEASED, START)
+        changes.accepted(Live())
+        changes.rejected("r1", Live(), Rejection(), START)
+    assert listing.counts(Subject.ASSOCIATION) == {"released": 1, "rejected": 1}
+    assert listing.get(Subject.ASSOCIATION, Live().association_id)["instances"] == 2
+
+
 def test_lists_are_filtered_paged_and_newest_first(engine: Engine) -> None:
-    associations = AssociationRecords(engine)
-    for number in range(5):
-        live = Live(association_id=f"a{number}", started_at=START + timedelta(minutes=number))
-        associations.accepted(live)
-        if number % 2:
-            associations.ended(live, AssociationOutcome.ABORTED, START)
-    associations.rejected("r1", Live(called_ae_title="BAD\x1b\\"), Rejection(), START)
+    with AssociationRecords(engine).together() as associations:
+        for number in range(5):
+            live = Live(association_id=f"a{number}", started_at=START + timedelta(minutes=number))
+            associations.accepted(live)
+            if number % 2:
+                associations.ended(live, AssociationOutcome.ABORTED, START)
+        associations.rejected("r1", Live(called_ae_title="BAD\x1b\\"), Rejection(), START)
     listing = Listing(engine)
     page = listing.page(Subject.ASSOCIATION, Filter({"state": ["open"]}, limit=2))
     assert ([row["association_id"] for row in page.items], page.total) == (["a4", "a2"], 3)

@@ -22,6 +22,7 @@ from support.spooling import CT, EXPLICIT_LITTLE_ENDIAN, STUDY, facts, store
 from clara_dicom_adapter.dicom import part10
 from clara_dicom_adapter.spool import IncomingInstance, Spool, SpoolRole, preparing, sealed
 from clara_dicom_adapter.spool.association import AssociationFolder
+from clara_dicom_adapter.spool.damaged import DAMAGED, MOST_KEPT
 from clara_dicom_adapter.spool.in_place import InPlace
 from clara_dicom_adapter.spool.incoming import NewFile
 from clara_dicom_adapter.spool.inventory import Inventory
@@ -36,9 +37,9 @@ USUAL = 576 << 10
 MEGABYTES = 20_000_000
 
 
-def prepare(spool: Spool, space: int = MEGABYTES) -> None:
+def prepare(spool: Spool, space: int = MEGABYTES, *, durable: bool = True) -> None:
     """All that fit into so many bytes."""
-    preparer = spool.preparer(space, room=lambda: 10 * space)
+    preparer = spool.preparer(space, room=lambda: 10 * space, durable=durable)
     preparer.start()
     while preparer.step():
         pass
@@ -122,7 +123,7 @@ def test_a_file_is_taken_by_the_length_of_the_last_of_its_class(spool: Spool, pr
 
 def test_without_a_flush_only_large_instances_are_received_into_prepared_files(root: Path) -> None:
     with Spool.open(root, SpoolRole.RECEIVER, durable=False) as spool:
-        prepare(spool)
+        prepare(spool, durable=False)
         assert {size_of(name) for name in names(root / PREPARED)} == {*SIZES[2:]}
         folder = spool.begin_association(facts())
         kinds = []
@@ -205,6 +206,38 @@ def test_a_file_is_looked_at_again_only_when_it_has_changed(
     sealed.place_sealed(root, blank)
     assert looked_at == []
     assert sorted(blank) == names(prepared)
+
+
+def test_files_just_made_are_not_looked_into_before_they_are_written(
+    root: Path, spool: Spool, prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has not made them looks into all: a power cut may take the time of a change back, and not the change."""
+    looked_at: list[Path] = []
+    look = sealed._look
+
+    def looking(paths: Iterable[Path]) -> Iterator[tuple[Path, bytes, bool]]:
+        looked_at[:] = list(paths)
+        return look(looked_at)
+
+    monkeypatch.setattr(sealed, "_look", looking)
+    folder = spool.begin_association(facts())
+    assert spool._sealed.place() == Placed(0, frozenset())
+    assert looked_at == []
+    written: list[InPlace] = []
+    for _ in range(2):
+        incoming = begin(folder)
+        incoming.write(b"answered with 0000")
+        incoming.commit()
+        assert isinstance(incoming, InPlace)
+        os.close(incoming._taken.descriptor)  # its listener is dead
+        written.append(incoming)
+    first, second = (prepared / incoming._taken.name for incoming in written)
+    os.utime(second, ns=(sealed.MADE_NS, sealed.MADE_NS))  # as after a power cut
+    assert spool._sealed.place().named == 1
+    assert looked_at == [first]
+    assert sealed.SealedFiles(root).place().named == 1
+    assert second in looked_at
+    assert len(list(folder.stored())) == 2
 
 
 def test_nothing_is_left_of_a_dead_listener_s_instance_in_the_next(root: Path, spool: Spool, prepared: Path) -> None:
@@ -425,7 +458,10 @@ def test_kill_at_any_point_leaves_a_whole_instance_or_none(root: Path, at: str, 
 
 @pytest.mark.parametrize("torn_at", [200, 4096, 50_000, -1])
 def test_a_power_cut_within_the_flush_leaves_no_instance(spool: Spool, prepared: Path, torn_at: int) -> None:
-    """The seal is on the disk, and one page of the data is not: then 0000 cannot have been sent."""
+    """The seal is on the disk, and one page of the data is not: then 0000 cannot have been sent.
+
+    Or it was, and the disk has lost that page since: so the file is kept.
+    """
     folder = spool.begin_association(facts())
     incoming = begin(folder)
     incoming.write(b"x" * 100_000)
@@ -438,6 +474,26 @@ def test_a_power_cut_within_the_flush_leaves_no_instance(spool: Spool, prepared:
     assert sealed.place_sealed(spool.root).named == 0
     assert folder.files() == {}
     assert incoming._taken.name not in names(prepared)
+    (kept,) = (spool.root / DAMAGED).iterdir()
+    assert kept.name == f"{folder.association_id}-{stored.path.stem}.damaged"
+    assert kept.read_bytes().count(b"x") >= 99_999
+    assert sealed.place_sealed(spool.root) == Placed(0, frozenset())
+    with Inventory(spool.root) as inventory:
+        (problem,) = verify(inventory).problems
+    assert problem.path == f"{DAMAGED}/{kept.name}"
+    assert "see whether its sender still has it" in problem.problem
+
+
+def test_of_what_is_set_aside_the_newest_are_kept(spool: Spool, prepared: Path) -> None:
+    kept = []
+    for number, path in enumerate(sorted(prepared.glob(f"{SIZES[0]}-*"))[: MOST_KEPT + 1]):
+        seal = Seal(f"{number:032x}", 1, 1, 4096, 0)
+        with path.open("rb+") as stream:
+            stream.write(seal.preamble())
+        sealed.place_sealed(spool.root)
+        kept.append(f"{seal.association_id}-00000001-1.damaged")
+    assert len(kept) == MOST_KEPT + 1
+    assert names(spool.root / DAMAGED) == kept[1:]
 
 
 def test_a_power_cut_after_the_reply_takes_nothing_back(root: Path) -> None:
@@ -544,6 +600,39 @@ def test_files_are_kept_prepared_and_make_room_when_the_disk_is_full(spool: Spoo
     assert len(names(folder)) == 1, "only the one that an instance is written to is left"
     incoming.write(b"abc")
     assert incoming.commit().bytes > 0
+
+
+def test_a_disk_that_fails_leaves_nothing_half_made(
+    spool: Spool, prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One file of several cannot be made, and then their names cannot be."""
+    preparer = spool.preparer(MEGABYTES, room=lambda: 10 * MEGABYTES)
+    preparer.start()
+    some = sorted(prepared.glob(f"{SIZES[0]}-*"))[:8]
+    for path in some:
+        path.unlink()
+    before = names(prepared)
+    make, made = preparing._make, []
+
+    def fails_at_the_third(path: Path, size: int) -> None:
+        made.append(path)
+        if len(made) == 3:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        make(path, size)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(preparing, "_make", fails_at_the_third)
+        with pytest.raises(OSError, match="no space left"):
+            preparer.step()
+    assert names(prepared) == before
+    with monkeypatch.context() as patch:
+        patch.setattr(preparing, "sync_folder", lambda _: Path("/nowhere").stat())
+        with pytest.raises(OSError, match="nowhere"):
+            preparer.step()
+    assert names(prepared) == before
+    while preparer.step():
+        pass
+    assert len(names(prepared)) == len(before) + len(some)
 
 
 def test_a_smaller_space_is_kept_to_at_the_next_start(spool: Spool, prepared: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from support import spooling
 
 from clara_dicom_adapter.errors import SpoolUnusable
-from clara_dicom_adapter.spool import AssociationFolder, Spool, SpoolRole, Target
+from clara_dicom_adapter.spool import AssociationFolder, Spool, SpoolRole
 from clara_dicom_adapter.spool.export import export
 from clara_dicom_adapter.spool.inventory import Inventory, ListedAssociation, Stage
 from clara_dicom_adapter.spool.verification import verify
@@ -52,14 +52,14 @@ def test_an_association_is_listed_at_each_of_its_stages(spool: Spool, root: Path
     folder.end(AssociationOutcome.RELEASED)
     (one,) = listed(root)
     assert (one.stage, one.outcome) == (Stage.WAITING_TO_BE_TOLD, "released")
-    indexed = spool.index(folder, spooling.heads(spool.unindexed(folder)))
-    batch = spool.make_batch(folder.association_id, Target("receive-1", "{}"), indexed)
+    stored = spool.unindexed(folder)
+    batch = spooling.batch(spool, folder, spooling.heads(stored))
     assert [each.stage for each in listed(root)] == [Stage.WAITING_TO_BE_TOLD]
     spool.handed_over([batch.batch_id])
     assert [each.stage for each in listed(root)] == [Stage.WAITING_FOR_WORKFLOW]
     spool.claim(OWNER, [batch.batch_id])
     assert [(each.stage, each.owners) for each in listed(root)] == [(Stage.OWNED, {"receive-1": 2})]
-    spool.release(OWNER, [indexed[0].key])
+    spool.release(OWNER, [stored[0].key])
     assert listed(root)[0].stages == {Stage.OWNED: 1, Stage.RELEASED: 1}
     spool.release(OWNER)
     assert [each.stage for each in listed(root)] == [Stage.RELEASED]

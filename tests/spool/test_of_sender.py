@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from support.spooling import STUDY, facts, store
+from support.spooling import STUDY, batch, facts, store
 
 from clara_dicom_adapter.spool import (
     AssociationFolder,
@@ -11,7 +11,6 @@ from clara_dicom_adapter.spool import (
     OfSender,
     Spool,
     SpoolRole,
-    Target,
     new_association_id,
 )
 from clara_dicom_adapter.workflows.models import AssociationOutcome, Owner
@@ -31,8 +30,8 @@ class Bench:
 
     def batch(self, folder: AssociationFolder, instances: int, *, study: str = STUDY, sender: str = SENDER) -> str:
         heads = [InstanceHead(one, study, f"{study}.1") for one in store(folder, instances)]
-        target = Target(owner(folder).workflow_id, f'{{"sender_key": "{sender}"}}')
-        return self.spool.make_batch(folder.association_id, target, self.spool.index(folder, heads)).batch_id
+        start = f'{{"sender_key": "{sender}"}}'
+        return batch(self.spool, folder, heads, owner(folder).workflow_id, start).batch_id
 
     def look(self) -> list[OfSender]:
         return self.spool.of_sender(owner(self.looking), SENDER)

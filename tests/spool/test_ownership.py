@@ -4,13 +4,14 @@ import json
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.spooling import STUDY, batched, facts, heads, store
+from support.spooling import STUDY, batch, batched, facts, heads, store
 
 from clara_dicom_adapter.errors import SpoolUnavailable
-from clara_dicom_adapter.spool import InstanceKey, Spool, SpoolRole, Target, Totals
+from clara_dicom_adapter.spool import InstanceHead, InstanceKey, Spool, SpoolRole, Target, Totals
 from clara_dicom_adapter.workflows.models import AssociationOutcome, Owner
 
 ONE = Owner(workflow_id="receive-1", run_id="run-1", group=1)
@@ -41,25 +42,36 @@ def test_batches_that_temporal_forgot_are_handed_over_again_unless_claimed(spool
     assert [each.ref for each in spool.batches_to_hand_over()] == [lost]
 
 
-def test_indexing_twice_is_indexing_once_and_finds_what_is_in_no_batch(spool: Spool) -> None:
+def test_an_instance_is_in_one_batch_only_whatever_is_repeated(spool: Spool) -> None:
     folder = spool.begin_association(facts())
-    stored = store(folder, 3)
-    first = spool.index(folder, heads(stored))
-    assert spool.index(folder, heads(stored)) == first == spool.unbatched()
-    spool.make_batch(folder.association_id, Target("receive-1", "{}"), first[:1])
-    assert spool.index(folder, heads(stored)) == first[1:] == spool.unbatched()
+    first, second, third = heads(store(folder, 3))
+    one, two = Target("receive-1", "{}"), Target("receive-2", "{}")
+    made = spool.make_batches(folder, [(one, [first]), (two, [second])])
+    assert [(pending.target, pending.ref.number, pending.ref.instances) for pending in made] == [
+        (one, 1, 1),
+        (two, 2, 1),
+    ]
+    assert [stored.key for stored in spool.unindexed(folder)] == [third.stored.key]
+    (rest,) = spool.make_batches(folder, [(one, [first, second]), (two, [first, second, third])])
+    assert (rest.target, rest.ref.number, rest.ref.instances) == (two, 3, 1)
+    assert rest.ref.bytes == third.stored.bytes
+    assert spool.make_batches(folder, [(one, [first, second, third]), (two, [])]) == []
+    assert spool.batches_to_hand_over() == [*made, rest]
     assert spool.unindexed(folder) == []
 
 
-def test_an_instance_is_in_one_batch_only(spool: Spool) -> None:
+def test_batches_that_are_cut_off_leave_nothing_in_the_index(spool: Spool) -> None:
     folder = spool.begin_association(facts())
-    instances = spool.index(folder, heads(store(folder, 2)))
-    spool.make_batch(folder.association_id, Target("receive-1", "{}"), instances[:1])
-    with pytest.raises(ValueError, match="in a batch already"):
-        spool.make_batch(folder.association_id, Target("receive-2", "{}"), instances)
-    (only,) = spool.batches_to_hand_over()
-    assert only.ref.instances == 1
-    assert spool.make_batch(folder.association_id, Target("receive-2", "{}"), instances[1:]).number == 2
+    first, second = heads(store(folder, 2))
+
+    def cut_off() -> Iterator[tuple[Target, list[InstanceHead]]]:
+        yield Target("receive-1", "{}"), [first]
+        raise OSError
+
+    with pytest.raises(OSError):  # noqa: PT011 - one that says nothing
+        spool.make_batches(folder, cut_off())
+    assert spool.batches_to_hand_over() == []
+    assert [stored.key for stored in spool.unindexed(folder)] == [first.stored.key, second.stored.key]
 
 
 def test_a_claim_is_granted_once_and_says_the_same_when_it_is_repeated(spool: Spool) -> None:
@@ -98,8 +110,7 @@ def test_a_transfer_asked_for_again_gives_the_same_totals(spool: Spool) -> None:
 def test_instances_come_with_all_that_is_known_of_them(spool: Spool) -> None:
     folder = spool.begin_association(facts())
     stored = store(folder, 2)
-    batch = spool.make_batch(folder.association_id, Target("w", "{}"), spool.index(folder, heads(stored)))
-    spool.claim(ONE, [batch.batch_id])
+    spool.claim(ONE, [batch(spool, folder, heads(stored)).batch_id])
     found = spool.instances_of(ONE)
     assert [one.key for one in found] == [one.key for one in stored]
     assert [one.path for one in found] == [one.path for one in stored]
@@ -148,9 +159,7 @@ def test_an_end_is_told_when_all_of_its_instances_are_in_batches(spool: Spool) -
     assert spool.ends_to_hand_over() == []
     folder.end(AssociationOutcome.ABORTED)
     assert spool.ends_to_hand_over() == [], "one instance is not indexed"
-    rest = spool.index(folder, heads(extra))
-    assert spool.ends_to_hand_over() == [], "nor in a batch"
-    spool.make_batch(folder.association_id, Target("receive-2", "{}"), rest)
+    batch(spool, folder, heads(extra), "receive-2")
     ends = {end.target.workflow_id: end.instances for end in spool.ends_to_hand_over()}
     assert ends == {"receive-1": 2, "receive-2": 2}
     spool.end_handed_over(folder.association_id, "receive-1")

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
-from support.spooling import CT, EXPLICIT_LITTLE_ENDIAN, STUDY, batched, facts, heads, store
+from support.spooling import CT, EXPLICIT_LITTLE_ENDIAN, STUDY, batch, batched, facts, heads, store
 
 from clara_dicom_adapter.errors import SpoolUnavailable, SpoolUnusable
-from clara_dicom_adapter.spool import Spool, SpoolRole, Target
+from clara_dicom_adapter.spool import Spool, SpoolRole
 from clara_dicom_adapter.workflows.models import AssociationOutcome, Owner
 
 ONE = Owner(workflow_id="receive-1", run_id="run-1", group=1)
@@ -41,8 +41,8 @@ def test_all_that_the_receiver_knew_is_in_the_files(root: Path) -> None:
         ]
         assert [one.sop_instance_uid for one in found] == [f"{STUDY}.1.{number}" for number in (1, 2, 3)]
         assert outcome.bytes == sum(one.bytes for one in found)
-        batch = spool.make_batch(association_id, Target("receive-1", "{}"), spool.index(folder, heads(found)))
-        assert [pending.ref for pending in spool.batches_to_hand_over()] == [batch]
+        made = batch(spool, folder, heads(found))
+        assert [pending.ref for pending in spool.batches_to_hand_over()] == [made]
 
 
 @pytest.mark.parametrize("damage", [b"not a database at all", b"SQLite format 3\0" + b"\xff" * 5000])

@@ -48,16 +48,17 @@ class SpoolHistory(RuleBasedStateMachine):
     def batch(self, folder: AssociationFolder) -> BatchRef | None:
         if not folder.path.exists():
             return None
-        instances = self.spool.index(folder, heads(self.spool.unindexed(folder)))
+        unindexed = self.spool.unindexed(folder)
         mine = {
             key for key, batch in self.model.items() if batch is None and key.association_id == folder.association_id
         }
-        assert {one.key for one in instances} == mine
-        if not instances:
+        assert {one.key for one in unindexed} == mine
+        made = self.spool.make_batches(folder, [(Target("receive", "{}"), heads(unindexed))])
+        assert len(made) == bool(mine)
+        if not made:
             return None
-        made = self.spool.make_batch(folder.association_id, Target("receive", "{}"), instances)
-        self.model.update(dict.fromkeys(mine, made.batch_id))
-        return made
+        self.model.update(dict.fromkeys(mine, made[0].ref.batch_id))
+        return made[0].ref
 
     @rule(batch=batches, owner=st.sampled_from(OWNERS[:2]))
     def claim(self, batch: BatchRef | None, owner: Owner) -> None:

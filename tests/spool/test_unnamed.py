@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.spooling import CT, EXPLICIT_LITTLE_ENDIAN, STUDY, facts, heads, store
+from support.spooling import CT, EXPLICIT_LITTLE_ENDIAN, STUDY, batch, facts, heads, store
 
-from clara_dicom_adapter.spool import AssociationFolder, Spool, SpoolRole, StoredInstance, Target, preparing, sealed
+from clara_dicom_adapter.spool import AssociationFolder, Spool, SpoolRole, StoredInstance, preparing, sealed
 from clara_dicom_adapter.spool.export import export
 from clara_dicom_adapter.spool.in_place import InPlace
 from clara_dicom_adapter.spool.inventory import Inventory, Stage
@@ -105,8 +105,7 @@ def test_whose_it_is_is_shown_when_a_power_cut_has_taken_its_name_back(
 ) -> None:
     stored, lies = answered(folder)
     assert sealed.place_sealed(root).named == 1
-    indexed = spool.index(folder, heads(spool.unindexed(folder)))
-    spool.claim(OWNER, [spool.make_batch(folder.association_id, Target("receive-1", "{}"), indexed).batch_id])
+    spool.claim(OWNER, [batch(spool, folder, heads(spool.unindexed(folder))).batch_id])
     stored.path.rename(lies)
     os.truncate(lies, size_of(lies.name) or 0)
     with Inventory(root) as inventory:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from clara_dicom_adapter.configuration.entities import ClaraAeTitle, Source
-from clara_dicom_adapter.configuration.settings import Durability, ScpSettings, StorageSettings
+from clara_dicom_adapter.configuration.settings import ScpSettings, StorageSettings
 from clara_dicom_adapter.log import LogSetup
 from clara_dicom_adapter.receiver.known import KnownCopy
 from clara_dicom_adapter.receiver.listeners import ListenerProcesses
@@ -48,7 +48,7 @@ class ListenerSite:
         given = StorageSettings.model_validate(
             {"watermarkPercent": 100, "reserveSpaceGB": 0, "preparedSpaceMB": 20, **storage}
         )
-        self.spool = Spool.open(root, SpoolRole.RECEIVER, durable=given.durability is Durability.FLUSH)
+        self.spool = Spool.open(root, SpoolRole.RECEIVER)
         self.configured = Growing(sources)
         self.recorded = Recorded()
 

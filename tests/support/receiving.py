@@ -27,6 +27,7 @@ from clara_dicom_adapter.receiver.listener import Listener
 from clara_dicom_adapter.receiver.listeners import Keeper, listen_as_configured
 from clara_dicom_adapter.receiver.live import LiveAssociation
 from clara_dicom_adapter.receiver.places import Places
+from clara_dicom_adapter.receiver.reports import Report
 from clara_dicom_adapter.receiver.scp import StorageScp
 from clara_dicom_adapter.receiver.service import ReceiverService
 from clara_dicom_adapter.receiver.space import SpaceGate
@@ -75,13 +76,17 @@ class InThisProcess:
         return int(self._listener is not None and self.scp.listening)
 
     def start(self, keeper: Keeper, known: KnownCopy | None) -> None:
+        def tell(report: Report) -> bool:
+            keeper.hear(0, report)
+            return True
+
         self._listener = Listener(
             self._settings,
             self._arrivals,
             places=self._places,
             number=0,
             can_store=self._can_store,
-            tell=lambda report: keeper.hear(0, report),
+            tell=tell,
         )
         if known is not None:
             self._listener.know(known)
@@ -134,6 +139,10 @@ class Recorded:
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, str, str]] = []
+
+    @contextmanager
+    def together(self) -> Iterator["Recorded"]:
+        yield self
 
     def accepted(self, association: LiveAssociation) -> None:
         self.lines.append((association.association_id, "accepted", association.calling_ae_title))

@@ -7,7 +7,6 @@ from clara_dicom_adapter.spool import (
     AssociationFolder,
     InstanceHead,
     Spool,
-    SpooledInstance,
     StoredInstance,
     Target,
     new_association_id,
@@ -57,5 +56,16 @@ def batched(
     spool: Spool, folder: AssociationFolder, count: int, workflow_id: str = "receive-1", receive_input: str = "{}"
 ) -> BatchRef:
     """Some instances in one batch."""
-    indexed: list[SpooledInstance] = spool.index(folder, heads(store(folder, count)))
-    return spool.make_batch(folder.association_id, Target(workflow_id, receive_input), indexed)
+    return batch(spool, folder, heads(store(folder, count)), workflow_id, receive_input)
+
+
+def batch(
+    spool: Spool,
+    folder: AssociationFolder,
+    instances: list[InstanceHead],
+    workflow_id: str = "receive-1",
+    receive_input: str = "{}",
+) -> BatchRef:
+    """These instances in one batch."""
+    (made,) = spool.make_batches(folder, [(Target(workflow_id, receive_input), instances)])
+    return made.ref

@@ -1,8 +1,11 @@
-"""A checkpoint at which pynetdicom's reactor really stands still while ``send_c_store`` and others await a response.
+"""What pynetdicom as a requestor needs to get on with fast peers.
 
-pynetdicom takes a reactor for paused that has passed its checkpoint and not looked yet; with a fast peer it then takes
-the response itself, and the association dies (decision 0003). Tests that send with pynetdicom want none of that:
-:func:`steadied` makes whoever pauses the reactor wait until it stands.
+*Responses.* It takes a reactor for paused that has passed its checkpoint and not looked yet; with a fast peer it then
+takes the response itself, and the association dies (decision 0003). Here whoever pauses the reactor waits until it
+stands.
+
+*Rejections.* It looks whether the connection was made only after its request is sent. A fast rejection has closed the
+connection by then, and is taken for no connection. Here a rejection waits until somebody waits for the answer.
 """
 
 import threading
@@ -13,7 +16,12 @@ from typing import Any
 import pytest
 from pynetdicom import AE
 from pynetdicom.association import Association
+from pynetdicom.dul import DULServiceProvider
+from pynetdicom.fsm import ACTIONS
 
+_REJECTED = "AE-4"
+"""What a requestor does when it is rejected, PS3.8 table 9-6."""
+_PATIENCE_SECONDS = 10
 _LOOK_AGAIN_SECONDS = 0.05
 """A reactor that ends tells nobody."""
 
@@ -57,8 +65,24 @@ class Checkpoint(threading.Event):
 
 @contextmanager
 def steadied() -> Iterator[None]:
-    """Every association that is requested meanwhile has such a checkpoint."""
+    """For every association that is requested meanwhile."""
     associate = AE.associate
+    receive_pdu = DULServiceProvider.receive_pdu
+    description, act, *rest = ACTIONS[_REJECTED]
+    awaited = threading.Condition()
+    awaiting: set[int] = set()
+
+    def receive(provider: DULServiceProvider, wait: bool = False, timeout: float | None = None) -> Any:
+        with awaited:
+            awaiting.add(id(provider))
+            awaited.notify_all()
+        return receive_pdu(provider, wait, timeout)
+
+    def reject(provider: DULServiceProvider) -> str:
+        with awaited:
+            awaited.wait_for(lambda: id(provider) in awaiting, _PATIENCE_SECONDS)
+            awaiting.discard(id(provider))
+        return act(provider)
 
     def steady(ae: AE, *arguments: Any, **named: Any) -> Association:
         association = associate(ae, *arguments, **named)
@@ -67,4 +91,6 @@ def steadied() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(AE, "associate", steady)
+        patch.setattr(DULServiceProvider, "receive_pdu", receive)
+        patch.setitem(ACTIONS, _REJECTED, (description, reject, *rest))
         yield

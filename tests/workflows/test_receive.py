@@ -1,6 +1,7 @@
 """The ReceiveWorkflow on a real Temporal server, spool and database; what it submits is only noted."""
 
 import asyncio
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from support.reception_bench import Bench, changed, receiving, until
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import EventType
+from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -50,6 +52,27 @@ async def test_a_quarantined_window_reopens_for_a_sender_that_comes_back(client:
     assert (result.instances, len(result.submissions)) == (5, 1)
     (owner,) = bench.owners()
     assert (owner.instances, owner.restart is None) == (5, False)
+
+
+async def test_its_page_shows_how_far_a_group_has_come_without_an_event_for_each_batch(
+    client: Client, bench: Bench
+) -> None:
+    async with receiving(client, bench, window(300)) as handle:
+        folder = bench.association()
+
+        async def shown() -> str:
+            told = await handle.query("__temporal_workflow_metadata", result_type=WorkflowMetadata)
+            return str(told.current_details)
+
+        for so_far in (2, 5, 9):
+            await handle.signal(ReceiveWorkflow.hand_over, bench.stored(folder, so_far - bench.spool.usage().instances))
+            async with asyncio.timeout(30):
+                while not (seen := await shown()).startswith(f"{so_far} instances, "):
+                    await asyncio.sleep(0.02)
+            assert re.fullmatch(r"\d instances, \d\.\d MB, at \d\d:\d\d:\d\d UTC", seen)
+        history = await handle.fetch_history()
+    upserts = EventType.EVENT_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES
+    assert sum(event.event_type == upserts for event in history.events) == 1
 
 
 @pytest.mark.parametrize("at", ["the first task", "closing"])

@@ -1,0 +1,93 @@
+"""Connections are accepted by the threads that serve them: few threads, whoever comes and goes."""
+
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+from support.receiver_wire import association_request, established, read_pdu, store_message, store_response
+from support.receiving import LOOPBACK, Receiver, associate, receiving
+from support.site import wait_until
+
+from clara_dicom_adapter.receiver import accepting
+from clara_dicom_adapter.receiver.listeners import listen
+
+
+def threads_of(receiver: Receiver) -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == f"scp-{receiver.port}"]
+
+
+def test_one_connection_after_the_other_needs_no_new_thread(tmp_path: Path) -> None:
+    with receiving(tmp_path) as receiver:
+        seen: set[int | None] = set()
+        for number in range(20):
+            with established(receiver.port) as peer:
+                peer.sendall(store_message(f"1.2.{number}"))
+                assert store_response(peer) == (f"1.2.{number}", 0)
+                seen |= {thread.ident for thread in threads_of(receiver)}
+            receiver.wait_until_closed()
+        assert len(seen) <= accepting._MOST_WAITING + 1
+
+
+def test_threads_that_a_burst_needed_end_but_for_a_few(tmp_path: Path) -> None:
+    with receiving(tmp_path) as receiver:
+        with ExitStack() as stack:
+            for _ in range(20):
+                stack.enter_context(established(receiver.port))
+            wait_until("each is served and one waits", lambda: len(threads_of(receiver)) == 21)
+        wait_until("the others have ended", lambda: len(threads_of(receiver)) <= accepting._MOST_WAITING)
+        with established(receiver.port):
+            pass
+
+
+def test_no_thread_is_left_when_the_receiver_has_stopped(tmp_path: Path) -> None:
+    with receiving(tmp_path) as receiver:
+        with established(receiver.port):
+            pass
+        receiver.service.stop(5)
+        wait_until("all have ended", lambda: not threads_of(receiver))
+
+
+def test_without_a_thread_for_it_a_connection_waits_for_one_that_becomes_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with receiving(tmp_path) as receiver, ExitStack() as stack:
+        busy = stack.enter_context(established(receiver.port))
+        wait_until("another thread waits", lambda: len(threads_of(receiver)) == 2)
+        start: Callable[[threading.Thread], None] = threading.Thread.start
+
+        def refuse(thread: threading.Thread) -> None:
+            if thread.name == f"scp-{receiver.port}":
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        with capture_logs() as lines:
+            stack.enter_context(established(receiver.port))
+            wait_until("that is told", lambda: bool(lines))
+        assert {line["event"] for line in lines} <= {"connections_not_accepted", "association_accepted"}
+        with socket.create_connection((LOOPBACK, receiver.port), 10) as waiting:
+            waiting.sendall(association_request(b"CT1"))
+            busy.close()
+            assert read_pdu(waiting)[0] == 2
+        monkeypatch.undo()
+        assoc = associate(receiver.port)
+        assert assoc.is_established
+        assoc.release()
+
+
+def test_who_shares_the_socket_goes_on_when_one_stops(tmp_path: Path) -> None:
+    (kept,) = listen((LOOPBACK,), 0)
+    with kept, receiving(tmp_path) as receiver:
+        server = receiver.listener.scp._servers[0]
+        shared = server._listening.dup()
+        with shared:
+            receiver.service.stop(0)
+            assert not server.open
+            shared.setblocking(True)
+            with socket.create_connection((LOOPBACK, server.port), 10):
+                accepted, _ = shared.accept()
+                accepted.close()

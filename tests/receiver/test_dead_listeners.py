@@ -1,0 +1,71 @@
+"""What the receiver knows of the associations of a listener that has died; the test says what the listener had told."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.receiving import LOOPBACK, Receiver, receiving
+from support.spooling import facts, store
+
+from clara_dicom_adapter.receiver.live import LiveAssociation
+from clara_dicom_adapter.receiver.pace import Pace
+from clara_dicom_adapter.receiver.recovery import Recovery
+from clara_dicom_adapter.receiver.reports import Accepted
+from clara_dicom_adapter.spool import AssociationFacts
+from clara_dicom_adapter.workflows.models import AssociationOutcome
+
+
+@pytest.fixture
+def receiver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    """A receiver whose reconciler finds nothing by itself."""
+    monkeypatch.setattr(Recovery, "reconcile", lambda _: None)
+    with receiving(tmp_path / "spool") as receiver:
+        yield receiver
+
+
+def accepted(of: AssociationFacts) -> Accepted:
+    return Accepted(LiveAssociation(of.association_id, of.calling_ae_title, of.called_ae_title, LOOPBACK))
+
+
+def dies(receiver: Receiver) -> None:
+    receiver.service.dying(0)
+    receiver.service.died(0)
+
+
+def test_what_it_had_stored_since_it_told_last_is_counted_and_handed_over(receiver: Receiver) -> None:
+    """It had written the outcome, too: nobody else would have called it interrupted."""
+    released = facts()
+    receiver.service.hear(0, accepted(released))
+    folder = receiver.spool.begin_association(released)
+    store(folder, 2)
+    folder.end(AssociationOutcome.RELEASED)
+    dies(receiver)
+    assert receiver.spool.usage().unhanded == 2
+    assert receiver.recorded_lines() == ["accepted MODALITY", "ended released 2"]
+
+
+def test_who_had_stored_nothing_was_interrupted(receiver: Receiver) -> None:
+    receiver.service.hear(0, accepted(facts()))
+    dies(receiver)
+    assert receiver.recorded_lines() == ["accepted MODALITY", "ended adapter-stopped 0"]
+
+
+def test_nothing_is_remembered_of_its_associations(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    remembered: set[str] = set()
+    read, forget = Pace.read, Pace.forget
+
+    def reads(pace: Pace, live: LiveAssociation) -> None:
+        remembered.add(live.association_id)
+        read(pace, live)
+
+    def forgets(pace: Pace, association_id: str) -> None:
+        remembered.discard(association_id)
+        forget(pace, association_id)
+
+    monkeypatch.setattr(Pace, "read", reads)
+    monkeypatch.setattr(Pace, "forget", forgets)
+    receiver.service.hear(0, accepted(facts()))
+    assert remembered
+    dies(receiver)
+    assert not remembered
+    assert receiver.service.associations() == []
