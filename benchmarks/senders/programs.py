@@ -152,6 +152,10 @@ def _ours(program: Path, share: Share) -> Sequence[str | Path]:
     return [program, _HERE / "ours.py", str(share.port), share.folder, str(share.associations), share.scratch]
 
 
+def _limit(program: Path, share: Share) -> Sequence[str | Path]:
+    return [program, _HERE / "limit.py", str(share.port), share.folder]
+
+
 def _pynetdicom(program: Path, share: Share) -> Sequence[str | Path]:
     return [program, _HERE / "stock_pynetdicom.py", str(share.port), share.folder]
 
@@ -171,6 +175,7 @@ def _dcm4che(program: Path, share: Share) -> Sequence[str | Path]:
 
 
 OURS: Final = "ours"
+LIMIT: Final = "limit"
 SENDERS: Final = {
     sender.name: sender
     for sender in (
@@ -178,6 +183,7 @@ SENDERS: Final = {
         Sender("dcmtk", dcmtk_sender, _dcmtk),
         Sender("dicom_rs", cargo_installed("dicom-storescu"), _dicom_rs),
         Sender("pynetdicom", _python, _pynetdicom, says=True),
+        Sender(LIMIT, _python, _limit, says=True),
         Sender(
             "dcm4che", installed("dcm4che-storescu", "dcm4che, and link its storescu as dcm4che-storescu"), _dcm4che
         ),

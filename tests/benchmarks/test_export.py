@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from export import Campaign, Cell, load_name, outcome, ratios
+from export import Campaign, Cell, load_name, outcome, ratios, verdict
 from receivers import sets
 from receivers.run import Bench
 from receivers.sets import InstanceSet
@@ -22,7 +22,7 @@ def small(bench: Bench) -> InstanceSet:
 
 
 # dicom-rs is not here: it is built for minutes when it is not in the cache
-@pytest.mark.parametrize("name", ["ours", "dcmtk", "pynetdicom"])
+@pytest.mark.parametrize("name", ["ours", "dcmtk", "pynetdicom", "limit"])
 @pytest.mark.parametrize("associations", [1, 3])
 def test_every_dataset_arrives(bench: Bench, small: InstanceSet, name: str, associations: int) -> None:
     campaign = Campaign(bench, [name], ["dcmtk"])
@@ -62,3 +62,24 @@ def test_ratios_are_of_medians_and_named_by_load_and_peer() -> None:
         (load_name("ct", 1, "dcmtk"), "dcmtk"): cell(20),
     }
     assert ratios(cells) == {"small_1/dcmtk": 2.0, "ct_4_to_ours/dicom_rs": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("ours", "peer", "most", "words"),
+    [
+        (80, 10, 200, "met"),
+        (79, 10, 81, "NOT MET"),
+        (79, 10, None, "NOT MET"),
+        (70, 10, 79, "ruled out by the receiver"),
+        (70, None, 79, "not measured"),
+    ],
+)
+def test_a_goal_that_the_receiver_does_not_let_anybody_reach_is_told_as_such(
+    ours: float, peer: float | None, most: float | None, words: str
+) -> None:
+    cells = {
+        ("ct_1", name): Cell.of([Sent(100, 1000, 100 / rate, 1.0, 50)])
+        for name, rate in (("ours", ours), ("pynetdicom", peer), ("limit", most))
+        if rate is not None
+    }
+    assert verdict(cells, "ct_1/pynetdicom", 8.0) == words
