@@ -44,7 +44,7 @@ class Recovery:
         looked: Callable[[], object] = lambda: None,
     ) -> None:
         """Args:
-        closed: Hears of associations that an earlier run left open.
+        closed: Hears of associations that were left open, and of ended ones of which something was forgotten.
         looked: Called after each reconciliation.
         """
         self._spool = spool
@@ -121,6 +121,8 @@ class Recovery:
                 for instances in _in_portions(forgotten):
                     self._addressing.make_batches(self._spool, folder, instances)
                     indexed += len(instances)
+                if forgotten and folder.outcome is not None:  # its listener may have told nothing at all
+                    self._closed(folder)
             except (AdapterError, OSError, ValueError) as error:  # the others are not to wait for this one
                 log.warning("not_indexed", association_id=folder.association_id, error=str(error)[:300])
         return indexed

@@ -69,3 +69,15 @@ def test_nothing_is_remembered_of_its_associations(receiver: Receiver, monkeypat
     dies(receiver)
     assert not remembered
     assert receiver.service.associations() == []
+
+
+def test_an_association_that_nobody_has_told_of_is_recorded_when_it_is_found(tmp_path: Path) -> None:
+    """Its listener died between its outcome and its report."""
+    with receiving(tmp_path / "spool") as receiver:
+        folder = receiver.spool.begin_association(facts())
+        store(folder, 2)
+        folder.end(AssociationOutcome.RELEASED)
+        dies(receiver)
+        receiver.service._recovery.reconcile()
+        assert receiver.spool.usage().unhanded == 2
+        assert receiver.recorded_lines() == ["ended released 2"]
