@@ -5,7 +5,7 @@ All are safe to repeat, and a transaction that has begun is never broken off. Th
 (``here=False``) when asked as a local activity on a worker of another node.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from temporalio import activity
@@ -55,6 +55,7 @@ class OwnershipSpool(Protocol):
     def outstanding(self, workflow_id: str) -> int: ...
     def studies(self, owner: Owner) -> frozenset[str]: ...
     def of_sender(self, owner: Owner, sender_key: str) -> Sequence[OfSender]: ...
+    def came_again_in(self, association_id: str, earlier: str) -> bool: ...
     def transfer(self, owner: Owner, new_owner: Owner, restart: str | None) -> Totals: ...
     def instances_in(self, batch_ids: Sequence[str]) -> list[SpooledInstance]: ...
     def instances_of(self, owner: Owner) -> list[SpooledInstance]: ...
@@ -76,7 +77,7 @@ class HeldGroups(Protocol):
 
     def register(self, owner: Owner, sender_key: str, studies: frozenset[str], nodes: Sequence[HeldNode]) -> None: ...
     def take(
-        self, owner: Owner, sender_key: str, studies: frozenset[str], *, begun_until: str
+        self, owner: Owner, sender_key: str, studies: frozenset[str], *, begun_until: str, leave: Collection[Owner]
     ) -> Sequence[HeldGroup]: ...
     def knows(self, owner: Owner) -> bool: ...
     def expire(self, owner: Owner) -> Owner | None: ...
@@ -119,16 +120,18 @@ class ReceptionActivities:
         if self._declines(request.node_id, here_only=request.here_only):
             return MergeHeldResult(here=False)
         # looked for before taking: one that is registered in between is taken, and not missed
+        of_sender = self._spool.of_sender(request.owner, request.sender_key)
         awaited = [
             each
-            for each in self._spool.of_sender(request.owner, request.sender_key)
+            for each in of_sender
             if each.association_id < request.association_id and each.broken and not self._was_held(each.owner)
         ]
         studies = self._spool.studies(request.owner)
         # who sent nothing after an association had begun has not come back to it, and must not take it from who has
         last_came = max((one.received_ns for one in self._spool.instances_of(request.owner)), default=0)
         begun_until = last_association_id(last_came)
-        groups = self._held.take(request.owner, request.sender_key, studies, begun_until=begun_until)
+        leave = self._came_again_elsewhere(request.association_id, of_sender)
+        groups = self._held.take(request.owner, request.sender_key, studies, begun_until=begun_until, leave=leave)
         return MergeHeldResult(groups=tuple(groups), awaited=len(awaited))
 
     @activity.defn(no_thread_cancel_exception=True)
@@ -207,6 +210,21 @@ class ReceptionActivities:
         """Write a group's state to the records; safe to repeat."""
         self._records.state(request.owner, request.state, incomplete=request.incomplete, reason=request.reason)
         return NoteResult()
+
+    def _came_again_elsewhere(self, association_id: str, of_sender: Sequence[OfSender]) -> Collection[Owner]:
+        """Held groups that came again in another association, which will yet look for them, and not in this one.
+
+        A sender that stores its series in several associations would else have in two jobs what it sent twice.
+        """
+        held = [each for each in of_sender if each.interrupted and self._was_held(each.owner)]
+        looking = [each for each in of_sender if each not in held]
+        return [
+            each.owner
+            for each in held
+            if each.owner is not None
+            and not self._spool.came_again_in(association_id, each.association_id)
+            and any(self._spool.came_again_in(one.association_id, each.association_id) for one in looking)
+        ]
 
     def _was_held(self, owner: Owner | None) -> bool:
         return owner is not None and self._held.knows(owner)

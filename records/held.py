@@ -1,7 +1,7 @@
 """Interrupted groups that wait for their sender: each is merged exactly once, or expires exactly once."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, and_, select, update
 
@@ -40,12 +40,19 @@ class HeldGroups:
             upsert(connection, HeldGroupRow, [row])
 
     def take(
-        self, owner: Owner, sender_key: str, studies: frozenset[str], *, begun_until: str = _ANY
+        self,
+        owner: Owner,
+        sender_key: str,
+        studies: frozenset[str],
+        *,
+        begun_until: str = _ANY,
+        leave: Collection[Owner] = (),
     ) -> Sequence[HeldGroup]:
         """Make groups of the same sender with one of the same studies the owner's, and give all that are.
 
         Args:
             begun_until: The greatest id of an association whose group is taken.
+            leave: Whose groups somebody else is to take.
         """
         with self._engine.begin() as connection:
             waiting = connection.execute(
@@ -56,7 +63,7 @@ class HeldGroups:
             for row in list(waiting):
                 found = _owner(row)
                 begun = found.workflow_id.rpartition("-")[2] <= begun_until
-                if found != owner and begun and studies.intersection(row["studies"]):
+                if found != owner and found not in leave and begun and studies.intersection(row["studies"]):
                     _move(connection, found, _MERGED, owner)
             taken = connection.execute(
                 select(HeldGroupRow.__table__)

@@ -244,6 +244,16 @@ class Ownership:
             ).fetchone()
             return row is not None
 
+    def came_again_in(self, association_id: str, earlier: str) -> bool:
+        """Whether the last instance of an earlier association is in another one, too."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                "SELECT 1 FROM instance WHERE association_id = ? AND sop_instance_uid = (SELECT sop_instance_uid"
+                " FROM instance WHERE association_id = ? ORDER BY sequence DESC LIMIT 1) LIMIT 1",
+                (association_id, earlier),
+            ).fetchone()
+            return row is not None
+
     def release(self, owner: Owner, only: Collection[InstanceKey] | None) -> int:
         """Let the reclaimer delete what an owner owns, or some of it; returns how many were not released before."""
         statement = f"UPDATE instance SET released = 1 WHERE batch_id IN ({BATCHES_OF}) AND NOT released"  # noqa: S608

@@ -252,6 +252,10 @@ class Spool:
             found.append(OfSender(association_id, its_owner, interrupted, resent))
         return found
 
+    def came_again_in(self, association_id: str, earlier: str) -> bool:
+        """Whether the last instance of an earlier association is in another one, too."""
+        return self._ownership.came_again_in(association_id, earlier)
+
     def _was_interrupted(self, association_id: str) -> bool | None:
         """None while an association has no outcome; a sender may have hundreds, and an outcome never changes."""
         if association_id not in self._interrupted:
