@@ -27,6 +27,8 @@ _EXCLUSIVELY: Final = select.EPOLLIN | select.EPOLLEXCLUSIVE
 _NOTHING_LEFT: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """Why a connection that is there cannot be accepted; it stays there, so that who waits for one does not wait."""
 _PAUSE_SECONDS: Final = 0.1
+_LOOK_SECONDS: Final = 1.0
+"""A connection waits no longer when the one that was woken for it cannot accept it, or nobody was."""
 
 
 class ReceiverServer:
@@ -51,6 +53,7 @@ class ReceiverServer:
         self._waiting = 0
         self._closed = False
         self._short = False
+        self._registered = True
 
     def have_one_wait(self) -> None:
         """See to it that a thread waits, unless there is none to be had; for the beginning, and from time to time."""
@@ -80,7 +83,7 @@ class ReceiverServer:
         try:
             threading.Thread(target=self._take_turns, name=f"scp-{self.port}", daemon=True).start()
         except RuntimeError as error:  # no more threads, for now
-            log.error("connections_not_accepted", reason=str(error))
+            self._tell_once(str(error))
 
     def _take_turns(self) -> None:
         while self._begin_to_wait():
@@ -104,7 +107,7 @@ class ReceiverServer:
     def _accept(self) -> tuple[socket.socket, Any] | None:
         """The next connection with its peer; None when there will be no more."""
         while not self._closed:
-            self._events.poll()
+            self._events.poll(_LOOK_SECONDS)
             if self._closed:
                 return None
             try:
@@ -123,15 +126,25 @@ class ReceiverServer:
     def _let_others_go_first(self) -> None:
         """Without this one listener would get every connection that comes while it waits."""
         with self._turn:
-            if not self._closed:
+            if self._closed:
+                return
+            if self._registered:
                 self._events.unregister(self._listening.fileno())
+                self._registered = False
+            try:
                 self._events.register(self._listening.fileno(), _EXCLUSIVELY)
+                self._registered = True
+            except OSError as error:  # memory is short: until the next time nobody is woken, and everybody looks
+                log.warning("connections_accepted_late", reason=error.strerror)
 
     def _wait_for_more(self, error: OSError) -> None:
-        if not self._short:
-            log.error("connections_not_accepted", reason=error.strerror)
-        self._short = True
+        self._tell_once(error.strerror or str(error))
         sleep(_PAUSE_SECONDS)
+
+    def _tell_once(self, reason: str) -> None:
+        if not self._short:
+            log.error("connections_not_accepted", reason=reason)
+        self._short = True
 
     def _serve(self, connection: socket.socket, address: tuple[Any, ...]) -> None:
         peer = canonical_address(address[0])

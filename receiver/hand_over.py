@@ -298,7 +298,10 @@ class HandOver:
 
     def _make_batches(self, trail: _Trail) -> tuple[list[PendingBatch], bool]:
         """Batch the next instances; tells whether there are more."""
-        instances = list(islice(trail.folder.stored(trail.batched), _INSTANCES_AT_ONCE))
+        try:
+            instances = list(islice(trail.folder.stored(trail.batched), _INSTANCES_AT_ONCE))
+        except FileNotFoundError:  # it has ended with nothing in it, and is removed
+            return [], False
         if not instances:
             return [], False
         made = self._addressing.make_batches(self._spool, trail.folder, instances)

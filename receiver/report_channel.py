@@ -8,11 +8,13 @@ That an association was accepted can wait a moment: it goes with the next report
 import socket
 import threading
 from collections.abc import Iterator
+from time import sleep
 from typing import Final
 
 from clara_dicom_adapter.receiver.reports import ORDERS, REPORTS, Accepted, ListenerSetup, Order, Progress, Report
 
 _FAREWELL_SECONDS: Final = 2.0
+_PAUSE_SECONDS: Final = 0.1
 
 
 class ReportChannel:
@@ -63,10 +65,10 @@ class ReportChannel:
         data = self._take()
         try:
             sent = self._connection.send(data, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            sent = 0
-        except OSError:  # the receiver has gone, and this process ends with it
+        except ConnectionError:  # the receiver has gone, and this process ends with it
             return
+        except OSError:  # it is slow, or memory is short
+            sent = 0
         if sent < len(data):
             self._left = data[sent:]
             self._changed.notify()
@@ -85,8 +87,11 @@ class ReportChannel:
                     return
                 self._left = data  # until it is sent nobody sends anything before it
             try:
-                self._connection.sendall(data)
-            except OSError:
+                sent = self._connection.send(data)
+            except ConnectionError:
                 return
+            except OSError:
+                sleep(_PAUSE_SECONDS)
+                sent = 0
             with self._changed:
-                self._left = self._take()
+                self._left = data[sent:] or self._take()

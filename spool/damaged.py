@@ -17,8 +17,9 @@ from clara_dicom_adapter.spool.seal import Seal
 log = structlog.get_logger("clara_dicom_adapter.spool")
 
 DAMAGED: Final = "damaged"
-MOST_KEPT: Final = 64
-"""Files that are set aside; each is as large as the largest prepared file at most. The oldest make room."""
+MOST_KEPT: Final = 1024
+"""Files that are set aside; the oldest make room. More than one power cut leaves, which is one for each association: an
+older one, which may have been answered, does not give way to those."""
 
 
 def set_aside(root: Path, path: Path, seal: Seal) -> None:

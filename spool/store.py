@@ -147,6 +147,8 @@ class Spool:
         abandoned = [folder for folder in abandoned if folder.association_id not in left]
         ended: list[AssociationFolder] = []
         for folder in abandoned:
+            if folder.receiving:  # it could not be begun, and was begun anew meanwhile
+                continue
             with suppress(FileNotFoundError):  # it could not be begun, and has been taken back
                 folder.end_abandoned()
                 ended.append(folder)

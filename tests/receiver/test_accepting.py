@@ -1,10 +1,14 @@
 """Connections are accepted by the threads that serve them: few threads, whoever comes and goes."""
 
+import errno
+import os
+import select
 import socket
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -91,3 +95,44 @@ def test_who_shares_the_socket_goes_on_when_one_stops(tmp_path: Path) -> None:
             with socket.create_connection((LOOPBACK, server.port), 10):
                 accepted, _ = shared.accept()
                 accepted.close()
+
+
+class Full(socket.socket):
+    """There is no descriptor for a connection to it."""
+
+    def accept(self) -> Any:
+        raise OSError(errno.EMFILE, "too many open files")
+
+
+def test_a_connection_that_the_one_which_is_woken_cannot_accept_is_accepted_by_another(tmp_path: Path) -> None:
+    with receiving(tmp_path) as receiver:
+        server = receiver.listener.scp._servers[0]
+        full = Full(fileno=os.dup(server._listening.fileno()))
+        deaf = accepting.ReceiverServer(server.serving, full, maximum_connections=10)
+        deaf.have_one_wait()
+        try:
+            for _ in range(3):  # who has accepted one is behind the deaf one next time
+                assoc = associate(receiver.port)
+                assert assoc.is_established
+                assoc.release()
+        finally:
+            deaf.shutdown()
+
+
+def test_who_cannot_be_woken_any_more_accepts_all_the_same(tmp_path: Path) -> None:
+    class Short:
+        """An epoll that takes nothing new."""
+
+        def __init__(self, events: select.epoll) -> None:
+            self.poll, self.unregister, self.close = events.poll, events.unregister, events.close
+
+        def register(self, *_: object) -> None:
+            raise OSError(errno.ENOSPC, "too many watches")
+
+    with receiving(tmp_path) as receiver:
+        server: Any = receiver.listener.scp._servers[0]
+        server._events = Short(server._events)
+        for _ in range(3):
+            assoc = associate(receiver.port)
+            assert assoc.is_established
+            assoc.release()

@@ -289,6 +289,25 @@ async def test_what_the_reconciler_found_first_is_not_told_twice(site: Site) -> 
     assert total(letters) == 2
 
 
+async def test_an_association_that_has_ended_with_nothing_in_it_is_not_followed_for_ever(site: Site) -> None:
+    """Its folder is removed before anybody has looked into it."""
+    await site.start()
+    assert site.service is not None
+    assert site.spool is not None
+    hand_over = site.service._hand_over
+    folder = Arrivals(site.root, durable=False).begin_association(facts())
+    hand_over.stored(folder.association_id)
+    folder.end(AssociationOutcome.CONNECTION_LOST)
+    site.spool.reclaim()
+    assert not folder.path.exists()
+    hand_over.ended(folder.association_id, AssociationOutcome.CONNECTION_LOST, 0)
+
+    async def followed() -> bool:
+        return hand_over.follows(folder.association_id)
+
+    await until(followed, lambda found: not found)
+
+
 async def test_progress_that_an_end_has_overtaken_opens_nothing_again(site: Site) -> None:
     await site.start()
     await site.send("1.2.3")

@@ -1,11 +1,13 @@
 """The channel of reports: in order, nothing lost, and nobody waits for a receiver that is slow."""
 
+import errno
+import os
 import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pytest
 from support.receiving import LOOPBACK
@@ -114,3 +116,20 @@ def test_a_receiver_that_has_gone_is_no_failure_of_who_tells(ends: tuple[socket.
     theirs.close()
     assert channel.tell(ended(OPEN))
     channel.close()
+
+
+def test_what_the_system_has_no_memory_for_is_sent_later(ends: tuple[socket.socket, socket.socket]) -> None:
+    failures = [OSError(errno.ENOBUFS, "no buffer space")] * 3
+
+    class Short(socket.socket):
+        def send(self, *arguments: Any) -> int:
+            if failures:
+                raise failures.pop()
+            return super().send(*arguments)
+
+    ours, theirs = ends
+    with Short(fileno=os.dup(ours.fileno())) as short, theirs.makefile("rb") as lines:
+        channel = ReportChannel(short)
+        assert channel.tell(ended(OPEN))
+        assert heard(lines, 1) == [ended(OPEN)]
+        channel.close()

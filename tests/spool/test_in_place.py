@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from support.spooling import CT, EXPLICIT_LITTLE_ENDIAN, STUDY, facts, store
 
 from clara_dicom_adapter.dicom import part10
-from clara_dicom_adapter.spool import IncomingInstance, Spool, SpoolRole, preparing, sealed
+from clara_dicom_adapter.spool import IncomingInstance, Spool, SpoolRole, damaged, preparing, sealed
 from clara_dicom_adapter.spool.association import AssociationFolder
-from clara_dicom_adapter.spool.damaged import DAMAGED, MOST_KEPT
+from clara_dicom_adapter.spool.damaged import DAMAGED
 from clara_dicom_adapter.spool.in_place import InPlace
 from clara_dicom_adapter.spool.incoming import NewFile
 from clara_dicom_adapter.spool.inventory import Inventory
@@ -484,15 +484,19 @@ def test_a_power_cut_within_the_flush_leaves_no_instance(spool: Spool, prepared:
     assert "see whether its sender still has it" in problem.problem
 
 
-def test_of_what_is_set_aside_the_newest_are_kept(spool: Spool, prepared: Path) -> None:
+def test_of_what_is_set_aside_the_newest_are_kept(
+    spool: Spool, prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = 10
+    monkeypatch.setattr(damaged, "MOST_KEPT", most)
     kept = []
-    for number, path in enumerate(sorted(prepared.glob(f"{SIZES[0]}-*"))[: MOST_KEPT + 1]):
+    for number, path in enumerate(sorted(prepared.glob(f"{SIZES[0]}-*"))[: most + 1]):
         seal = Seal(f"{number:032x}", 1, 1, 4096, 0)
         with path.open("rb+") as stream:
             stream.write(seal.preamble())
         sealed.place_sealed(spool.root)
         kept.append(f"{seal.association_id}-00000001-1.damaged")
-    assert len(kept) == MOST_KEPT + 1
+    assert len(kept) == most + 1
     assert names(spool.root / DAMAGED) == kept[1:]
 
 
