@@ -31,7 +31,7 @@ from clara_dicom_adapter.configuration.settings import ScuSettings
 from clara_dicom_adapter.dicom import uids
 from clara_dicom_adapter.dicom.dataset_log import DatasetLog
 from clara_dicom_adapter.dicom.head import read_head
-from clara_dicom_adapter.dicom.part10 import read_meta
+from clara_dicom_adapter.dicom.part10 import read_object
 from clara_dicom_adapter.dicom.sender import Peer, SendSettings, TimeLimits, WireLog
 from clara_dicom_adapter.dicom.stow import WebPeer
 from clara_dicom_adapter.dicom.web_authentication import Authentication, Basic, Bearer, ClientCredentials
@@ -177,7 +177,8 @@ class ExportActivities:
         """Download a task's objects to this node; safe to repeat, goes on where it stopped.
 
         Objects that every destination has already are not downloaded again. What the platform refuses, and what is not
-        a DICOM part 10 file, counts as not downloaded. Raises ``StorageFull`` and ``PlatformUnreachable``.
+        a DICOM part 10 file with a dataset, counts as not downloaded. Raises ``StorageFull`` and
+        ``PlatformUnreachable``.
         """
         task = self._store.task(request.task_id)
         if task is None or not (task.open or request.again):
@@ -242,7 +243,7 @@ class ExportActivities:
         part = target.with_suffix(f".{uuid.uuid4().hex}.part")
         try:
             self._downloads.download(payload_id, uri, part)
-            read_meta(part)
+            read_object(part)
         except (PlatformRefused, InvalidInstance) as error:
             log.warning("export_object_unusable", payload_id=payload_id, kind=type(error).__name__)
             part.unlink(missing_ok=True)

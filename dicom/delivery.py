@@ -1,6 +1,5 @@
 """What sending by C-STORE and by STOW-RS have in common: settings, results, and one delivery of files as it goes."""
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -13,7 +12,7 @@ import structlog
 
 from clara_dicom_adapter.dicom.dataset_log import DatasetLog
 from clara_dicom_adapter.dicom.negotiation import Context
-from clara_dicom_adapter.dicom.part10 import read_meta_of
+from clara_dicom_adapter.dicom.part10 import read_object
 from clara_dicom_adapter.dicom.requestor import StoredObject, TimeLimits, WireLog
 from clara_dicom_adapter.errors import InvalidInstance
 
@@ -21,8 +20,6 @@ log = structlog.get_logger("clara_dicom_adapter.dicom")
 
 LONGEST_PAUSE_SECONDS: Final = 60.0
 """Between two attempts at a peer; pauses double up to this."""
-_META_BYTES: Final = 4096
-"""The meta header of any object that is not odd, in one read."""
 
 
 class Verdict(StrEnum):
@@ -35,7 +32,7 @@ class Verdict(StrEnum):
     """Answered with a failure status."""
     CONTEXT_REFUSED = "context-refused"
     UNREADABLE = "unreadable"
-    """Not a part-10 file, or not readable to its end."""
+    """Not a part-10 file with a dataset, or not readable to its end."""
     UNKNOWN = "unknown"
     """Sent, but without a response that says what became of it: the peer may have it or not."""
     NOT_SENT = "not-sent"
@@ -76,7 +73,8 @@ class SendSettings:
 
     Attributes:
         retries: How often in a row an association may fail without any object confirmed in between, before the
-            rest is given up; and how often in a row the peer may be out of resources (A7xx) before that counts.
+            rest is given up, one that is lost with the same object as before not counted; and how often in a row the
+            peer may be out of resources (A7xx) before that counts.
         retry_delay: Seconds before the first of these attempts; the pause doubles each time.
         warnings_are_failures: Whether an object answered with a warning status counts as not stored.
     """
@@ -152,19 +150,17 @@ class Delivery:
     def read(self, index: int, path: Path) -> StoredObject | None:
         """What sending the file needs to know; when that cannot be had, the file has its result."""
         try:
-            with path.open("rb", buffering=_META_BYTES) as stream:
-                meta = read_meta_of(stream)
-                size = os.fstat(stream.fileno()).st_size
+            meta, dataset_bytes = read_object(path)
             return StoredObject(
                 index=index,
                 path=path,
                 context=Context(meta.sop_class_uid, meta.transfer_syntax_uid),
                 sop_instance_uid=meta.sop_instance_uid,
                 dataset_offset=meta.dataset_offset,
-                dataset_bytes=size - meta.dataset_offset,
+                dataset_bytes=dataset_bytes,
             )
         except (InvalidInstance, OSError):
-            self._tell(ObjectResult(index, path, Verdict.UNREADABLE, reason="not a readable DICOM part 10 file"))
+            self._tell(ObjectResult(index, path, Verdict.UNREADABLE, reason="not a DICOM part 10 file with a dataset"))
             return None
 
     def _object(

@@ -83,7 +83,7 @@ class _Delivery(Delivery):
         super().__init__({"called_ae_title": peer.ae_title}, settings, on_result, stop)
         self._peer = peer
         self._failures = 0
-        """Associations in a row that failed or were lost without a confirmation."""
+        """Associations in a row that failed, and objects that were lost with theirs, without a confirmation."""
         self._refusals = 0
         """Answers in a row that spoke of a want of resources, and were waited after."""
         self._given_up = ""
@@ -110,11 +110,12 @@ class _Delivery(Delivery):
             except InvalidInstance:
                 self._object(objects.popleft(), Verdict.UNREADABLE, "cannot be read to its end")
             except AssociationFailed as failure:
-                losses[objects[0].index] += 1
-                self._lost[objects[0].index] = str(failure)
-                if losses[objects[0].index] >= ATTEMPTS_PER_OBJECT:
+                stored = objects[0]
+                losses[stored.index] += 1
+                self._lost[stored.index] = str(failure)
+                if losses[stored.index] >= ATTEMPTS_PER_OBJECT:
                     self._object(objects.popleft(), Verdict.UNKNOWN, str(failure))
-                self._failed(failure)
+                self._failed(failure, again=losses[stored.index] > 1)
             except BaseException:
                 association.abort()
                 raise
@@ -149,9 +150,14 @@ class _Delivery(Delivery):
             self._object(stored, verdict, reason, response.status, response.comment)
         association.release()
 
-    def _failed(self, failure: AssociationFailed) -> None:
-        """Wait before the next association, or give up."""
-        self._failures += 1
+    def _failed(self, failure: AssociationFailed, *, again: bool = False) -> None:
+        """Wait before the next association, or give up.
+
+        Args:
+            again: Whether it was lost with an object that has lost one before: that may be the object's doing, and says
+                nothing new of the peer.
+        """
+        self._failures += not again
         permanent = isinstance(failure, AssociationRejected) and failure.permanent
         if permanent or self._failures > self._settings.retries:
             log.warning("peer_given_up", **self._called, reason=failure.reason)

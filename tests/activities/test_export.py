@@ -30,6 +30,7 @@ from clara_dicom_adapter.activities.results import ResultsActivities
 from clara_dicom_adapter.clara.results import ResultsServiceClient, ResultTask
 from clara_dicom_adapter.configuration.settings import DataFolder
 from clara_dicom_adapter.dicom.head import read_head
+from clara_dicom_adapter.dicom.part10 import read_meta
 from clara_dicom_adapter.dicom.sender import Peer, Verdict
 from clara_dicom_adapter.errors import (
     DestinationUnknown,
@@ -185,13 +186,15 @@ def test_fetching_twice_is_fetching_once_and_what_is_no_dicom_counts_as_missing(
     site: Site, records: ExportRecords, tmp_path: Path
 ) -> None:
     site.set_destinations(PACS=Peer("PACS", "127.0.0.1", 1))
-    text = tmp_path / "report.txt"
+    text, empty = tmp_path / "report.txt", tmp_path / "empty.dcm"
     text.write_text("no DICOM")
-    uris = [*site.add_payload("p", [*make_objects(tmp_path / "o", 2), text]), "out/missing.dcm"]
+    objects = make_objects(tmp_path / "o", 2)
+    empty.write_bytes(objects[0].read_bytes()[: read_meta(objects[0]).dataset_offset])  # no dataset
+    uris = [*site.add_payload("p", [*objects, text, empty]), "out/missing.dcm"]
     assert records.offer(AGENT, task(uris), records.report_mark()) == 1
     activities = site.exports(records)
     result = run(activities.fetch, FETCH)
-    assert (result.objects, result.downloaded, result.destinations) == (4, 2, ("PACS",))
+    assert (result.objects, result.downloaded, result.destinations) == (5, 2, ("PACS",))
     downloaded = sorted((site.root / "node" / "exports").glob("*/*.dcm"))
     assert [path.name for path in downloaded] == ["0000.dcm", "0001.dcm"]
     times = [path.stat().st_mtime_ns for path in downloaded]

@@ -278,13 +278,23 @@ def test_an_object_that_kills_every_association_is_left_out(tmp_path: Path) -> N
     assert scp.instances.count(poison) == 2
 
 
+def test_two_objects_in_a_row_that_kill_every_association_cost_only_themselves(tmp_path: Path) -> None:
+    """That an object is lost twice is one failure of the peer, however often in a row it is to be tried."""
+    files = make_objects(tmp_path / "files", 5)
+    poison = [read_meta(path).sop_instance_uid for path in files[:2]]
+    with ScriptedScp(lambda scp, _number: None if scp.instances[-1] in poison else SUCCESS) as scp:
+        results = collect(files, scp.peer)
+    assert verdicts(results) == [Verdict.UNKNOWN] * 2 + [Verdict.STORED] * 3
+    assert scp.instances[:5] == [poison[0], poison[0], poison[1], poison[1], read_meta(files[2]).sop_instance_uid]
+
+
 def test_a_peer_that_never_answers_is_given_up(tmp_path: Path) -> None:
     files = make_objects(tmp_path / "files", 4)
     with ScriptedScp(lambda _scp, _number: b"") as scp:
         results = collect(files, scp.peer, HASTY)
-    assert verdicts(results) == [Verdict.UNKNOWN, Verdict.NOT_SENT, Verdict.NOT_SENT, Verdict.NOT_SENT]
+    assert verdicts(results) == [Verdict.UNKNOWN, Verdict.UNKNOWN, Verdict.NOT_SENT, Verdict.NOT_SENT]
     assert "no answer in time" in results[0].reason
-    assert scp.aborts == scp.associations == 2
+    assert scp.aborts == scp.associations == 3
 
 
 def test_an_object_whose_response_was_lost_is_unknown_however_the_peer_is_given_up(tmp_path: Path) -> None:
@@ -351,6 +361,17 @@ def test_what_is_no_part_10_file_has_a_result_and_harms_nothing(tmp_path: Path) 
     with ScriptedScp(lambda _scp, _number: SUCCESS) as scp:
         results = collect(files, scp.peer)
     assert verdicts(results) == [Verdict.UNREADABLE, Verdict.STORED, Verdict.UNREADABLE]
+
+
+def test_a_file_without_a_dataset_is_unreadable_and_nothing_of_it_is_sent(tmp_path: Path) -> None:
+    """A C-STORE-RQ that announces a dataset which never comes would keep the peer waiting."""
+    files = make_objects(tmp_path / "files", 4)
+    for path in files[::2]:
+        path.write_bytes(path.read_bytes()[: read_meta(path).dataset_offset])
+    with ScriptedScp(lambda _scp, _number: SUCCESS) as scp:
+        results = collect(files, scp.peer, HASTY)
+    assert verdicts(results) == [Verdict.UNREADABLE, Verdict.STORED, Verdict.UNREADABLE, Verdict.STORED]
+    assert scp.associations == 1
 
 
 def test_sending_stops_between_objects(tmp_path: Path) -> None:
