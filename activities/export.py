@@ -5,7 +5,6 @@ destination, and they must not hold threads that the others need.
 """
 
 import asyncio
-import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -19,7 +18,8 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.exceptions import CancelledError
 from temporalio.service import RPCError, RPCStatusCode
 
-from clara_dicom_adapter.activities import export_rules
+from clara_dicom_adapter.activities import export_download, export_rules
+from clara_dicom_adapter.activities.export_download import Downloads
 from clara_dicom_adapter.activities.export_folder import ExportFolders
 from clara_dicom_adapter.activities.export_ledger import Ledger, Results
 from clara_dicom_adapter.activities.export_sending import Route, Sending
@@ -31,11 +31,10 @@ from clara_dicom_adapter.configuration.settings import ScuSettings
 from clara_dicom_adapter.dicom import uids
 from clara_dicom_adapter.dicom.dataset_log import DatasetLog
 from clara_dicom_adapter.dicom.head import read_head
-from clara_dicom_adapter.dicom.part10 import read_object
 from clara_dicom_adapter.dicom.sender import Peer, SendSettings, TimeLimits, WireLog
 from clara_dicom_adapter.dicom.stow import WebPeer
 from clara_dicom_adapter.dicom.web_authentication import Authentication, Basic, Bearer, ClientCredentials
-from clara_dicom_adapter.errors import DestinationUnknown, InvalidInstance, PlatformRefused
+from clara_dicom_adapter.errors import DestinationUnknown
 from clara_dicom_adapter.records.exports import ResultObject
 from clara_dicom_adapter.workflows import names
 from clara_dicom_adapter.workflows.models import (
@@ -94,12 +93,6 @@ class Destinations(Protocol):
     """The configured destinations, as they are now."""
 
     def destinations(self) -> Sequence[Destination | WebDestination]: ...
-
-
-class Downloads(Protocol):
-    """Gets one file of a payload."""
-
-    def download(self, payload_id: str, name: str, target: Path) -> int: ...
 
 
 class Space(Protocol):
@@ -213,6 +206,7 @@ class ExportActivities:
         """Get what is still to be sent somewhere; return how many objects need no (further) download."""
         folder = self._folders.of(task.task_id)
         folder.create(task.task_id, agent)
+        export_download.remove_leftovers(folder.object(0).parent)
         needless = frozenset.intersection(*(self._store.delivered(task.task_id, name) for name in destinations))
         done = failed = 0
         objects: list[ResultObject] = []
@@ -229,7 +223,7 @@ class ExportActivities:
                     continue
                 if not target.exists():
                     self._space.check()
-                    if not self._download_one(task.payload_id, uri, target):
+                    if not export_download.download(self._downloads, task.payload_id, uri, target):
                         failed += 1
                         continue
                 done += 1
@@ -237,19 +231,6 @@ class ExportActivities:
             self._store.save_objects(task.task_id, objects)
         log.info("export_downloaded", task_id=task.task_id, count=done, failed=failed)
         return done
-
-    def _download_one(self, payload_id: str, uri: str, target: Path) -> bool:
-        # a name of its own, because an attempt that nobody waits for any more may still be writing
-        part = target.with_suffix(f".{uuid.uuid4().hex}.part")
-        try:
-            self._downloads.download(payload_id, uri, part)
-            read_object(part)
-        except (PlatformRefused, InvalidInstance) as error:
-            log.warning("export_object_unusable", payload_id=payload_id, kind=type(error).__name__)
-            part.unlink(missing_ok=True)
-            return False
-        part.rename(target)
-        return True
 
     # ---- send ----
 

@@ -222,6 +222,36 @@ def test_a_short_disk_stops_the_download_before_it_begins(site: Site, records: E
     assert not list((site.root / "node" / "exports").glob("*/*.dcm"))
 
 
+@pytest.mark.parametrize(
+    "trouble", [PlatformUnreachable("platform", "gone"), StorageFull("/data", 1, 2), OSError("disk")]
+)
+def test_downloads_that_break_off_do_not_fill_the_disk(
+    site: Site, records: ExportRecords, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    """However often they are tried again; and what a process that was killed has begun goes with the next attempt."""
+    site.set_destinations(PACS=Peer("PACS", "127.0.0.1", 1))
+    records.offer(AGENT, task(site.add_payload("p", make_objects(tmp_path / "o", 2))), 0)
+    activities = site.exports(records)
+    whole = activities._downloads
+
+    class BreaksOff:
+        def download(self, payload_id: str, name: str, target: Path) -> int:
+            target.write_bytes(b"x" * 1000)
+            raise trouble
+
+    monkeypatch.setattr(activities, "_downloads", BreaksOff())
+    for _ in range(2):
+        with pytest.raises(type(trouble)):
+            run(activities.fetch, FETCH)
+    (folder,) = (site.root / "node" / "exports").iterdir()
+    assert [path.name for path in folder.iterdir()] == ["task.json"]
+    for left in ("0000.0123.part", "0001.0123.part.part"):
+        (folder / left).touch()
+    monkeypatch.setattr(activities, "_downloads", whole)
+    assert run(activities.fetch, FETCH).downloaded == 2
+    assert sorted(path.name for path in folder.iterdir()) == ["0000.dcm", "0001.dcm", "task.json"]
+
+
 def test_sending_twice_is_sending_once_and_a_new_pass_sends_what_failed(
     site: Site, records: ExportRecords, tmp_path: Path
 ) -> None:
