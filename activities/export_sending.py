@@ -38,7 +38,8 @@ class Route:
     Attributes:
         key: Its name without case.
         associations: How many it may have at once; another export gets each as soon as it has ended.
-        time_limit: Seconds for the whole pass, without the time spent in the queue.
+        time_limit: Seconds for the whole pass, without the time spent in the queue; then the object or the request
+            under way is broken off.
     """
 
     key: str
@@ -78,15 +79,14 @@ class _Lane:
                 self.reached = True
 
         def over() -> bool:
-            passed = time.monotonic() - begun
             # a turn in which nothing was sent does not end for others: else all would only associate
-            return passed > self._left or turn_is_over(self._route, passed if self.reached else 0.0)
+            return turn_is_over(self._route, time.monotonic() - begun if self.reached else 0.0)
 
         peer = self._route.peer
         if isinstance(peer, WebPeer):
-            totals = stow.store(self._files, peer, self._route.settings, take, stop=over)
+            totals = stow.store(self._files, peer, self._route.settings, take, stop=over, seconds=self._left)
         else:
-            totals = send(self._files, peer, self._route.settings, take, stop=over)
+            totals = send(self._files, peer, self._route.settings, take, stop=over, seconds=self._left)
         self.lost |= {self._part[index]: reason for index, reason in totals.unanswered.items()}
 
     def write_given_up(self) -> None:

@@ -177,7 +177,8 @@ class ExportSettings(Section):
     connect_retry_delay_seconds: float = Field(default=5, ge=0)
     """Pause before the first of them; it doubles each time, up to a minute."""
     time_limit_seconds: float = Field(default=21600, gt=0)
-    """How long one run may send to one destination; what is left then counts as failed."""
+    """How long one run may send to one destination; then the object under way is broken off, and what is left counts as
+    failed."""
     warnings_are_failures: bool = False
     """Whether an object answered with a warning (B000, B006, B007) counts as failed; it counts as stored otherwise."""
     default_destination: str = ""

@@ -1,5 +1,6 @@
 """What sending by C-STORE and by STOW-RS have in common: settings, results, and one delivery of files as it goes."""
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -98,7 +99,8 @@ class SendTotals:
     bytes: int = 0
     associations: int = 0
     stopped: bool = False
-    """Whether ``stop`` ended it early; objects without a result were not sent, or are among the unanswered."""
+    """Whether ``stop`` or the time limit ended it early; objects without a result were not sent, or are among the
+    unanswered."""
     unanswered: dict[int, str] = field(default_factory=dict[int, str])
     """Objects without a result that were sent, by index, and how the response was lost."""
     reasons: Counter[str] = field(default_factory=Counter)
@@ -137,8 +139,10 @@ class Delivery:
         settings: SendSettings,
         on_result: Callable[[ObjectResult], None],
         stop: Callable[[], bool],
+        seconds: float = math.inf,
     ) -> None:
         """Begin; ``called`` is what log lines call the peer."""
+        self._until = time.monotonic() + seconds
         self.totals = SendTotals()
         self._called = called
         self._settings = settings
@@ -175,7 +179,7 @@ class Delivery:
         self._tell(ObjectResult(stored.index, stored.path, verdict, stored.dataset_bytes, reason=reason, given_up=True))
 
     def _leave(self, objects: Iterable[StoredObject]) -> None:
-        """They get no result, because ``stop`` came first."""
+        """They get no result, because ``stop`` or the end of the time came first."""
         for stored in objects:
             if lost := self._lost.get(stored.index):
                 self.totals.unanswered[stored.index] = lost
@@ -192,5 +196,12 @@ class Delivery:
             time.sleep(min(left, 0.2))
 
     def _stopped(self) -> bool:
-        self.totals.stopped = self.totals.stopped or self._stop()
+        self.totals.stopped = self.totals.stopped or self._time_is_over() or self._stop()
         return self.totals.stopped
+
+    def _time_is_over(self) -> bool:
+        return self._left() <= 0
+
+    def _left(self) -> float:
+        """Seconds until the end of the time."""
+        return self._until - time.monotonic()

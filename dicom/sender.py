@@ -4,6 +4,7 @@ Each SOP class and transfer syntax found gets a presentation context of its own,
 nothing to choose for the peer, so nothing is ever transcoded. More than 128 of them take further associations.
 """
 
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -34,18 +35,20 @@ def send(
     on_result: Callable[[ObjectResult], None],
     *,
     stop: Callable[[], bool] = lambda: False,
+    seconds: float = math.inf,
 ) -> SendTotals:
     """Send files one after the other.
 
     Args:
         on_result: Called once for each file as soon as its fate is known, and before the next object is begun.
         stop: Asked between objects; when it says True the association is released and the rest is left.
+        seconds: For all of it; then the object under way is broken off as well, and is among the unanswered.
 
     What the peer does never raises; it is in the results. An object whose response was lost is sent once more while
     there are retries left.
     """
     started = time.monotonic()
-    delivery = _Delivery(peer, settings, on_result, stop)
+    delivery = _Delivery(peer, settings, on_result, stop, seconds)
     objects = [stored for index, path in enumerate(files) if (stored := delivery.read(index, path))]
     for part in by_association(objects):
         delivery.deliver(deque(part))
@@ -78,9 +81,14 @@ class _Delivery(Delivery):
     """One call of :func:`send`: what it has done so far, and whether it still hopes."""
 
     def __init__(
-        self, peer: Peer, settings: SendSettings, on_result: Callable[[ObjectResult], None], stop: Callable[[], bool]
+        self,
+        peer: Peer,
+        settings: SendSettings,
+        on_result: Callable[[ObjectResult], None],
+        stop: Callable[[], bool],
+        seconds: float,
     ) -> None:
-        super().__init__({"called_ae_title": peer.ae_title}, settings, on_result, stop)
+        super().__init__({"called_ae_title": peer.ae_title}, settings, on_result, stop, seconds)
         self._peer = peer
         self._failures = 0
         """Associations in a row that failed, and objects that were lost with theirs, without a confirmation."""
@@ -100,10 +108,12 @@ class _Delivery(Delivery):
                     contexts,
                     self._settings.limits,
                     self._settings.wire_log,
+                    until=self._until,
                 )
                 self.totals.associations += 1
             except AssociationFailed as failure:
-                self._failed(failure)
+                if not self._time_is_over():
+                    self._failed(failure)
                 continue
             try:
                 self._send_all(association, objects)
@@ -113,6 +123,8 @@ class _Delivery(Delivery):
                 stored = objects[0]
                 losses[stored.index] += 1
                 self._lost[stored.index] = str(failure)
+                if self._time_is_over():
+                    continue
                 if losses[stored.index] >= ATTEMPTS_PER_OBJECT:
                     self._object(objects.popleft(), Verdict.UNKNOWN, str(failure))
                 self._failed(failure, again=losses[stored.index] > 1)

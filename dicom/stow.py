@@ -4,6 +4,7 @@ The files of a batch are streamed from the disk into one request, and the answer
 not speak of, and a batch that is refused as a whole, is sent again one by one: one bad object costs only itself.
 """
 
+import math
 import ssl
 import time
 import uuid
@@ -19,10 +20,11 @@ import structlog
 
 from clara_dicom_adapter.dicom import dimse, stow_answer, tls
 from clara_dicom_adapter.dicom.delivery import Delivery, ObjectResult, SendSettings, SendTotals, Verdict
-from clara_dicom_adapter.dicom.requestor import StoredObject
+from clara_dicom_adapter.dicom.requestor import TIME_IS_OVER, StoredObject
 from clara_dicom_adapter.dicom.stow_body import Body, Unreadable
 from clara_dicom_adapter.dicom.tls import TlsClient, TlsUnusable
 from clara_dicom_adapter.dicom.web_authentication import Authentication
+from clara_dicom_adapter.dicom.web_time_limit import TimeLimit
 from clara_dicom_adapter.errors import AuthenticationUnusable
 
 log = structlog.get_logger("clara_dicom_adapter.dicom")
@@ -74,10 +76,11 @@ def store(
     on_result: Callable[[ObjectResult], None],
     *,
     stop: Callable[[], bool] = lambda: False,
+    seconds: float = math.inf,
 ) -> SendTotals:
     """Send files in batches; arguments and results are those of ``dicom.sender.send``, ``stop`` is asked per batch."""
     started = time.monotonic()
-    delivery = _Delivery(peer, settings, on_result, stop)
+    delivery = _Delivery(peer, settings, on_result, stop, seconds)
     delivery.deliver([stored for index, path in enumerate(files) if (stored := delivery.read(index, path))])
     totals = delivery.totals
     log.info(
@@ -110,10 +113,16 @@ class _Delivery(Delivery):
     """One call of :func:`store`."""
 
     def __init__(
-        self, peer: WebPeer, settings: SendSettings, on_result: Callable[[ObjectResult], None], stop: Callable[[], bool]
+        self,
+        peer: WebPeer,
+        settings: SendSettings,
+        on_result: Callable[[ObjectResult], None],
+        stop: Callable[[], bool],
+        seconds: float,
     ) -> None:
-        super().__init__({"destination": peer.name}, settings, on_result, stop)
+        super().__init__({"destination": peer.name}, settings, on_result, stop, seconds)
         self._peer = peer
+        self._limit = TimeLimit(seconds)
         self._login = peer.authentication.login() if peer.authentication else None
         self._refusals = 0
         """Answers in a row that spoke of a want of resources, and were waited after."""
@@ -122,7 +131,7 @@ class _Delivery(Delivery):
         """Give every object its result."""
         waiting = deque(batches(objects))
         try:
-            with self._client() as client:
+            with self._client() as client, self._limit:
                 while waiting and not self._stopped():
                     self._next(client, waiting)
         except (_GivenUp, TlsUnusable, AuthenticationUnusable) as problem:
@@ -175,16 +184,14 @@ class _Delivery(Delivery):
         return later
 
     def _client(self) -> httpx.Client:
-        limits = self._settings.limits
         return httpx.Client(
             auth=self._login,
-            timeout=httpx.Timeout(limits.response, connect=limits.connect),
             verify=tls.context(self._peer.tls or TlsClient()),
             trust_env=False,  # the service is in the hospital, never behind the proxy of the environment
         )
 
     def _answer(self, client: httpx.Client, batch: Sequence[StoredObject]) -> httpx.Response | None:
-        """Send a batch until there is an answer; None when ``stop`` came first.
+        """Send a batch until there is an answer; None when ``stop`` or the end of the time came first.
 
         Raises:
             _GivenUp: The service does not answer, or refuses us.
@@ -202,6 +209,8 @@ class _Delivery(Delivery):
                 attempt += 1
                 if loss.sent:
                     self._note_lost(batch, str(loss))
+                if self._time_is_over():
+                    return None
                 if attempt > self._settings.retries:
                     raise _GivenUp(str(loss)) from loss
                 self._pause(attempt, str(loss))
@@ -221,6 +230,7 @@ class _Delivery(Delivery):
     def _post(self, client: httpx.Client, batch: Sequence[StoredObject]) -> httpx.Response:
         boundary = uuid.uuid4().hex
         server_name = self._peer.tls.server_name if self._peer.tls else None
+        limits = self._settings.limits
         body = Body(batch, boundary)
         try:
             answer = client.post(
@@ -231,12 +241,14 @@ class _Delivery(Delivery):
                     "Content-Length": str(body.length),
                     "Accept": ACCEPTED,
                 },
-                extensions={"sni_hostname": server_name} if server_name else None,
+                timeout=httpx.Timeout(limits.response, connect=max(min(limits.connect, self._left()), 0.001)),
+                extensions={"trace": self._limit.trace} | ({"sni_hostname": server_name} if server_name else {}),
             )
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise _Lost(f"{self._asked()}cannot connect: {_words(error)}", sent=False) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise _Lost(f"{self._asked()}{_words(error)}", sent=body.begun) from error
+            reason = TIME_IS_OVER if self._time_is_over() else f"{self._asked()}{_words(error)}"
+            raise _Lost(reason, sent=body.begun) from error
         if answer.status_code in _TRANSIENT:
             raise _Lost(f"HTTP status {answer.status_code}", sent=answer.status_code in _FROM_A_GATEWAY)
         return answer

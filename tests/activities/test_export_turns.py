@@ -248,6 +248,20 @@ async def test_a_run_ends_when_its_time_is_over(site: Site, tmp_path: Path) -> N
     assert "not sent within 0.001 s" in result.message
 
 
+@pytest.mark.timeout(60)  # it is the time limit that has to end this
+async def test_a_run_ends_within_an_object_when_its_time_is_over(site: Site, tmp_path: Path) -> None:
+    """The peer does not answer, for longer than there is time."""
+    files = make_objects(tmp_path / "o", 2)
+    impatient = {"responseTimeoutSeconds": 600, "export": {"timeLimitSeconds": 1}}
+    activities = replace(site, scu=impatient).exports(site.records())
+    with ScriptedScp(lambda _scp, _number: b"") as scp:
+        site.set_destinations(PACS=scp.peer)
+        result = await sending(activities, fetched(site, activities, files, "t"))
+    assert (result.sent, result.failed) == (0, 2)
+    assert "broken off by us, because the time limit is over; then not sent within 1 s" in result.message
+    assert scp.aborts == 1
+
+
 async def test_cancelling_ends_after_the_object_under_way(site: Site, tmp_path: Path) -> None:
     files = make_objects(tmp_path / "o", 5)
     second, cancelled = threading.Event(), threading.Event()

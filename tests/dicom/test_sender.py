@@ -1,12 +1,16 @@
 """The sender against real SCPs, and against one that misbehaves."""
 
 import socket
+import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pydicom
 import pytest
@@ -15,7 +19,7 @@ from structlog.testing import capture_logs
 from support.dicom_objects import CT, EXPLICIT, MR, make_objects
 from support.dicom_peers import SUCCESS, ScriptedScp, free_port, pynetdicom_scp, storescp
 
-from clara_dicom_adapter.dicom import dimse
+from clara_dicom_adapter.dicom import delivery, dimse, requestor
 from clara_dicom_adapter.dicom.delivery import pause_before
 from clara_dicom_adapter.dicom.negotiation import AssociationRejected, Context
 from clara_dicom_adapter.dicom.part10 import read_meta
@@ -47,7 +51,7 @@ def dataset_of(path: Path) -> bytes:
 
 
 def collect(
-    files: list[Path], peer: Peer, settings: SendSettings = SETTINGS, **options: Callable[[], bool]
+    files: list[Path], peer: Peer, settings: SendSettings = SETTINGS, **options: Any
 ) -> dict[int, ObjectResult]:
     """Send, and check that each file has exactly one result."""
     results: dict[int, ObjectResult] = {}
@@ -380,6 +384,58 @@ def test_sending_stops_between_objects(tmp_path: Path) -> None:
         results = collect(files, scp.peer, stop=lambda: len(scp.instances) >= 2)
     assert sorted(results) == [0, 1]
     assert scp.aborts == 0
+
+
+def test_the_time_limit_breaks_an_object_off_that_a_peer_takes_slowly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each write takes almost as long as it may, by a clock that stands still otherwise; all would take too long."""
+    files = make_objects(tmp_path / "files", 3)
+    with files[1].open("r+b") as file:
+        file.truncate(20_000_000)
+    now = 0.0
+    for module in (delivery, requestor):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now, sleep=time.sleep))
+    write = StorageAssociation._send
+
+    def slow(association: StorageAssociation, data: bytes, seconds: float) -> None:
+        nonlocal now
+        write(association, data, seconds)
+        now += 59
+
+    monkeypatch.setattr(StorageAssociation, "_send", slow)
+    results: list[ObjectResult] = []
+    with ScriptedScp(lambda _scp, _number: SUCCESS) as scp:
+        totals = send(files, scp.peer, SETTINGS, results.append, seconds=600)
+    assert [result.index for result in results] == [0]
+    assert totals.stopped
+    assert totals.unanswered == {1: "no association with SCRIPTED: broken off by us, because the time limit is over"}
+    assert now < 600 + 2 * 59  # the abort is one of the writes
+    assert scp.aborts == scp.associations == 1
+
+
+@pytest.mark.timeout(30)  # it is the time limit that has to end this
+@pytest.mark.parametrize("size", [1000, 50_000_000])
+def test_the_time_limit_does_not_wait_for_a_peer_that_is_silent(tmp_path: Path, size: int) -> None:
+    """Neither for its response nor for it to take what is written."""
+    (path,) = make_objects(tmp_path / "files", 1)
+    with path.open("r+b") as file:
+        file.truncate(size + 2000)
+    patient = replace(SETTINGS, limits=TimeLimits(connect=5, association=5, response=600))
+    silent = threading.Event()
+
+    def negotiates_only(scp: ScriptedScp, stream: Any, connection: socket.socket) -> None:
+        kind, length = struct.unpack(">BxI", stream.read(6))
+        assert kind == 1
+        connection.sendall(scp._accept(stream.read(length)))
+        assert silent.wait(30)
+
+    with ScriptedScp(lambda _scp, _number: b"") as scp:
+        scp._association = partial(negotiates_only, scp)  # type: ignore[method-assign]
+        totals = send([path], scp.peer, patient, lambda _: None, seconds=0.5)
+        silent.set()
+    assert list(totals.unanswered) == [0]
+    assert "the time limit is over" in totals.unanswered[0]
 
 
 def test_a_result_that_cannot_be_written_down_stops_the_sending(tmp_path: Path) -> None:

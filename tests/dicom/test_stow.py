@@ -2,7 +2,10 @@
 
 import base64
 import socket
+import ssl
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -275,6 +278,61 @@ def test_sending_stops_between_batches(tmp_path: Path, monkeypatch: pytest.Monke
     with serving(everything) as service:
         results = store(make_objects(tmp_path / "files", 3), service.peer, stop=lambda: len(service.requests) >= 2)
     assert len(results) == 2
+
+
+class Slow:
+    """A service that gets on within each time limit of a wait, and does not get done."""
+
+    def __init__(self, context: ssl.SSLContext | None, *, answers: bool) -> None:
+        self._answers = answers
+        self._context = context
+        self._over = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        scheme = "https" if context else "http"
+        self.url = f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}/"
+
+    def __enter__(self) -> "Slow":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join(30)
+        self._listener.close()
+
+    def _serve(self) -> None:
+        connection, _ = self._listener.accept()
+        with suppress(OSError), self._context.wrap_socket(connection, True) if self._context else connection as peer:
+            while not self._over.wait(0.05):
+                if self._answers:
+                    peer.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+                elif not peer.recv(100_000):
+                    return
+
+
+@pytest.mark.timeout(60)  # it is the time limit that has to end this
+@pytest.mark.parametrize("secure", [False, True])
+@pytest.mark.parametrize("answers", [False, True])
+def test_the_time_limit_breaks_a_request_off(tmp_path: Path, secure: bool, answers: bool) -> None:
+    """While the body is taken by and by, and while the answer comes by and by."""
+    first, second = make_objects(tmp_path / "files", 2)
+    with first.open("r+b") as file:
+        file.truncate(2000 if answers else 1_000_000_000)
+    context, tls = None, None
+    if secure:
+        authority = Authority(tmp_path / "ca")
+        issued = authority.issue("web", host="web.hospital")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(issued.certificate, issued.key)
+        tls = TlsClient(authority.ca, server_name="web.hospital")
+    results: list[ObjectResult] = []
+    with Slow(context, answers=answers) as service:
+        peer = WebPeer("SLOW", service.url, tls=tls)
+        totals = stow.store([first, second], peer, SETTINGS, results.append, seconds=1)
+    assert totals.stopped
+    assert totals.unanswered[0] == "SLOW: broken off by us, because the time limit is over"
+    assert results == []
 
 
 # ---- who we are ----
