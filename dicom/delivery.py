@@ -73,7 +73,7 @@ class SendSettings:
     """How to send.
 
     Attributes:
-        retries: How often in a row an association may fail without any object confirmed in between, before the
+        retries: How often in a row an association may fail, or be lost without an answer to any object, before the
             rest is given up, one that is lost with the same object as before not counted; and how often in a row the
             peer may be out of resources (A7xx) before that counts.
         retry_delay: Seconds before the first of these attempts; the pause doubles each time.

@@ -91,14 +91,17 @@ class _Delivery(Delivery):
         super().__init__({"called_ae_title": peer.ae_title}, settings, on_result, stop, seconds)
         self._peer = peer
         self._failures = 0
-        """Associations in a row that failed, and objects that were lost with theirs, without a confirmation."""
+        """Associations in a row that failed, and objects that were lost with theirs, without an answer in between."""
         self._refusals = 0
         """Answers in a row that spoke of a want of resources, and were waited after."""
         self._given_up = ""
+        self._progress = False
+        """Whether the association has got an answer; then it may be lost, and the next one follows at once."""
 
     def deliver(self, objects: deque[StoredObject]) -> None:
         """Give every object its result, over as many associations as that takes."""
         losses: Counter[int] = Counter()
+        blamed: set[int] = set()
         contexts = list(dict.fromkeys(stored.context for stored in objects))
         while objects and not self._given_up and not self._stopped():
             try:
@@ -115,6 +118,7 @@ class _Delivery(Delivery):
                 if not self._time_is_over():
                     self._failed(failure)
                 continue
+            self._progress = False
             try:
                 self._send_all(association, objects)
             except InvalidInstance:
@@ -127,7 +131,9 @@ class _Delivery(Delivery):
                     continue
                 if losses[stored.index] >= ATTEMPTS_PER_OBJECT:
                     self._object(objects.popleft(), Verdict.UNKNOWN, str(failure))
-                self._failed(failure, again=losses[stored.index] > 1)
+                if not self._progress:
+                    self._failed(failure, again=stored.index in blamed)
+                    blamed.add(stored.index)
             except BaseException:
                 association.abort()
                 raise
@@ -149,6 +155,7 @@ class _Delivery(Delivery):
                 self._settings.dataset_log.sending(self._peer.ae_title, stored)
             response = association.store(stored)
             self._failures = 0
+            self._progress = True
             if dimse.is_out_of_resources(response.status):
                 if self._refusals < self._settings.retries:
                     self._refusals += 1
@@ -166,8 +173,8 @@ class _Delivery(Delivery):
         """Wait before the next association, or give up.
 
         Args:
-            again: Whether it was lost with an object that has lost one before: that may be the object's doing, and says
-                nothing new of the peer.
+            again: Whether it was lost with an object that has failed one before: that may be the object's doing, and
+                says nothing new of the peer.
         """
         self._failures += not again
         permanent = isinstance(failure, AssociationRejected) and failure.permanent

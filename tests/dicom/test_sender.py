@@ -255,8 +255,8 @@ def test_a_peer_that_dies_in_the_middle_gets_the_rest_on_another_association(tmp
     assert len(received.order) == 7  # only the one whose response was lost came twice
 
 
-def test_a_peer_that_closes_after_each_object_still_gets_all(tmp_path: Path) -> None:
-    """Progress is made each time, so the bound on associations in a row does not count it as failure."""
+def test_a_peer_that_closes_after_each_object_gets_all_without_a_pause(tmp_path: Path) -> None:
+    """Progress is made each time, so none of it counts as failure, not even without any retries."""
     files = make_objects(tmp_path / "files", 5)
     closed = threading.Event()
 
@@ -267,10 +267,11 @@ def test_a_peer_that_closes_after_each_object_still_gets_all(tmp_path: Path) -> 
         closed.set()
         return SUCCESS
 
-    with ScriptedScp(behave) as scp:
-        results = collect(files, scp.peer)
+    with ScriptedScp(behave) as scp, capture_logs() as lines:
+        results = collect(files, scp.peer, replace(SETTINGS, retries=0))
     assert set(verdicts(results)) == {Verdict.STORED}
     assert scp.associations == 5
+    assert {line["event"] for line in lines} == {"objects_sent"}
 
 
 def test_an_object_that_kills_every_association_is_left_out(tmp_path: Path) -> None:
@@ -280,6 +281,18 @@ def test_an_object_that_kills_every_association_is_left_out(tmp_path: Path) -> N
         results = collect(files, scp.peer)
     assert verdicts(results) == [Verdict.STORED, Verdict.UNKNOWN, Verdict.STORED]
     assert scp.instances.count(poison) == 2
+
+
+def test_only_an_association_without_progress_is_waited_after(tmp_path: Path) -> None:
+    files = make_objects(tmp_path / "files", 4)
+    poison = read_meta(files[2]).sop_instance_uid
+    with (
+        ScriptedScp(lambda scp, _number: None if scp.instances[-1] == poison else SUCCESS) as scp,
+        capture_logs() as lines,
+    ):
+        results = collect(files, scp.peer)
+    assert verdicts(results) == [Verdict.STORED] * 2 + [Verdict.UNKNOWN, Verdict.STORED]
+    assert [line["attempt"] for line in lines if line["event"] == "peer_tried_again"] == [1]
 
 
 def test_two_objects_in_a_row_that_kill_every_association_cost_only_themselves(tmp_path: Path) -> None:
