@@ -160,7 +160,8 @@ class _Delivery(Delivery):
         alone: list[StoredObject] = []
         if len(batch) > 1 and told is not None:
             alone = [each for each in batch if each.sop_instance_uid not in {*told.stored, *told.failed}]
-            self._note_lost(alone, "no word of the object")
+            if answer.is_success:
+                self._note_lost(alone, "no word of the object")
         elif len(batch) > 1 and not answer.is_success:
             alone = batch
         waiting.extendleft([stored] for stored in reversed(alone))
@@ -270,8 +271,10 @@ class _Delivery(Delivery):
         elif uid in told.failed:
             status = told.failed[uid]
             self._object(stored, Verdict.REFUSED, _reason(status, f"HTTP status {http_status}"), status)
-        elif uid not in told.stored:
+        elif uid not in told.stored and answer.is_success:
             self._object(stored, Verdict.UNKNOWN, f"HTTP status {http_status}, and no word of the object")
+        elif uid not in told.stored:
+            self._object(stored, Verdict.REFUSED, f"HTTP status {http_status}")
         elif (warning := told.stored[uid]) is None:
             self._object(stored, Verdict.STORED, status=0x0000)
         elif self._settings.warnings_are_failures:

@@ -156,6 +156,24 @@ def test_a_batch_that_is_refused_as_a_whole_is_sent_one_by_one(tmp_path: Path) -
     assert [len(request) for request in service.requests] == [3, 1, 1, 1]
 
 
+@pytest.mark.parametrize("status", [400, 409, 413, 415])
+@pytest.mark.parametrize("body", [b'{"HttpStatus": 415, "Message": "x"}', b"{}", b"[]", told([])])
+def test_what_a_refusal_says_without_a_word_of_any_object_changes_nothing(
+    tmp_path: Path, status: int, body: bytes
+) -> None:
+    files = make_objects(tmp_path / "files", 2)
+    with serving(lambda _uids, _number: (status, body)) as service:
+        results = store(files, service.peer)
+    assert [(result.verdict, result.reason) for result in results] == [(Verdict.REFUSED, f"HTTP status {status}")] * 2
+    assert [len(request) for request in service.requests] == [2, 1, 1]
+
+
+def test_what_was_refused_together_is_not_unknown_when_the_service_goes(tmp_path: Path) -> None:
+    with serving(lambda _uids, number: (415, told([])) if number == 1 else (503, b"")) as service:
+        results = store(make_objects(tmp_path / "files", 2), service.peer)
+    assert verdicts(results) == [Verdict.NOT_SENT] * 2
+
+
 def test_an_answer_409_is_read_object_by_object(tmp_path: Path) -> None:
     files = make_objects(tmp_path / "files", 2)
     with serving(lambda uids, _number: (409, told([], dict.fromkeys(uids, 0x0110)))) as service:
