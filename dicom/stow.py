@@ -23,7 +23,7 @@ from clara_dicom_adapter.dicom.delivery import Delivery, ObjectResult, SendSetti
 from clara_dicom_adapter.dicom.requestor import TIME_IS_OVER, StoredObject
 from clara_dicom_adapter.dicom.stow_body import Body, Unreadable
 from clara_dicom_adapter.dicom.tls import TlsClient, TlsUnusable
-from clara_dicom_adapter.dicom.web_authentication import Authentication
+from clara_dicom_adapter.dicom.web_authentication import Authentication, in_token_tls
 from clara_dicom_adapter.dicom.web_time_limit import TimeLimit
 from clara_dicom_adapter.errors import AuthenticationUnusable
 
@@ -246,17 +246,18 @@ class _Delivery(Delivery):
                 extensions={"trace": self._limit.trace} | ({"sni_hostname": server_name} if server_name else {}),
             )
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise _Lost(f"{self._asked()}cannot connect: {_words(error)}", sent=False) from error
+            raise _Lost(self._told_by_whom(f"cannot connect: {_words(error)}"), sent=False) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            reason = TIME_IS_OVER if self._time_is_over() else f"{self._asked()}{_words(error)}"
+            reason = TIME_IS_OVER if self._time_is_over() else self._told_by_whom(_words(error))
             raise _Lost(reason, sent=body.begun) from error
         if answer.status_code in _TRANSIENT:
             raise _Lost(f"HTTP status {answer.status_code}", sent=answer.status_code in _FROM_A_GATEWAY)
         return answer
 
-    def _asked(self) -> str:
-        """Who failed, for the words of an error, when that is not the service itself."""
-        return f"{self._login.asked}: " if self._login is not None and self._login.asked else ""
+    def _told_by_whom(self, words: str) -> str:
+        """The words of an error, with who failed when that is not the service itself."""
+        asked = self._login.asked if self._login is not None else ""
+        return f"{asked}: {in_token_tls(words)}" if asked else words
 
     def _judge(self, stored: StoredObject, answer: httpx.Response, told: stow_answer.StowAnswer | None) -> None:
         uid, http_status = stored.sop_instance_uid, answer.status_code

@@ -478,6 +478,32 @@ def test_a_token_that_is_revoked_is_replaced_once(tmp_path: Path, refused: int, 
     assert service.authorizations == ["Bearer T1", "Bearer T2"]
 
 
+def test_the_token_server_has_a_tls_of_its_own(tmp_path: Path) -> None:
+    """The archive's authority is not asked for it, and it is not shown what the archive is shown."""
+    files = make_objects(tmp_path / "files", 1)
+    private, public = Authority(tmp_path / "private"), Authority(tmp_path / "public", "public", key=1)
+    us = private.issue("us")
+    with serving(everything) as service, serving(everything, public.issue("login", host="login.example")) as login:
+        grant = ClientCredentials(
+            login.url.replace("/dicom-web/", "/token"),
+            "us",
+            secret(tmp_path, "pw"),
+            tls=TlsClient(public.ca, server_name="login.example"),
+        )
+        to_archive = TlsClient(private.ca, us.certificate, us.key)
+        peer = replace(service.peer, authentication=grant, tls=to_archive)
+        assert verdicts(store(files, peer)) == [Verdict.STORED]
+        by_system = replace(peer, authentication=replace(grant, tls=None), tls=TlsClient(public.ca))
+        not_trusted = store(files, by_system, replace(SETTINGS, retries=0))
+        nowhere = tmp_path / "nowhere.pem"
+        unusable = store(files, replace(peer, authentication=replace(grant, tls=TlsClient(nowhere))))
+    assert len(login.tokens) == 1
+    reason = not_trusted[0].reason
+    assert f"the token server {grant.token_url}: cannot connect: its certificate was not accepted" in reason
+    assert "see tokenTls.caFile and tokenTls.serverName" in reason
+    assert f"tokenTls.caFile {nowhere} cannot be read" in unusable[0].reason
+
+
 def test_tls_with_an_authority_of_its_own(tmp_path: Path) -> None:
     files = make_objects(tmp_path / "files", 1)
     authority = Authority(tmp_path / "ca")
