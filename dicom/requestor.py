@@ -251,11 +251,21 @@ class StorageAssociation:
 
     def _wrap(self, at: int, length: int, context_id: int, control: int) -> int:
         """Write the header of a P-DATA-TF PDU in front of ``length`` bytes, and return how long it is with them."""
-        if self._log.data_pdus:
-            log.info("data_pdu_sent", called_ae_title=self._peer.ae_title, number=self._message_id, bytes=length)
         pdv = length + 2  # context id and control header count, PS3.8 section 9.3.5.1
+        if self._log.data_pdus:
+            self._log_data_pdu("sent", pdv + 4)
         _DATA_HEADER.pack_into(self._buffer, at, _P_DATA_TF, pdv + 4, pdv, context_id, control)
         return _DATA_HEADER.size + length
+
+    def _log_data_pdu(self, direction: str, size: int) -> None:
+        """Say how long a P-DATA-TF PDU is behind its header, and of which message it is."""
+        log.info(
+            "data_pdu",
+            direction=direction,
+            called_ae_title=self._peer.ae_title,
+            number=self._message_id,
+            size=size,
+        )
 
     def _store_response(self) -> dimse.StoreResponse:
         deadline = time.monotonic() + self._left(self._limits.response)
@@ -266,6 +276,8 @@ class StorageAssociation:
                 raise dimse.DimseError("A-RELEASE-RQ instead of a response")
             if kind != _P_DATA_TF:
                 raise dimse.DimseError(f"PDU type {kind:02X} instead of a response")
+            if self._log.data_pdus:
+                self._log_data_pdu("received", len(pdu) - _PDU_HEADER.size)
             at = _PDU_HEADER.size
             while at < len(pdu):
                 if at + _PDV_HEADER.size > len(pdu):

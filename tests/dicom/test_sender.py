@@ -236,7 +236,11 @@ def test_commands_and_pdus_are_logged_on_request_without_what_they_say(tmp_path:
     told = {line["event"]: line for line in lines}
     assert told["dimse_sent"]["sop_class_uid"] == CT
     assert told["dimse_received"]["status"] == "0000"
-    assert sum(line["event"] == "data_pdu_sent" for line in lines) > 3  # the command, and 40 KB in PDUs of 16
+    pdus = [line for line in lines if line["event"] == "data_pdu"]
+    # the command, 40 KB in PDUs of 16, and the response with its status
+    assert [line["direction"] for line in pdus] == ["sent"] * 4 + ["received"]
+    assert [16_000 < line["size"] <= 16_384 for line in pdus] == [False, True, True, False, False]
+    assert set().union(*pdus) == {"event", "log_level", "direction", "called_ae_title", "number", "size"}
     assert set().union(*lines) - {"event", "log_level"} <= KEYS
 
 
