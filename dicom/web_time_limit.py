@@ -14,19 +14,21 @@ _CONNECTED: Final = (".connect_tcp.complete", ".start_tls.complete")
 
 
 class TimeLimit:
-    """Cuts the connection of one client off when its time is over; to be entered while requests are made.
+    """Cuts the connections of a delivery off when its time is over; to be entered while requests are made.
 
-    Whoever waits for the connection then gets an error of httpx.
+    Whoever waits for one of them then gets an error of httpx.
 
     Args:
         seconds: From now; infinity: no limit.
     """
 
     def __init__(self, seconds: float) -> None:
-        self._timer = threading.Timer(max(seconds, 0.0), self._cut_off) if math.isfinite(seconds) else None
+        self._timer: threading.Timer | None = None
+        if math.isfinite(seconds):
+            self._timer = threading.Timer(min(max(seconds, 0.0), threading.TIMEOUT_MAX), self._cut_off)
         self._lock = threading.Lock()
         self._is_over = False
-        self._connection: socket.socket | None = None
+        self._connections: list[socket.socket] = []
 
     def __enter__(self) -> Self:
         if self._timer is not None:
@@ -43,24 +45,24 @@ class TimeLimit:
     def trace(self, event: str, info: Mapping[str, Any]) -> None:
         """To be given to each request as httpx's extension of this name."""
         if event.endswith(_CONNECTED):
+            connection: socket.socket = info["return_value"].get_extra_info("socket")
             with self._lock:
-                self._connection = info["return_value"].get_extra_info("socket")
+                self._connections = [each for each in self._connections if each.fileno() >= 0] + [connection]
                 if self._is_over:
-                    _shut_down(self._connection)
+                    _shut_down(connection)
 
     def _cut_off(self) -> None:
         with self._lock:
             self._is_over = True
-            _shut_down(self._connection)
+            for connection in self._connections:
+                _shut_down(connection)
 
 
-def _shut_down(connection: socket.socket | None) -> None:
+def _shut_down(connection: socket.socket) -> None:
     """End the connection in both directions, so that nobody waits for it any more.
 
     With a copy of its descriptor: an ``SSLSocket`` that is shut down would go on in the clear, and to close it wakes
     nobody.
     """
-    if connection is None:
-        return
     with suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as same:
         same.shutdown(socket.SHUT_RDWR)
