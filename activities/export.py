@@ -5,7 +5,6 @@ destination, and they must not hold threads that the others need.
 """
 
 import asyncio
-import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -18,7 +17,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.exceptions import CancelledError
 from temporalio.service import RPCError, RPCStatusCode
 
-from clara_dicom_adapter.activities import export_rules
+from clara_dicom_adapter.activities import export_download, export_rules
 from clara_dicom_adapter.activities.export_folder import ExportFolders
 from clara_dicom_adapter.activities.export_ledger import Ledger
 from clara_dicom_adapter.activities.export_needs import Destinations, Downloads, ExportStore, Space, Task
@@ -30,8 +29,7 @@ from clara_dicom_adapter.configuration.entities import Destination, WebDestinati
 from clara_dicom_adapter.configuration.settings import ScuSettings
 from clara_dicom_adapter.dicom import uids
 from clara_dicom_adapter.dicom.head import read_head
-from clara_dicom_adapter.dicom.part10 import read_meta
-from clara_dicom_adapter.errors import DestinationUnknown, InvalidInstance, PlatformRefused
+from clara_dicom_adapter.errors import DestinationUnknown
 from clara_dicom_adapter.records.exports import ResultObject
 from clara_dicom_adapter.workflows import names
 from clara_dicom_adapter.workflows.models import (
@@ -84,7 +82,8 @@ class ExportActivities:
         """Download a task's objects to this node; safe to repeat, goes on where it stopped.
 
         Objects that every destination has already are not downloaded again. What the platform refuses, and what is not
-        a DICOM part 10 file, counts as not downloaded. Raises ``StorageFull`` and ``PlatformUnreachable``.
+        a DICOM part 10 file with a dataset, counts as not downloaded. Raises ``StorageFull`` and
+        ``PlatformUnreachable``.
         """
         task = self._store.task(request.task_id)
         if task is None or not (task.open or request.again):
@@ -119,6 +118,7 @@ class ExportActivities:
         """Get what is still to be sent somewhere; return how many objects need no (further) download."""
         folder = self._folders.of(task.task_id)
         folder.create(task.task_id, agent)
+        export_download.remove_leftovers(folder.object(0).parent)
         needless = frozenset.intersection(*(self._store.delivered(task.task_id, name) for name in destinations))
         done = failed = 0
         objects: list[ResultObject] = []
@@ -135,7 +135,7 @@ class ExportActivities:
                     continue
                 if not target.exists():
                     self._space.check()
-                    if not self._download_one(task.payload_id, uri, target):
+                    if not export_download.download(self._downloads, task.payload_id, uri, target):
                         failed += 1
                         continue
                 done += 1
@@ -143,19 +143,6 @@ class ExportActivities:
             self._store.save_objects(task.task_id, objects)
         log.info("export_downloaded", task_id=task.task_id, count=done, failed=failed)
         return done
-
-    def _download_one(self, payload_id: str, uri: str, target: Path) -> bool:
-        # a name of its own, because an attempt that nobody waits for any more may still be writing
-        part = target.with_suffix(f".{uuid.uuid4().hex}.part")
-        try:
-            self._downloads.download(payload_id, uri, part)
-            read_meta(part)
-        except (PlatformRefused, InvalidInstance) as error:
-            log.warning("export_object_unusable", payload_id=payload_id, kind=type(error).__name__)
-            part.unlink(missing_ok=True)
-            return False
-        part.rename(target)
-        return True
 
     # ---- send ----
 

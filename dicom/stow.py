@@ -5,6 +5,7 @@ not speak of, what had no answer, and a batch that is refused as a whole, is sen
 only itself.
 """
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -42,10 +43,11 @@ def store(
     *,
     stop: Callable[[], bool] = lambda: False,
     on_way: Callable[[UnderWay], None] = lambda _: None,
+    seconds: float = math.inf,
 ) -> SendTotals:
     """Send files in batches; arguments and results are those of ``dicom.sender.send``, ``stop`` is asked per batch."""
     started = time.monotonic()
-    delivery = _Delivery(peer, settings, on_result, stop, on_way)
+    delivery = _Delivery(peer, settings, on_result, stop=stop, on_way=on_way, seconds=seconds)
     delivery.deliver([stored for index, path in enumerate(files) if (stored := delivery.read(index, path))])
     totals = delivery.totals
     log.info(
@@ -82,10 +84,12 @@ class _Delivery(Delivery):
         peer: WebPeer,
         settings: SendSettings,
         on_result: Callable[[ObjectResult], None],
+        *,
         stop: Callable[[], bool],
         on_way: Callable[[UnderWay], None],
+        seconds: float,
     ) -> None:
-        super().__init__({"destination": peer.name}, settings, on_result, stop, on_way)
+        super().__init__({"destination": peer.name}, settings, on_result, stop=stop, on_way=on_way, seconds=seconds)
         self._peer = peer
         self._failures = 0
         """Requests in a row without an answer."""
@@ -96,7 +100,7 @@ class _Delivery(Delivery):
         """Give every object its result."""
         waiting = deque(batches(objects))
         try:
-            with Service(self._peer, self._settings.limits) as service:
+            with Service(self._peer, self._settings.limits, self._left()) as service:
                 while waiting and not self._stopped():
                     self._next(service, waiting)
         except (_GivenUp, TlsUnusable, AuthenticationUnusable) as problem:
@@ -152,8 +156,10 @@ class _Delivery(Delivery):
         Raises:
             _GivenUp: There were too many of these in a row.
         """
-        self._failures += 1
         self._note_lost(loss.perhaps, str(loss))
+        if self._time_is_over():
+            return
+        self._failures += 1
         if self._failures > self._settings.retries:
             raise _GivenUp(str(loss)) from loss
         if loss.perhaps:

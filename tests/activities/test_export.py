@@ -31,6 +31,7 @@ from clara_dicom_adapter.activities.results import ResultsActivities
 from clara_dicom_adapter.clara.results import ResultsServiceClient, ResultTask
 from clara_dicom_adapter.configuration.settings import DataFolder
 from clara_dicom_adapter.dicom.head import read_head
+from clara_dicom_adapter.dicom.part10 import read_meta
 from clara_dicom_adapter.dicom.sender import Peer, Verdict
 from clara_dicom_adapter.errors import (
     DestinationUnknown,
@@ -186,13 +187,15 @@ def test_fetching_twice_is_fetching_once_and_what_is_no_dicom_counts_as_missing(
     site: Site, records: ExportRecords, tmp_path: Path
 ) -> None:
     site.set_destinations(PACS=Peer("PACS", "127.0.0.1", 1))
-    text = tmp_path / "report.txt"
+    text, empty = tmp_path / "report.txt", tmp_path / "empty.dcm"
     text.write_text("no DICOM")
-    uris = [*site.add_payload("p", [*make_objects(tmp_path / "o", 2), text]), "out/missing.dcm"]
+    objects = make_objects(tmp_path / "o", 2)
+    empty.write_bytes(objects[0].read_bytes()[: read_meta(objects[0]).dataset_offset])  # no dataset
+    uris = [*site.add_payload("p", [*objects, text, empty]), "out/missing.dcm"]
     assert records.offer(AGENT, task(uris), records.report_mark()) == 1
     activities = site.exports(records)
     result = run(activities.fetch, FETCH)
-    assert (result.objects, result.downloaded, result.destinations) == (4, 2, ("PACS",))
+    assert (result.objects, result.downloaded, result.destinations) == (5, 2, ("PACS",))
     downloaded = sorted((site.root / "node" / "exports").glob("*/*.dcm"))
     assert [path.name for path in downloaded] == ["0000.dcm", "0001.dcm"]
     times = [path.stat().st_mtime_ns for path in downloaded]
@@ -218,6 +221,36 @@ def test_a_short_disk_stops_the_download_before_it_begins(site: Site, records: E
     with pytest.raises(PlatformUnreachable):
         run(site.exports(records).fetch, FETCH)
     assert not list((site.root / "node" / "exports").glob("*/*.dcm"))
+
+
+@pytest.mark.parametrize(
+    "trouble", [PlatformUnreachable("platform", "gone"), StorageFull("/data", 1, 2), OSError("disk")]
+)
+def test_downloads_that_break_off_do_not_fill_the_disk(
+    site: Site, records: ExportRecords, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    """However often they are tried again; and what a process that was killed has begun goes with the next attempt."""
+    site.set_destinations(PACS=Peer("PACS", "127.0.0.1", 1))
+    records.offer(AGENT, task(site.add_payload("p", make_objects(tmp_path / "o", 2))), 0)
+    activities = site.exports(records)
+    whole = activities._downloads
+
+    class BreaksOff:
+        def download(self, payload_id: str, name: str, target: Path) -> int:
+            target.write_bytes(b"x" * 1000)
+            raise trouble
+
+    monkeypatch.setattr(activities, "_downloads", BreaksOff())
+    for _ in range(2):
+        with pytest.raises(type(trouble)):
+            run(activities.fetch, FETCH)
+    (folder,) = (site.root / "node" / "exports").iterdir()
+    assert [path.name for path in folder.iterdir()] == ["task.json"]
+    for left in ("0000.0123.part", "0001.0123.part.part"):
+        (folder / left).touch()
+    monkeypatch.setattr(activities, "_downloads", whole)
+    assert run(activities.fetch, FETCH).downloaded == 2
+    assert sorted(path.name for path in folder.iterdir()) == ["0000.dcm", "0001.dcm", "task.json"]
 
 
 def test_sending_twice_is_sending_once_and_a_new_pass_sends_what_failed(
