@@ -92,7 +92,7 @@ class _Delivery(Delivery):
         super().__init__({"destination": peer.name}, settings, on_result, stop=stop, on_way=on_way, seconds=seconds)
         self._peer = peer
         self._failures = 0
-        """Requests in a row without an answer."""
+        """Requests in a row without an answer; one of several objects is told by what becomes of each alone."""
         self._refusals = 0
         """Answers in a row that spoke of a want of resources, and were waited after."""
 
@@ -159,18 +159,20 @@ class _Delivery(Delivery):
         self._note_lost(loss.perhaps, str(loss))
         if self._time_is_over():
             return
-        self._failures += 1
+        batch = waiting[0]
+        if not loss.perhaps or len(batch) == 1:
+            self._failures += 1  # else it may be the doing of one of them, and the next requests tell
         if self._failures > self._settings.retries:
             raise _GivenUp(str(loss)) from loss
         if loss.perhaps:
-            batch = waiting.popleft()
+            waiting.popleft()
             if len(batch) == 1:
                 waiting.append(batch)  # it may be its own doing; the others go first
             else:
                 if rest := [each for each in batch if each not in loss.perhaps]:
                     waiting.appendleft(rest)
                 waiting.extendleft([stored] for stored in reversed(loss.perhaps))
-        self._pause(self._failures, str(loss), at_least=loss.wait)
+        self._pause(max(self._failures, 1), str(loss), at_least=loss.wait)
 
     def _wants_room(self, batch: Sequence[StoredObject], told: stow_answer.StowAnswer | None) -> list[StoredObject]:
         """What is sent once more because the service has no room (A7xx) for now; so often without anything stored."""

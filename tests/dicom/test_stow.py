@@ -231,6 +231,27 @@ def test_an_object_that_a_service_fails_at_each_time_costs_only_itself(tmp_path:
     assert results[1].reason == "WEB: HTTP status 500"
 
 
+@pytest.mark.parametrize(("retries", "poisonous"), [(1, [0]), (1, [3]), (2, [0, 1]), (2, [1, 2]), (2, [2, 3])])
+@pytest.mark.parametrize("trouble", [(502, b""), None])
+def test_objects_that_cost_the_connection_each_time_cost_the_others_nothing(
+    tmp_path: Path, trouble: Answer | None, retries: int, poisonous: list[int]
+) -> None:
+    """As many in a row as there may be attempts; the request that they came in first is none of them."""
+    files = make_objects(tmp_path / "files", 4)
+    poison = {uid(files[index]) for index in poisonous}
+    with serving(lambda uids, number: trouble if poison & set(uids) else everything(uids, number)) as service:
+        results = store(files, service.peer, replace(SETTINGS, retries=retries))
+    assert verdicts(results) == [Verdict.UNKNOWN if index in poisonous else Verdict.STORED for index in range(4)]
+
+
+def test_a_service_that_is_lost_with_every_object_is_given_up(tmp_path: Path) -> None:
+    files = make_objects(tmp_path / "files", 9)
+    with serving(lambda _uids, _number: None) as service:
+        results = store(files, service.peer)
+    assert set(verdicts(results)) == {Verdict.UNKNOWN}
+    assert [len(request) for request in service.requests] == [9, 1, 1, 1]
+
+
 def test_a_service_that_asks_for_time_gets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """But not more than a minute."""
     monkeypatch.setattr(delivery, "LONGEST_PAUSE_SECONDS", 0.05)
