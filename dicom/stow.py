@@ -160,7 +160,8 @@ class _Delivery(Delivery):
         if self._time_is_over():
             return
         batch = waiting[0]
-        if not loss.perhaps or len(batch) == 1:
+        divisible = len(batch) > 1 and bool(loss.perhaps)
+        if not divisible or self._settings.retries == 0:
             self._failures += 1  # else it may be the doing of one of them, and the next requests tell
         if self._failures > self._settings.retries:
             raise _GivenUp(str(loss)) from loss
