@@ -148,9 +148,9 @@ class ResultsActivities:
     def report(self, request: ReportInput) -> ReportResult:
         """Tell the Results Service how a task ended; safe to repeat.
 
-        Raises ``ResultsServiceUnreachable`` until there is an answer. A refusal is an answer: the service does not know
-        the task or does not expect a report of it, and asking again would not change that. When an attempt dies between
-        the answer and its record, the service is told twice.
+        Raises ``ResultsServiceUnreachable`` until there is an answer that settles the task. A refusal is one: the
+        service does not know the task or does not expect a report of it, and asking again would not change that. When
+        an attempt dies between the answer and its record, the service is told twice.
         """
         if not self._store.is_open(request.task_id, request.offer):
             return ReportResult(message="reported before")

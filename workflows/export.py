@@ -38,7 +38,7 @@ with workflow.unsafe.imports_passed_through():
         SendResult,
     )
 
-from clara_dicom_adapter.workflows.nodes import node_is_away
+from clara_dicom_adapter.workflows.nodes import node_is_away, what_failed
 from clara_dicom_adapter.workflows.visible import show
 
 HELP = """The export failed for good, and waits for a person. Send one of these updates:
@@ -198,18 +198,28 @@ class ExportWorkflow:
         return decision
 
     async def _report(self, decision: ExportDecision) -> None:
-        answer = await workflow.execute_activity_method(
-            ResultsActivities.report,
-            ReportInput(
-                task_id=self._export.task_id,
-                agent=self._export.agent,
-                success=decision.success,
-                retry_later=decision.retry_later,
-                message=decision.message,
-                offer=self._fetched.offer,
-            ),
-            **policies.REPORT,
+        """Until the Results Service has it; a task is never left unreported."""
+        request = ReportInput(
+            task_id=self._export.task_id,
+            agent=self._export.agent,
+            success=decision.success,
+            retry_later=decision.retry_later,
+            message=decision.message,
+            offer=self._fetched.offer,
         )
+        try:
+            answer = await workflow.execute_activity_method(ResultsActivities.report, request, **policies.REPORT)
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
+            kind, reason = what_failed(error)
+            if kind == "ResultsServiceUnreachable":
+                self._notes.append(f"the report had to wait: {reason}")
+                self._show(State.WAITING_FOR_RESULTS_SERVICE)
+                await self._note()
+            answer = await workflow.execute_activity_method(
+                ResultsActivities.report, request, **policies.REPORT_WAITING
+            )
         self._reported = True
         if not answer.accepted:
             self._notes.append(f"the Results Service refused the report: {answer.message}")

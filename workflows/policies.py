@@ -123,9 +123,16 @@ SEND = workflow.ActivityConfig(
 REPORT = workflow.ActivityConfig(
     start_to_close_timeout=timedelta(minutes=5),
     heartbeat_timeout=timedelta(seconds=15),
-    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=1)),
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=4),
 )
-"""Until the Results Service answers."""
+"""When the attempts are used up, the workflow shows that it waits, and for what."""
+
+REPORT_WAITING = workflow.ActivityConfig(
+    start_to_close_timeout=timedelta(minutes=5),
+    heartbeat_timeout=timedelta(seconds=15),
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=5), maximum_interval=timedelta(minutes=1)),
+)
+"""The same, until the Results Service takes it; retries leave no trace in history."""
 
 CLEAN = workflow.ActivityConfig(
     schedule_to_start_timeout=timedelta(minutes=1),

@@ -19,6 +19,8 @@ class FakeResultsService:
         self.down = False
         self.forgotten: set[str] = set()
         """Tasks whose report is answered with 404."""
+        self.gateway = 0
+        """With what a gateway answers reports, while questions get through; 0: there is none."""
         self.changed = threading.Condition()
         service = self
 
@@ -82,6 +84,8 @@ class FakeResultsService:
         with self.changed:
             if self.down:
                 return 503
+            if self.gateway:
+                return self.gateway
             if task_id in self.forgotten:
                 self.pending.pop(task_id, None)
                 return 404

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -34,6 +35,7 @@ from clara_dicom_adapter.configuration.settings import DataFolder
 from clara_dicom_adapter.dicom.part10 import read_meta
 from clara_dicom_adapter.dicom.sender import Peer
 from clara_dicom_adapter.records.database import open_engine
+from clara_dicom_adapter.records.listing import Filter, Listing, Subject
 from clara_dicom_adapter.records.submissions import SubmissionRecords
 from clara_dicom_adapter.temporal import attributes
 from clara_dicom_adapter.temporal.attributes import State
@@ -88,6 +90,24 @@ async def until(look: Callable[[], Awaitable[Value]], good: Callable[[Value], bo
 
 async def in_state(handle: Handle, state: State) -> ExportStatus:
     return await until(lambda: handle.query(ExportWorkflow.status), lambda status: status.state == state)
+
+
+def listed(site: Site) -> Callable[[], Awaitable[Sequence[Mapping[str, Any]]]]:
+    """Reads what ``clara dicom list exports`` lists."""
+    listing = Listing(open_engine("", DataFolder(site.root)))
+
+    async def look() -> Sequence[Mapping[str, Any]]:
+        return listing.page(Subject.EXPORT, Filter({})).items
+
+    return look
+
+
+def impatient(monkeypatch: pytest.MonkeyPatch, *kinds: str) -> None:
+    """Have activities of these policies repeated at once; for a worker that is not sandboxed."""
+    for kind in kinds:
+        config: dict[str, Any] = getattr(policies, kind)
+        quick = replace(config["retry_policy"], initial_interval=timedelta(milliseconds=20))
+        monkeypatch.setitem(config, "retry_policy", quick)
 
 
 async def start(
@@ -443,27 +463,31 @@ async def test_a_parked_task_that_is_offered_anew_starts_over(
     assert service.reports[1:] == [(task_id, "success", None)]
 
 
+@pytest.mark.parametrize(("gateway", "reason"), [(0, "503"), (401, "PUT /api/tasks/success/[^ ]+ was answered.* 401")])
 async def test_a_report_is_repeated_until_it_is_taken(
-    site: Site, service: FakeResultsService, files: list[Path], monkeypatch: pytest.MonkeyPatch
+    site: Site,
+    service: FakeResultsService,
+    files: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    gateway: int,
+    reason: str,
 ) -> None:
-    retry = replace(policies.REPORT["retry_policy"], initial_interval=timedelta(milliseconds=50))  # type: ignore[type-var]
-    monkeypatch.setitem(policies.REPORT, "retry_policy", retry)
+    """Whoever does not let it through; the reason is shown meanwhile, and the objects are sent once."""
+    impatient(monkeypatch, "REPORT", "REPORT_WAITING")
     client = await exports.connect(site.temporal)
     with pynetdicom_scp(files) as (peer, got):
         site.set_destinations(PACS=peer)
         async with worker(site, client, sandboxed=False):
-            service.down = True
+            service.down, service.gateway = not gateway, gateway
             handle = await start(site, client, service, site.add_payload("p", files), '"PACS"')
-
-            async def attempts() -> int:
-                return max(
-                    (each.attempt for each in (await handle.describe()).raw_description.pending_activities), default=0
-                )
-
-            await until(attempts, lambda number: number >= 3)
-            assert len(got.order) == 4
-            service.down = False
+            status = await in_state(handle, State.WAITING_FOR_RESULTS_SERVICE)
+            assert re.search(reason, status.notes[-1])
+            (row,) = await until(listed(site), lambda rows: rows[0]["state"] == State.WAITING_FOR_RESULTS_SERVICE)
+            assert re.search(reason, row["message"])
+            assert site.records().in_flight(AGENT) == 1
+            service.down, service.gateway = False, 0
             assert (await handle.result()).success
+    assert got.order == uids(files)
     assert len(service.reports) == 1
 
 
