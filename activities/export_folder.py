@@ -112,6 +112,10 @@ class ExportFolder:
     def __init__(self, path: Path) -> None:
         self._path = path
 
+    @property
+    def path(self) -> Path:
+        return self._path
+
     def create(self, task_id: str, agent: str) -> None:
         self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self._path / "task.json").write_text(json.dumps({"format": 1, "task_id": task_id, "agent": agent}))

@@ -1,0 +1,145 @@
+"""A task's objects from the platform to this node's disk; of many tasks a few at a time, in threads of their own.
+
+A platform that stands still holds every thread that waits for it. Whoever waits for one of these threads holds none, so
+that claims, decisions and reports go on.
+"""
+
+import asyncio
+import errno
+import shutil
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, Protocol, TypeVar
+
+import structlog
+
+from clara_dicom_adapter.activities.export_folder import ExportFolder
+from clara_dicom_adapter.activities.to_the_end import ended
+from clara_dicom_adapter.dicom import uids
+from clara_dicom_adapter.dicom.head import read_head
+from clara_dicom_adapter.dicom.part10 import read_meta
+from clara_dicom_adapter.errors import InvalidInstance, PlatformRefused, StorageFull
+from clara_dicom_adapter.records.exports import ResultObject
+from clara_dicom_adapter.workflows.models import SendProgress
+
+log = structlog.get_logger("clara_dicom_adapter.activities.export")
+
+DOWNLOADS_AT_ONCE: Final = 8
+"""Tasks; one of them is downloaded object by object."""
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+Result = TypeVar("Result")
+
+
+class Downloads(Protocol):
+    """Gets one file of a payload."""
+
+    def download(self, payload_id: str, name: str, target: Path) -> int: ...
+
+
+class Space(Protocol):
+    """The storage rule: raises ``StorageFull`` while the disk is short."""
+
+    def check(self) -> None: ...
+
+
+class Download:
+    """One task's objects on their way to a folder.
+
+    Args:
+        needless: Places of what is not needed, because every destination has it.
+    """
+
+    def __init__(self, folder: ExportFolder, payload_id: str, uris: Sequence[str], needless: frozenset[int]) -> None:
+        self._folder = folder
+        self._payload_id = payload_id
+        self._uris = uris
+        self._needless = needless
+        self._done = 0
+        self.failed = 0
+        self.objects: list[ResultObject] = []
+        """What is in the folder."""
+
+    def run(self, platform: Downloads, space: Space, stop: threading.Event) -> int:
+        """Get what is not there yet; return how many objects need no (further) download.
+
+        Raises:
+            StorageFull: The disk is short, or has no room at all.
+            Stopped: Between two objects, after ``stop``.
+        """
+        try:
+            for index, uri in enumerate(self._uris):
+                if stop.is_set():
+                    raise Stopped
+                self._take(index, uri, platform, space)
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise StorageFull(str(self._folder.path), shutil.disk_usage(self._folder.path).free, 0) from error
+            raise
+        return self._done
+
+    @property
+    def progress(self) -> SendProgress:
+        return SendProgress(done=self._done, failed=self.failed, total=len(self._uris))
+
+    def _take(self, index: int, uri: str, platform: Downloads, space: Space) -> None:
+        if index not in self._needless:
+            target = self._folder.object(index)
+            if not target.exists():
+                space.check()
+                if not self._get(uri, target, platform):
+                    self.failed += 1
+                    return
+            self.objects.append(_identified(index, target))
+        self._done += 1
+
+    def _get(self, uri: str, target: Path, platform: Downloads) -> bool:
+        # a name of its own, because an attempt that nobody waits for any more may still be writing
+        part = target.with_suffix(f".{uuid.uuid4().hex}.part")
+        try:
+            platform.download(self._payload_id, uri, part)
+            read_meta(part)
+        except (PlatformRefused, InvalidInstance) as error:
+            log.warning("export_object_unusable", payload_id=self._payload_id, kind=type(error).__name__)
+            part.unlink(missing_ok=True)
+            return False
+        part.rename(target)
+        return True
+
+
+class Stopped(Exception):
+    """The download was told to stop."""
+
+
+class DownloadThreads:
+    """So many downloads at once; the others wait for their turn and hold no thread."""
+
+    def __init__(self, count: int = DOWNLOADS_AT_ONCE) -> None:
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix="download")
+
+    async def run(self, function: Callable[[threading.Event], Result]) -> Result:
+        """Run a function in one of them; when cancelled, tell it to stop and end with it."""
+        stop = threading.Event()
+        begun = self._threads.submit(function, stop)
+        running = asyncio.wrap_future(begun)
+        try:
+            await asyncio.wait([running])
+        except asyncio.CancelledError:
+            stop.set()
+            if not begun.cancel():
+                await ended([running])
+            raise
+        return running.result()
+
+
+def _identified(number: int, path: Path) -> ResultObject:
+    """Which object a file is, by its dataset; what is no UID is left out."""
+    head = read_head(path)
+    sop_instance, study, series = (
+        uid if uids.is_usable(uid) else ""
+        for uid in (head.sop_instance_uid, head.study_instance_uid, head.series_instance_uid)
+    )
+    return ResultObject(number, sop_instance, study, series)
