@@ -23,6 +23,7 @@ from typing import Self
 
 from clara_dicom_adapter.dicom.delivery import ObjectResult, Verdict
 from clara_dicom_adapter.errors import DownloadsLost
+from clara_dicom_adapter.records.upsert import bounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Outcome:
 
     @classmethod
     def of(cls, send: str, index: int, result: ObjectResult) -> Self:
-        return cls(send, index, result.verdict, result.status, result.comment, result.reason)
+        return cls(send, index, result.verdict, result.status, bounded(result.comment), bounded(result.reason))
 
     @property
     def delivered(self) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from sqlalchemy import Connection, Engine, func, select, update
 
@@ -14,11 +14,13 @@ from clara_dicom_adapter.records.tables import (
     SubmissionJobRow,
     SubmissionRow,
 )
-from clara_dicom_adapter.records.upsert import Clock, bounded, event, now, upsert
+from clara_dicom_adapter.records.upsert import Clock, bounded, event, now, plain, upsert
 
 _REPORTS = "reports"
 OFFERED = "Offered"
 REPORTED = "Reported"
+_LONGEST_IDENTIFIER: Final = 64
+_MOST_RETRIES: Final = 2**31 - 1
 
 
 class OfferedTask(Protocol):
@@ -232,7 +234,7 @@ class ExportRecords:
                 "verdict": str(result.verdict),
                 "status": result.status,
                 "reason": bounded(result.reason),
-                "comment": result.comment[:64],
+                "comment": bounded(result.comment, 64),
                 "at": at,
             }
             for result in newest.values()
@@ -277,13 +279,19 @@ def _next_mark(connection: Connection) -> int:
 
 def _told(task: OfferedTask) -> dict[str, Any]:
     return {
-        "job_id": task.job_id,
-        "pipeline_id": task.pipeline_id,
-        "payload_id": task.payload_id,
-        "parameters": task.parameters,
-        "uris": list(task.uris),
-        "retries": task.retries,
+        "job_id": _identifier(task.job_id),
+        "pipeline_id": _identifier(task.pipeline_id),
+        "payload_id": _identifier(task.payload_id),
+        "parameters": plain(task.parameters),
+        "uris": [plain(uri) for uri in task.uris],
+        "retries": min(max(task.retries, 0), _MOST_RETRIES),
     }
+
+
+def _identifier(text: str) -> str:
+    """What cannot be an id becomes one that nothing has; what it leads to is then missing, and reported as such."""
+    fits = len(text) <= _LONGEST_IDENTIFIER and text == plain(text)
+    return text if fits else bounded(text, _LONGEST_IDENTIFIER - 1) + "?"
 
 
 def _new_row(agent: str, task: OfferedTask) -> dict[str, Any]:

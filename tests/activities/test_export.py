@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 from support import exports
 from support.dicom_objects import make_objects
 from support.dicom_peers import SUCCESS, ScriptedScp, free_port
@@ -26,9 +27,10 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from clara_dicom_adapter.activities import interceptor
 from clara_dicom_adapter.activities.export_folder import ExportFolders, Outcome
 from clara_dicom_adapter.activities.export_rules import NoDestination, Rules, decide, destinations
-from clara_dicom_adapter.activities.results import ResultsActivities
+from clara_dicom_adapter.activities.results import MORE_THAN_IN_FLIGHT, ResultsActivities
 from clara_dicom_adapter.clara.results import ResultsServiceClient, ResultTask
 from clara_dicom_adapter.configuration.settings import DataFolder
+from clara_dicom_adapter.dicom.delivery import ObjectResult
 from clara_dicom_adapter.dicom.head import read_head
 from clara_dicom_adapter.dicom.sender import Peer, Verdict
 from clara_dicom_adapter.errors import (
@@ -39,7 +41,7 @@ from clara_dicom_adapter.errors import (
     StorageFull,
 )
 from clara_dicom_adapter.records.database import open_engine
-from clara_dicom_adapter.records.exports import ExportRecords
+from clara_dicom_adapter.records.exports import ExportRecords, OfferedTask
 from clara_dicom_adapter.records.trace import Tracer
 from clara_dicom_adapter.workflows import names
 from clara_dicom_adapter.workflows.models import (
@@ -138,6 +140,12 @@ def test_a_journal_line_that_a_crash_cut_short_does_not_count(tmp_path: Path) ->
     assert [outcome.index for outcome in journal.read()] == [0, 2]
     assert [outcome.index for outcome in folder.journal("pacs").read()] == [0, 2]
     assert folder.journal("OTHER").read() == []
+
+
+def test_what_a_peer_says_is_journalled_as_the_records_can_store_it(tmp_path: Path) -> None:
+    said = ObjectResult(0, tmp_path, Verdict.REFUSED, 0, 0xA700, "no\x00room", "code \ud800")
+    outcome = Outcome.of("1.1", 0, said)
+    assert (outcome.comment, outcome.reason) == ("no?room", "code ?")
 
 
 def test_nothing_of_a_task_becomes_a_path(tmp_path: Path) -> None:
@@ -317,6 +325,35 @@ async def test_an_answer_older_than_the_report_starts_nothing(
         assert await activities._look(AGENT) == 0
         await handle.terminate()
     assert records.is_open(task_id, 2)
+
+
+async def test_a_task_that_cannot_be_stored_holds_up_no_other_one(
+    site: Site, records: ExportRecords, service: FakeResultsService, temporal_server: str
+) -> None:
+    """However many of them the service lists first."""
+    client = await exports.connect(temporal_server)
+    good = str(uuid.uuid4())
+    for number in range(MORE_THAN_IN_FLIGHT):
+        service.add(f"bad-{number}", [], '"PACS"')
+    service.add("no/id", [], '"PACS"')
+    service.add(good, [], '"PACS"')
+
+    class Picky(ExportRecords):
+        def offer(self, agent: str, task: OfferedTask, mark: int) -> int | None:
+            if task.task_id.startswith("bad-"):
+                raise ValueError("the database does not take it")
+            return super().offer(agent, task, mark)
+
+    with ResultsServiceClient(service.url) as asked:
+        picky = Picky(open_engine("", DataFolder(site.root)))
+        activities = ResultsActivities(client, asked, picky, 50)
+        with capture_logs() as logs:
+            assert await activities._look(AGENT) == 0
+            assert await activities._look(AGENT) == 1
+            assert await activities._look(AGENT) == 0
+    unusable = [entry["task_id"] for entry in logs if entry["event"] == "task_unusable"]
+    assert unusable == [*(f"bad-{number}" for number in range(MORE_THAN_IN_FLIGHT)), ""]
+    await client.get_workflow_handle(names.export(AGENT, good)).terminate()
 
 
 async def test_the_poll_outlives_the_service_and_ends_with_its_worker(
