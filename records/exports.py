@@ -208,17 +208,15 @@ class ExportRecords:
         )
 
     def delivered(self, task_id: str, destination: str) -> frozenset[int]:
-        """Places in the task's list of what a destination has confirmed."""
-        statement = select(ExportObjectRow.number).where(
-            ExportObjectRow.task_id == task_id,
-            ExportObjectRow.destination == destination,
-            ExportObjectRow.delivered.is_(True),
-        )
+        """Places in the task's list of what a destination has confirmed; its name is compared without case."""
         with reading(self._engine) as connection:
-            return frozenset(connection.scalars(statement))
+            return _delivered(connection, task_id, _known_as(connection, task_id, destination))
 
     def save_results(self, task_id: str, destination: str, results: Sequence[Outcome]) -> None:
-        """Results in the order they came; what was delivered once stays delivered."""
+        """Results in the order they came; what was delivered once stays delivered.
+
+        A destination keeps the name that its first results came under, whatever the case of it now.
+        """
         at = self._clock()
         newest: dict[int, Outcome] = {}
         for result in results:
@@ -228,7 +226,6 @@ class ExportRecords:
         rows: list[dict[str, Any]] = [
             {
                 "task_id": task_id,
-                "destination": destination,
                 "number": result.index,
                 "delivered": result.delivered,
                 "verdict": str(result.verdict),
@@ -240,16 +237,9 @@ class ExportRecords:
             for result in newest.values()
         ]
         with self._engine.begin() as connection:
-            done = set(
-                connection.scalars(
-                    select(ExportObjectRow.number).where(
-                        ExportObjectRow.task_id == task_id,
-                        ExportObjectRow.destination == destination,
-                        ExportObjectRow.delivered.is_(True),
-                    )
-                )
-            )
-            todo = [row for row in rows if row["number"] not in done]
+            known = _known_as(connection, task_id, destination)
+            done = _delivered(connection, task_id, known)
+            todo = [row | {"destination": known} for row in rows if row["number"] not in done]
             upsert(connection, ExportObjectRow, todo, ("delivered", "verdict", "status", "reason", "comment", "at"))
 
     def save_objects(self, task_id: str, objects: Sequence[ResultObject]) -> None:
@@ -269,6 +259,21 @@ class ExportRecords:
             connection.execute(update(ExportRow).where(mine).values(message=bounded(message)))
             if changed.rowcount:
                 event(connection, at, kind="export", subject=task_id, what=state, text=message)
+
+
+def _known_as(connection: Connection, task_id: str, destination: str) -> str:
+    """The name under which the results of a destination are stored; compared here, for SQLite folds ASCII only."""
+    names = connection.scalars(select(ExportObjectRow.destination).where(ExportObjectRow.task_id == task_id).distinct())
+    return next((name for name in names if name.casefold() == destination.casefold()), destination)
+
+
+def _delivered(connection: Connection, task_id: str, destination: str) -> frozenset[int]:
+    statement = select(ExportObjectRow.number).where(
+        ExportObjectRow.task_id == task_id,
+        ExportObjectRow.destination == destination,
+        ExportObjectRow.delivered.is_(True),
+    )
+    return frozenset(connection.scalars(statement))
 
 
 def _next_mark(connection: Connection) -> int:

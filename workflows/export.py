@@ -69,6 +69,7 @@ class ExportWorkflow:
         self._nodes = dict.fromkeys(export.nodes)
         """Where something of the task may have been left, in the order of the downloads."""
         self._results: dict[str, SendResult] = {}
+        """Of the destinations of the newest download, by name without case."""
         self._round = 0
         self._newest_offer = 0
         self._settled_offer = 0
@@ -119,9 +120,21 @@ class ExportWorkflow:
                 return
             self._show(State.EXPORTING)
             self._round += 1
-            wanted = [name for name in self._fetched.destinations if only is None or name.casefold() == only.casefold()]
+            before = self._results
+            names = {name.casefold(): name for name in self._fetched.destinations}
+            self._results = {
+                key: before[key].model_copy(update={"destination": name})
+                for key, name in names.items()
+                if key in before
+            }
+            # one that has no result yet is sent to in any case: it may have taken the place of the one that was meant
+            wanted = [
+                name
+                for key, name in names.items()
+                if only is None or key == only.casefold() or key not in self._results
+            ]
             results = await asyncio.gather(*(self._send(name) for name in wanted))
-            self._results.update({result.destination: result for result in results if result})
+            self._results.update({result.destination.casefold(): result for result in results if result})
             if all(results):
                 return
             self._lose_node("went away with the downloaded objects; started over")
@@ -235,7 +248,7 @@ class ExportWorkflow:
             **policies.LOCAL,
         )
         self._message = decision.message
-        self._results.update({result.destination: result for result in decision.sent})
+        self._results = {result.destination.casefold(): result for result in decision.sent}
         return decision
 
     async def _report(self, decision: ExportDecision) -> None:
@@ -307,14 +320,16 @@ class ExportWorkflow:
     async def _deliver_elsewhere(self, request: SendElsewhereInput) -> None:
         """Replace one destination, or all that lack something, by another one; an unknown name changes nothing."""
         before, named = self._fetched, self._named
-        whole = {name for name, result in self._results.items() if result.sent == before.objects}
-        replaced = {request.instead_of} if request.instead_of else set(before.destinations) - whole
+        whole = {key for key, result in self._results.items() if result.sent == before.objects}
+        one = request.instead_of.casefold() if request.instead_of else ""
+        replaced = {
+            name for name in before.destinations if (name.casefold() == one if one else name.casefold() not in whole)
+        }
         self._named = (*(name for name in before.destinations if name not in replaced), request.destination)
         await self._deliver(again=True, only=request.destination)
         if self._fetched.problem:
             self._fetched, self._named = before.model_copy(update={"problem": self._fetched.problem}), named
             return
-        self._results = {name: self._results[name] for name in self._fetched.destinations if name in self._results}
         instead = f" instead of {', '.join(sorted(replaced))}" if replaced else ""
         self._notes.append(f"sent to {request.destination}{instead}, as a person asked")
 
@@ -325,7 +340,7 @@ class ExportWorkflow:
         failed = sum(
             self._fetched.objects - result.sent
             for result in self._results.values()
-            if request.item in (None, result.destination)
+            if request.item is None or request.item.casefold() == result.destination.casefold()
         )
         return Answer(
             changed=failed or self._fetched.objects,
@@ -370,7 +385,8 @@ class ExportWorkflow:
             raise ApplicationError(f"this export does not wait for a person; it is {self._state.value}")
 
     def _must_be_ours(self, destination: str | None) -> None:
-        if destination not in (None, *self._fetched.destinations):
+        names = {name.casefold() for name in self._fetched.destinations}
+        if destination is not None and destination.casefold() not in names:
             known = ", ".join(self._fetched.destinations) or "none"
             raise ApplicationError(f"this export has no destination {destination}; it has: {known}")
 

@@ -367,3 +367,13 @@ def test_what_a_long_window_has_already_is_not_written_again_with_each_batch(eng
     reception = Listing(engine).get(Subject.RECEPTION, RECEIVER.workflow_id)
     assert (reception["instances"], reception["bytes"]) == (8_000, 800_000)
     assert len(inserts) == 16
+
+
+def test_a_destination_is_the_same_one_in_any_case(engine: Engine) -> None:
+    exports, task = ExportRecords(engine), Task()
+    exports.offer("ClaraSCU", task, 0)
+    exports.save_results(task.task_id, "PACS", [Result(0, delivered=True), Result(1, delivered=False)])
+    exports.save_results(task.task_id, "Pacs", [Result(0, delivered=False), Result(1, delivered=True)])
+    assert exports.delivered(task.task_id, "pacs") == {0, 1}
+    (export,) = Listing(engine).page(Subject.EXPORT, Filter({})).items
+    assert export["destinations"] == [{"name": "PACS", "delivered": 2, "failed": 0}]

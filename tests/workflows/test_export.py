@@ -430,6 +430,45 @@ async def test_a_task_without_a_destination_goes_to_the_default_one(
     assert got.order == uids(files)
 
 
+@pytest.mark.parametrize("item", [None, "FIRST"])
+async def test_only_the_destinations_of_the_newest_round_count(
+    site: Site, service: FakeResultsService, files: list[Path], item: str | None
+) -> None:
+    """The default destination is another one when a person has the export sent again, even if he names the old one."""
+    client = await exports.connect(site.temporal)
+    nobody = Peer("FIRST", "127.0.0.1", free_port())
+    with pynetdicom_scp(files) as (peer, got):
+        site.set_destinations(FIRST=nobody, SECOND=peer)
+        async with worker(replace(site, scu={"export": {"defaultDestination": "first"}}), client):
+            handle = await start(site, client, service, site.add_payload("p", files), "", retries=3)
+            await in_state(handle, State.NEEDS_ATTENTION)
+        async with worker(replace(site, scu={"export": {"defaultDestination": "second"}}), client):
+            await handle.execute_update(ExportWorkflow.retry, RetryInput(item=item))
+            assert (await handle.result()).success
+            status = await handle.query(ExportWorkflow.status)
+    assert got.order == uids(files)
+    assert [(each.destination, each.sent) for each in status.destinations] == [("SECOND", 4)]
+
+
+async def test_a_destination_that_was_created_anew_in_another_case_is_the_same_one(
+    site: Site, service: FakeResultsService, files: list[Path]
+) -> None:
+    client = await exports.connect(site.temporal)
+    with pynetdicom_scp(files, answer=lambda _event, number: 0xA900 if 2 <= number <= 4 else 0x0000) as (peer, got):
+        site.set_destinations(PACS=peer)
+        async with worker(site, client):
+            handle = await start(site, client, service, site.add_payload("p", files), '"PACS"', retries=3)
+            await in_state(handle, State.NEEDS_ATTENTION)
+            site.set_destinations(Pacs=peer)
+            await handle.execute_update(ExportWorkflow.retry, RetryInput(item="pacs"))
+            assert (await handle.result()).success
+            status = await handle.query(ExportWorkflow.status)
+    assert Counter(got.order) == Counter(uids(files) + uids(files)[1:])
+    assert [(each.destination, each.sent) for each in status.destinations] == [("Pacs", 4)]
+    (row,) = await listed(site)()
+    assert row["destinations"] == [{"name": "PACS", "delivered": 4, "failed": 0}]
+
+
 async def test_a_parked_export_can_be_discarded(site: Site, service: FakeResultsService, files: list[Path]) -> None:
     client = await exports.connect(site.temporal)
     site.set_destinations(PACS=Peer("PACS", "127.0.0.1", free_port()))
@@ -529,7 +568,8 @@ def waits_for(reason: str) -> Callable[[ExportStatus], bool]:
 @pytest.fixture
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits of a download are short."""
-    impatient(monkeypatch, "PLACE", "FETCH")
+    for kind in ("PLACE", "FETCH"):
+        monkeypatch.setitem(getattr(policies, kind), "retry_policy", RetryPolicy(maximum_attempts=1))
     monkeypatch.setattr(policies, "FETCH_PAUSE", timedelta(milliseconds=100))
 
 
