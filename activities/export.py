@@ -209,7 +209,7 @@ class ExportActivities:
         except (export_rules.NoDestination, DestinationUnknown) as problem:
             return result.model_copy(update={"problem": str(problem)})
         folder = self._folders.of(task.task_id)
-        folder.create(task.task_id, request.agent)
+        folder.create(task.task_id, request.agent, task.uris)
         needless = frozenset.intersection(*(self._store.delivered(task.task_id, name) for name in destinations))
         download = Download(folder, task.payload_id, task.uris, needless)
         under_way.append(download)

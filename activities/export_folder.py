@@ -2,7 +2,7 @@
 
 Layout below ``<storage.temporary>/exports/``, opaque names only::
 
-    <32 hex of SHA-256 of the task id>/task.json           whose objects these are, for the sweep
+    <32 hex of SHA-256 of the task id>/task.json           whose objects these are, for the sweep, and of which uris
                                        0000.dcm ...        by place in the task's list of uris
                                        sent-<16 hex>.log   one line of JSON per result, per destination
 
@@ -15,15 +15,17 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Final, Self
 
 from clara_dicom_adapter.dicom.delivery import ObjectResult, Verdict
 from clara_dicom_adapter.errors import DownloadsLost
 from clara_dicom_adapter.records.upsert import bounded
+
+_TOLD: Final = "task.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +61,12 @@ class Journal:
         self._path = path
 
     def read(self) -> list[Outcome]:
-        """Everything confirmed so far; a line that a crash cut short does not count."""
+        """Everything confirmed so far; a line that a crash or a power cut left unreadable does not count."""
         try:
             lines = self._path.read_bytes().split(b"\n")
         except FileNotFoundError:
             return []
-        return [_outcome(line) for line in lines[:-1] if line.endswith(b"}")]
+        return [outcome for line in lines[:-1] if (outcome := _outcome(line))]
 
     @contextmanager
     def writer(self) -> Iterator[Callable[[Outcome], None]]:
@@ -95,16 +97,18 @@ def _append(descriptor: int, outcome: Outcome) -> None:
         raise OSError("the journal could not take a whole line")
 
 
-def _outcome(line: bytes) -> Outcome:
-    value = json.loads(line)
-    return Outcome(
-        value["send"],
-        value["index"],
-        Verdict(value["verdict"]),
-        value["status"],
-        value["comment"],
-        value["reason"],
-    )
+def _outcome(line: bytes) -> Outcome | None:
+    """None when this is not a whole line of ours; part of one may end in a brace too."""
+    try:
+        value = json.loads(line)
+        index = value["index"]
+        if not isinstance(index, int):
+            return None
+        return Outcome(
+            value["send"], index, Verdict(value["verdict"]), value["status"], value["comment"], value["reason"]
+        )
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 class ExportFolder:
@@ -117,9 +121,15 @@ class ExportFolder:
     def path(self) -> Path:
         return self._path
 
-    def create(self, task_id: str, agent: str) -> None:
+    def create(self, task_id: str, agent: str, uris: Sequence[str]) -> None:
+        """Make it; one that was left of an offer of other files is emptied, for all in it goes by their places."""
+        digest = hashlib.sha256(json.dumps(list(uris)).encode()).hexdigest()
+        told = {"format": 1, "task_id": task_id, "agent": agent, "uris": digest}
+        if self._told() == told:
+            return
+        self.remove()
         self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (self._path / "task.json").write_text(json.dumps({"format": 1, "task_id": task_id, "agent": agent}))
+        (self._path / _TOLD).write_text(json.dumps(told))
 
     def object(self, index: int) -> Path:
         """Where the object at this place of the task's uris lies, or will lie."""
@@ -146,11 +156,18 @@ class ExportFolder:
     @property
     def whose(self) -> tuple[str, str] | None:
         """Agent and task id; None when that cannot be read."""
+        told = self._told()
         try:
-            value = json.loads((self._path / "task.json").read_text())
-            return str(value["agent"]), str(value["task_id"])
-        except (OSError, ValueError, KeyError, TypeError):
+            return str(told["agent"]), str(told["task_id"])
+        except KeyError:
             return None
+
+    def _told(self) -> dict[str, Any]:
+        try:
+            value = json.loads((self._path / _TOLD).read_text())
+        except (OSError, ValueError):
+            return {}
+        return value if isinstance(value, dict) else {}
 
 
 class ExportFolders:

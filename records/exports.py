@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Protocol
 
-from sqlalchemy import Connection, Engine, func, select, update
+from sqlalchemy import Connection, Engine, delete, func, select, update
 
 from clara_dicom_adapter.configuration.tables import CounterRow, reading
 from clara_dicom_adapter.records.tables import (
@@ -120,7 +120,7 @@ class ExportRecords:
         at = self._clock()
         with self._engine.begin() as connection:
             known = connection.execute(
-                select(ExportRow.offer, ExportRow.open, ExportRow.report_mark)
+                select(ExportRow.offer, ExportRow.open, ExportRow.report_mark, ExportRow.uris)
                 .where(ExportRow.task_id == task.task_id)
                 .with_for_update()
             ).first()
@@ -131,6 +131,7 @@ class ExportRecords:
             if known is None:
                 upsert(connection, ExportRow, [_new_row(agent, task) | {"offered_at": at, "changed_at": at}])
             else:
+                _renumber(connection, task.task_id, known.uris, _told(task)["uris"])
                 connection.execute(
                     update(ExportRow)
                     .where(ExportRow.task_id == task.task_id, ExportRow.open.is_(False))
@@ -259,6 +260,21 @@ class ExportRecords:
             connection.execute(update(ExportRow).where(mine).values(message=bounded(message)))
             if changed.rowcount:
                 event(connection, at, kind="export", subject=task_id, what=state, text=message)
+
+
+def _renumber(connection: Connection, task_id: str, before: Sequence[str], uris: Sequence[str]) -> None:
+    """What is known of objects follows their uris to other places; what is no longer asked for is forgotten."""
+    if before == uris:
+        return
+    places: dict[str, list[int]] = {}
+    for number in reversed(range(len(uris))):
+        places.setdefault(uris[number], []).append(number)
+    moved = {number: places[uri].pop() for number, uri in enumerate(before) if places.get(uri)}
+    for table in (ExportObjectRow, ResultObjectRow):
+        rows = connection.execute(select(table.__table__).where(table.task_id == task_id)).mappings().all()
+        connection.execute(delete(table).where(table.task_id == task_id))
+        kept = [dict(row) | {"number": moved[row["number"]]} for row in rows if row["number"] in moved]
+        upsert(connection, table, kept)
 
 
 def _known_as(connection: Connection, task_id: str, destination: str) -> str:

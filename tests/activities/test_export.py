@@ -127,7 +127,7 @@ def test_a_threshold_of_zero_allows_no_failure() -> None:
 
 def test_a_journal_line_that_a_crash_cut_short_does_not_count(tmp_path: Path) -> None:
     folder = ExportFolders(tmp_path).of("task")
-    folder.create("task", AGENT)
+    folder.create("task", AGENT, ())
     journal = folder.journal("PACS")
     with journal.writer() as append:
         append(Outcome("1.1", 0, Verdict.STORED, 0))
@@ -142,6 +142,67 @@ def test_a_journal_line_that_a_crash_cut_short_does_not_count(tmp_path: Path) ->
     assert folder.journal("OTHER").read() == []
 
 
+@pytest.mark.parametrize(
+    "torn",
+    [
+        b'{"send": "1.1", "index": 1, "verdict": "refused", "comment": "{no room}',
+        b'{"send": "1.1"}',
+        b'{"send": "1.1", "index": 1, "verdict": "lost", "status": 0, "comment": "", "reason": ""}',
+        b'{"send": "1.1", "index": "1", "verdict": "stored", "status": 0, "comment": "", "reason": ""}',
+        b"[]",
+        b"}",
+        b"\xff\x00}",
+    ],
+)
+def test_a_journal_line_that_cannot_be_read_costs_no_other_one(tmp_path: Path, torn: bytes) -> None:
+    """It ends like a whole one, as what a crash or a power cut leaves may."""
+    folder = ExportFolders(tmp_path).of("task")
+    folder.create("task", AGENT, ())
+    journal = folder.journal("PACS")
+    with journal.writer() as append:
+        append(Outcome("1.1", 0, Verdict.STORED, 0))
+    (path,) = (tmp_path / "exports").glob("*/sent-*.log")
+    path.write_bytes(path.read_bytes() + torn)
+    with journal.writer() as append:
+        append(Outcome("1.1", 2, Verdict.STORED, 0))
+    assert [outcome.index for outcome in journal.read()] == [0, 2]
+
+
+def test_a_folder_that_was_left_of_an_offer_of_other_files_is_begun_anew(tmp_path: Path) -> None:
+    folder = ExportFolders(tmp_path).of("task")
+    folder.create("task", AGENT, ("a", "b"))
+    with folder.journal("PACS").writer() as append:
+        append(Outcome("1.1", 0, Verdict.STORED, 0))
+    folder.object(0).write_bytes(b"a")
+    folder.create("task", AGENT, ("a", "b"))
+    assert list(folder.objects()) == [0]
+    assert len(folder.journal("PACS").read()) == 1
+    folder.create("task", AGENT, ("b", "a"))
+    assert folder.objects() == {}
+    assert folder.journal("PACS").read() == []
+    assert folder.whose == (AGENT, "task")
+
+
+def test_what_was_delivered_is_known_by_its_uri_when_a_task_is_offered_with_others(
+    site: Site, records: ExportRecords, tmp_path: Path
+) -> None:
+    files = make_objects(tmp_path / "o", 4)
+    first, second, third, fourth = site.add_payload("p", files)
+    with ScriptedScp(lambda _scp, number: SUCCESS if number <= 2 else b"\x00\xa9") as scp:
+        site.set_destinations(PACS=scp.peer)
+        records.offer(AGENT, task([first, second, third]), 0)
+        exports.fetch(site.exports(records), FETCH)
+        assert run(site.exports(records).send, SEND).sent == 2
+        records.reported("t-1", 1, success=False, retry_later=True, accepted=True, message="")
+    with ScriptedScp(lambda _scp, _number: SUCCESS) as scp:
+        site.set_destinations(PACS=scp.peer)
+        assert records.offer(AGENT, task([fourth, third, second]), records.report_mark()) == 2
+        assert records.delivered("t-1", "PACS") == {2}
+        exports.fetch(site.exports(records), FETCH)
+        assert run(site.exports(records).send, SEND.model_copy(update={"offer": 2})).sent == 3
+        assert len(scp.instances) == 2
+
+
 def test_what_a_peer_says_is_journalled_as_the_records_can_store_it(tmp_path: Path) -> None:
     said = ObjectResult(0, tmp_path, Verdict.REFUSED, 0, 0xA700, "no\x00room", "code \ud800")
     outcome = Outcome.of("1.1", 0, said)
@@ -150,7 +211,7 @@ def test_what_a_peer_says_is_journalled_as_the_records_can_store_it(tmp_path: Pa
 
 def test_nothing_of_a_task_becomes_a_path(tmp_path: Path) -> None:
     folder = ExportFolders(tmp_path).of("../../etc")
-    folder.create("../../etc", AGENT)
+    folder.create("../../etc", AGENT, ())
     (made,) = (tmp_path / "exports").iterdir()
     assert made.name.isalnum()
     assert folder.whose == (AGENT, "../../etc")
@@ -269,7 +330,7 @@ async def test_the_sweep_keeps_what_a_workflow_still_needs(
     folders = ExportFolders(site.root / "node")
     wanted, over, unknown = (str(uuid.uuid4()) for _ in range(3))
     for task_id in (wanted, over, unknown):
-        folders.of(task_id).create(task_id, AGENT)
+        folders.of(task_id).create(task_id, AGENT, ())
     for task_id in (wanted, over):
         await client.start_workflow("ExportWorkflow", id=names.export(AGENT, task_id), task_queue="nobody")
     await client.get_workflow_handle(names.export(AGENT, over)).terminate()
