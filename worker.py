@@ -49,7 +49,7 @@ from clara_dicom_adapter.workflows.submission import SubmissionWorkflow
 log = structlog.get_logger("clara_dicom_adapter.worker")
 
 SHARED_ACTIVITIES = 48
-"""Threads for transactions and short calls, and for as many reports as a look at the Results Service may lead to."""
+"""Threads for transactions and short calls; downloads and reports have their own."""
 NODE_ACTIVITIES = 16
 """Threads for uploads, which must not keep the short ones waiting."""
 WAITING_EXPORTS = 1000

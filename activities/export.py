@@ -19,12 +19,13 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from clara_dicom_adapter.activities import export_rules
-from clara_dicom_adapter.activities.export_download import Download, Downloads, DownloadThreads, Space
+from clara_dicom_adapter.activities.export_download import DOWNLOADS_AT_ONCE, Download, Downloads, Space
 from clara_dicom_adapter.activities.export_folder import ExportFolders
 from clara_dicom_adapter.activities.export_ledger import Ledger, Results
 from clara_dicom_adapter.activities.export_sending import Route, Sending
 from clara_dicom_adapter.activities.export_turns import Turns
 from clara_dicom_adapter.activities.heartbeat import heartbeats_aside
+from clara_dicom_adapter.activities.share import Share
 from clara_dicom_adapter.configuration.entities import Destination, WebAuthentication, WebDestination
 from clara_dicom_adapter.configuration.peers import peer_of, tls_client
 from clara_dicom_adapter.configuration.settings import ScuSettings
@@ -155,7 +156,7 @@ class ExportActivities:
         self.turns = Turns(scu.maximum_number_of_associations)
         self._passes: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
         """Who sends a task to a destination right now, by both."""
-        self._downloading = DownloadThreads()
+        self._downloading = Share(DOWNLOADS_AT_ONCE, "download")
         self._threads = ThreadPoolExecutor(scu.maximum_number_of_associations, thread_name_prefix="export")
 
     # ---- fetch ----

@@ -1,23 +1,16 @@
-"""A task's objects from the platform to this node's disk; of many tasks a few at a time, in threads of their own.
+"""A task's objects from the platform to this node's disk."""
 
-A platform that stands still holds every thread that waits for it. Whoever waits for one of these threads holds none, so
-that claims, decisions and reports go on.
-"""
-
-import asyncio
 import errno
 import shutil
 import threading
 import uuid
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 import structlog
 
 from clara_dicom_adapter.activities.export_folder import ExportFolder
-from clara_dicom_adapter.activities.to_the_end import ended
 from clara_dicom_adapter.dicom import uids
 from clara_dicom_adapter.dicom.head import read_head
 from clara_dicom_adapter.dicom.part10 import read_meta
@@ -30,8 +23,6 @@ log = structlog.get_logger("clara_dicom_adapter.activities.export")
 DOWNLOADS_AT_ONCE: Final = 8
 """Tasks; one of them is downloaded object by object."""
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-
-Result = TypeVar("Result")
 
 
 class Downloads(Protocol):
@@ -112,27 +103,6 @@ class Download:
 
 class Stopped(Exception):
     """The download was told to stop."""
-
-
-class DownloadThreads:
-    """So many downloads at once; the others wait for their turn and hold no thread."""
-
-    def __init__(self, count: int = DOWNLOADS_AT_ONCE) -> None:
-        self._threads = ThreadPoolExecutor(count, thread_name_prefix="download")
-
-    async def run(self, function: Callable[[threading.Event], Result]) -> Result:
-        """Run a function in one of them; when cancelled, tell it to stop and end with it."""
-        stop = threading.Event()
-        begun = self._threads.submit(function, stop)
-        running = asyncio.wrap_future(begun)
-        try:
-            await asyncio.wait([running])
-        except asyncio.CancelledError:
-            stop.set()
-            if not begun.cancel():
-                await ended([running])
-            raise
-        return running.result()
 
 
 def _identified(number: int, path: Path) -> ResultObject:

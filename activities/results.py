@@ -20,6 +20,7 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError
 
 from clara_dicom_adapter.activities.heartbeat import heartbeats_aside
+from clara_dicom_adapter.activities.share import Share
 from clara_dicom_adapter.clara.results import ResultTask
 from clara_dicom_adapter.errors import AdapterError, ResultsServiceRefused
 from clara_dicom_adapter.temporal import queues
@@ -43,6 +44,9 @@ REMIND_SECONDS: Final = 300.0
 """An open offer whose workflow was terminated by hand is noticed after this long at the latest."""
 LONGEST_PAUSE_SECONDS: Final = 15.0
 """Between two attempts while the service cannot be reached."""
+
+REPORTS_AT_ONCE: Final = 8
+"""A service that stands still holds these, and no thread that anything else needs."""
 
 _TASK_ID: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
 """It becomes part of a workflow id and of a URL; the service makes GUIDs."""
@@ -85,6 +89,7 @@ class ResultsActivities:
         self._service = service
         self._store = store
         self._pause = poll_frequency_ms / 1000
+        self._reporting = Share(REPORTS_AT_ONCE, "report")
         self._started: dict[tuple[str, int], float] = {}
         """Offers whose workflow this process has started, and when."""
         self._unusable: dict[str, set[str]] = {}
@@ -161,14 +166,18 @@ class ResultsActivities:
             start_signal_args=[Offered(offer=offer)],
         )
 
-    @activity.defn(name="report_result", no_thread_cancel_exception=True)
-    def report(self, request: ReportInput) -> ReportResult:
+    @activity.defn(name="report_result")
+    async def report(self, request: ReportInput) -> ReportResult:
         """Tell the Results Service how a task ended; safe to repeat.
 
         Raises ``ResultsServiceUnreachable`` until there is an answer that settles the task. A refusal is one: the
         service does not know the task or does not expect a report of it, and asking again would not change that. When
-        an attempt dies between the answer and its record, the service is told twice.
+        an attempt dies between the answer and its record, the service is told twice. Waits for its turn first.
         """
+        async with heartbeats_aside():
+            return await self._reporting.run(lambda _stop: self._report(request))
+
+    def _report(self, request: ReportInput) -> ReportResult:
         if not self._store.is_open(request.task_id, request.offer):
             return ReportResult(message="reported before")
         try:

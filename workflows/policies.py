@@ -134,14 +134,14 @@ SEND = workflow.ActivityConfig(
 """All objects of one task to one destination; resumed from the journal. What the peer does is a result, no failure."""
 
 REPORT = workflow.ActivityConfig(
-    start_to_close_timeout=timedelta(minutes=5),
+    start_to_close_timeout=timedelta(hours=1),
     heartbeat_timeout=timedelta(seconds=15),
     retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=4),
 )
 """When the attempts are used up, the workflow shows that it waits, and for what."""
 
 REPORT_WAITING = workflow.ActivityConfig(
-    start_to_close_timeout=timedelta(minutes=5),
+    start_to_close_timeout=timedelta(hours=1),
     heartbeat_timeout=timedelta(seconds=15),
     retry_policy=RetryPolicy(initial_interval=timedelta(seconds=5), maximum_interval=timedelta(minutes=1)),
 )

@@ -21,6 +21,11 @@ class FakeResultsService:
         """Tasks whose report is answered with 404."""
         self.gateway = 0
         """With what a gateway answers reports, while questions get through; 0: there is none."""
+        self.answering = threading.Event()
+        """Cleared, reports get no answer."""
+        self.answering.set()
+        self.standing = threading.Semaphore(0)
+        """Counts reports that get none."""
         self.changed = threading.Condition()
         service = self
 
@@ -81,6 +86,9 @@ class FakeResultsService:
             }
 
     def _report(self, outcome: str, task_id: str, body: bytes) -> int:
+        if not self.answering.is_set():
+            self.standing.release()
+            self.answering.wait(60)
         with self.changed:
             if self.down:
                 return 503

@@ -34,6 +34,7 @@ from temporalio.common import RetryPolicy
 from clara_dicom_adapter.activities import export_folder
 from clara_dicom_adapter.activities.export import ExportActivities
 from clara_dicom_adapter.activities.export_download import DOWNLOADS_AT_ONCE
+from clara_dicom_adapter.activities.results import REPORTS_AT_ONCE
 from clara_dicom_adapter.clara.results import ResultTask
 from clara_dicom_adapter.configuration.settings import DataFolder
 from clara_dicom_adapter.dicom.part10 import read_meta
@@ -675,6 +676,31 @@ async def test_a_platform_that_stands_still_holds_up_nothing_but_downloads(
                 go_on.set()
                 released.set()
             assert all([(await other.result()).success for other in others])
+
+
+async def test_a_results_service_that_stands_still_holds_up_nothing_but_reports(
+    site: Site, service: FakeResultsService, files: list[Path]
+) -> None:
+    """An export that needs a decision gets it while more reports wait than there are threads for them."""
+    client = await exports.connect(site.temporal)
+    with pynetdicom_scp(files) as (peer, _):
+        site.set_destinations(PACS=peer)
+        uris = site.add_payload("p", files)
+        async with worker(site, client):
+            service.answering.clear()
+            try:
+                waiting = [await start(site, client, service, uris, '"PACS"') for _ in range(REPORTS_AT_ONCE + 2)]
+                for _ in range(REPORTS_AT_ONCE):
+                    assert await asyncio.to_thread(service.standing.acquire, timeout=60)
+                last = await start(site, client, service, uris, '"NOWHERE"')
+                await until(lambda: last.query(ExportWorkflow.status), waits_for("'NOWHERE'"))
+            finally:
+                service.answering.set()
+            for handle in waiting:
+                assert (await handle.result()).success
+            await in_state(last, State.NEEDS_ATTENTION)
+            await last.execute_update(ExportWorkflow.discard, DiscardInput())
+            await last.result()
 
 
 async def test_another_node_starts_over_when_the_one_with_the_download_is_gone(
