@@ -611,6 +611,34 @@ async def test_downloads_wait_for_whatever_is_away(
     assert [(outcome, later) for _, outcome, later in service.reports] == [("success", None)]
 
 
+@pytest.mark.usefixtures("brief")
+async def test_sending_waits_for_the_database(
+    site: Site, service: FakeResultsService, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes away when everything has been downloaded, for longer than the attempts of an activity last."""
+    monkeypatch.setitem(policies.SEND, "retry_policy", RetryPolicy(maximum_attempts=1))
+    client = await exports.connect(site.temporal)
+
+    class Last(exports.FolderPlatform):
+        def download(self, payload_id: str, name: str, target: Path) -> int:
+            if name.endswith(files[-1].name):
+                (site.root / "database-down").touch()
+            return super().download(payload_id, name, target)
+
+    monkeypatch.setattr(exports, "FolderPlatform", Last)
+    with pynetdicom_scp(files) as (peer, got):
+        site.set_destinations(PACS=peer)
+        async with worker(site, client, sandboxed=False):
+            handle = await start(site, client, service, site.add_payload("p", files), '"PACS"')
+            reason = "PostgreSQL database cannot be used"
+            status = await until(lambda: handle.query(ExportWorkflow.status), waits_for(reason))
+            assert status.downloaded == len(files)
+            (site.root / "database-down").unlink()
+            assert (await handle.result()).success
+    assert got.order == uids(files)
+    assert [(outcome, later) for _, outcome, later in service.reports] == [("success", None)]
+
+
 @pytest.mark.parametrize("retries", [0, 3])
 @pytest.mark.usefixtures("brief")
 async def test_a_download_that_fails_for_an_unforeseen_reason_is_worth_another_attempt_and_leaves_nothing(
