@@ -13,7 +13,7 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event
 from support.dicom_objects import make_objects
 from support.dicom_peers import SUCCESS, ScriptedScp, free_port, pynetdicom_scp
-from support.exports import Site
+from support.exports import Site, fetch
 from temporalio.testing import ActivityEnvironment
 
 from clara_dicom_adapter.activities import export_sending
@@ -103,7 +103,7 @@ def fetched(site: Site, activities: Any, files: list[Path], task_id: str, parame
     uris = site.add_payload(task_id, files)
     task = ResultTask(task_id, "job", "pipeline", task_id, parameters, "Pending", AGENT, 0, tuple(uris))
     records.offer(AGENT, task, records.report_mark())
-    ActivityEnvironment().run(activities.fetch, FetchInput(task_id=task_id, agent=AGENT))
+    fetch(activities, FetchInput(task_id=task_id, agent=AGENT))
     return SendInput(task_id=task_id, agent=AGENT, destination="PACS")
 
 
