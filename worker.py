@@ -49,11 +49,11 @@ from clara_dicom_adapter.workflows.submission import SubmissionWorkflow
 log = structlog.get_logger("clara_dicom_adapter.worker")
 
 SHARED_ACTIVITIES = 48
-"""Threads for transactions and short calls, and for as many downloads as a look at the Results Service may bring."""
+"""Threads for transactions and short calls; downloads and reports have their own."""
 NODE_ACTIVITIES = 16
 """Threads for uploads, which must not keep the short ones waiting."""
 WAITING_EXPORTS = 1000
-"""Exports that send or wait for their turn; they hold no thread while they wait."""
+"""Exports that download, send or wait for their turn; they hold no thread while they wait."""
 WORKFLOW_TASKS = 8
 """At once. The clock of a task runs from when it is taken, so more of them are not done sooner: they time out."""
 
@@ -116,6 +116,7 @@ def build(
         submission.submit_job,
         submission.wait_for_platform,
         submission.note,
+        export.place,
         export.decide,
         export.note,
         results.report,
@@ -124,7 +125,7 @@ def build(
         parts.client,
         task_queue=queues.SHARED,
         workflows=[ReceiveWorkflow, SubmissionWorkflow, ExportWorkflow, ResultsPollerWorkflow, JobFollowerWorkflow],
-        activities=[*on_spool, *anywhere, export.fetch, results.poll, following.follow],
+        activities=[*on_spool, *anywhere, results.poll, following.follow],
         activity_executor=threads,
         workflow_runner=sandbox.runner(),
         max_concurrent_workflow_tasks=WORKFLOW_TASKS,
@@ -145,7 +146,7 @@ def build(
         Worker(
             parts.client,
             task_queue=queues.exports(node_id),
-            activities=[export.send],
+            activities=[export.fetch, export.send],
             max_concurrent_activities=WAITING_EXPORTS,
             interceptors=[ErrorInterceptor()],
         )

@@ -1,12 +1,11 @@
 """Activities of the ExportWorkflow that work on one node's disk: download, send, clean; and the decision.
 
-They are synchronous and run in the worker's thread pool, but for the sending: many exports may wait for one
-destination, and they must not hold threads that the others need.
+They are synchronous and run in the worker's thread pool, but for downloading and sending: many exports may wait for a
+platform that stands still, or for one destination, and they must not hold threads that the others need.
 """
 
 import asyncio
-import uuid
-from collections.abc import Sequence
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -15,24 +14,21 @@ from weakref import WeakValueDictionary
 import structlog
 from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus
-from temporalio.exceptions import CancelledError
 from temporalio.service import RPCError, RPCStatusCode
 
 from clara_dicom_adapter.activities import export_rules
+from clara_dicom_adapter.activities.export_download import DOWNLOADS_AT_ONCE, Download
 from clara_dicom_adapter.activities.export_folder import ExportFolders
 from clara_dicom_adapter.activities.export_ledger import Ledger
-from clara_dicom_adapter.activities.export_needs import Destinations, Downloads, ExportStore, Space, Task
+from clara_dicom_adapter.activities.export_needs import Destinations, Downloads, ExportStore, Space
 from clara_dicom_adapter.activities.export_route import route_to
 from clara_dicom_adapter.activities.export_sending import Sending
 from clara_dicom_adapter.activities.export_turns import Turns
-from clara_dicom_adapter.activities.heartbeat import heartbeats, heartbeats_aside
+from clara_dicom_adapter.activities.heartbeat import heartbeats_aside
+from clara_dicom_adapter.activities.share import Share
 from clara_dicom_adapter.configuration.entities import Destination, WebDestination
 from clara_dicom_adapter.configuration.settings import ScuSettings
-from clara_dicom_adapter.dicom import uids
-from clara_dicom_adapter.dicom.head import read_head
-from clara_dicom_adapter.dicom.part10 import read_meta
-from clara_dicom_adapter.errors import DestinationUnknown, InvalidInstance, PlatformRefused
-from clara_dicom_adapter.records.exports import ResultObject
+from clara_dicom_adapter.errors import DestinationUnknown
 from clara_dicom_adapter.workflows import names
 from clara_dicom_adapter.workflows.models import (
     CleanInput,
@@ -43,6 +39,8 @@ from clara_dicom_adapter.workflows.models import (
     FetchResult,
     NoteExportInput,
     NoteResult,
+    PlaceInput,
+    PlaceResult,
     SendInput,
     SendProgress,
     SendResult,
@@ -75,17 +73,34 @@ class ExportActivities:
         self.turns = Turns(scu.maximum_number_of_associations)
         self._passes: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
         """Who sends a task to a destination right now, by both."""
+        self._downloading = Share(DOWNLOADS_AT_ONCE, "download")
         self._threads = ThreadPoolExecutor(scu.maximum_number_of_associations, thread_name_prefix="export")
 
     # ---- fetch ----
 
-    @activity.defn(name="fetch_export", no_thread_cancel_exception=True)
-    def fetch(self, request: FetchInput) -> FetchResult:
+    @activity.defn(name="place_export")
+    def place(self, _request: PlaceInput) -> PlaceResult:
+        """Say that an export may be downloaded to this node; raises ``StorageFull`` when its disk is short."""
+        self._space.check()
+        return PlaceResult(node_id=self._node_id)
+
+    @activity.defn(name="fetch_export")
+    async def fetch(self, request: FetchInput) -> FetchResult:
         """Download a task's objects to this node; safe to repeat, goes on where it stopped.
 
         Objects that every destination has already are not downloaded again. What the platform refuses, and what is not
-        a DICOM part 10 file, counts as not downloaded. Raises ``StorageFull`` and ``PlatformUnreachable``.
+        a DICOM part 10 file with a dataset, counts as not downloaded. Waits for its turn first. Raises ``StorageFull``
+        and ``PlatformUnreachable``.
         """
+        under_way: list[Download] = []
+
+        def progress() -> SendProgress:
+            return under_way[0].progress if under_way else SendProgress(done=0, failed=0, total=0)
+
+        async with heartbeats_aside(progress):
+            return await self._downloading.run(lambda stop: self._fetch(request, stop, under_way))
+
+    def _fetch(self, request: FetchInput, stop: threading.Event, under_way: list[Download]) -> FetchResult:
         task = self._store.task(request.task_id)
         if task is None or not (task.open or request.again):
             offer = task.offer if task else 0
@@ -111,51 +126,15 @@ class ExportActivities:
                 destinations = export_rules.destinations(task.parameters, known, default)
         except (export_rules.NoDestination, DestinationUnknown) as problem:
             return result.model_copy(update={"problem": str(problem)})
-        return result.model_copy(
-            update={"destinations": destinations, "downloaded": self._download(task, request.agent, destinations)}
-        )
-
-    def _download(self, task: Task, agent: str, destinations: Sequence[str]) -> int:
-        """Get what is still to be sent somewhere; return how many objects need no (further) download."""
         folder = self._folders.of(task.task_id)
-        folder.create(task.task_id, agent)
+        folder.create(task.task_id, request.agent, task.uris)
         needless = frozenset.intersection(*(self._store.delivered(task.task_id, name) for name in destinations))
-        done = failed = 0
-        objects: list[ResultObject] = []
-
-        def progress() -> SendProgress:
-            return SendProgress(done=done, failed=failed, total=len(task.uris))
-
-        with heartbeats(progress):
-            for index, uri in enumerate(task.uris):
-                _leave_if_cancelled()
-                target = folder.object(index)
-                if index in needless:
-                    done += 1
-                    continue
-                if not target.exists():
-                    self._space.check()
-                    if not self._download_one(task.payload_id, uri, target):
-                        failed += 1
-                        continue
-                done += 1
-                objects.append(_identified(index, target))
-            self._store.save_objects(task.task_id, objects)
-        log.info("export_downloaded", task_id=task.task_id, count=done, failed=failed)
-        return done
-
-    def _download_one(self, payload_id: str, uri: str, target: Path) -> bool:
-        # a name of its own, because an attempt that nobody waits for any more may still be writing
-        part = target.with_suffix(f".{uuid.uuid4().hex}.part")
-        try:
-            self._downloads.download(payload_id, uri, part)
-            read_meta(part)
-        except (PlatformRefused, InvalidInstance) as error:
-            log.warning("export_object_unusable", payload_id=payload_id, kind=type(error).__name__)
-            part.unlink(missing_ok=True)
-            return False
-        part.rename(target)
-        return True
+        download = Download(folder, task.payload_id, task.uris, needless)
+        under_way.append(download)
+        done = download.run(self._downloads, self._space, stop)
+        self._store.save_objects(task.task_id, download.objects)
+        log.info("export_downloaded", task_id=task.task_id, count=done, failed=download.failed)
+        return result.model_copy(update={"destinations": destinations, "downloaded": done})
 
     # ---- send ----
 
@@ -251,16 +230,6 @@ class ExportActivities:
         return removed
 
 
-def _identified(number: int, path: Path) -> ResultObject:
-    """Which object a file is, by its dataset; what is no UID is left out."""
-    head = read_head(path)
-    sop_instance, study, series = (
-        uid if uids.is_usable(uid) else ""
-        for uid in (head.sop_instance_uid, head.study_instance_uid, head.series_instance_uid)
-    )
-    return ResultObject(number, sop_instance, study, series)
-
-
 async def _runs(client: Client, workflow_id: str) -> bool:
     try:
         description = await client.get_workflow_handle(workflow_id).describe()
@@ -269,8 +238,3 @@ async def _runs(client: Client, workflow_id: str) -> bool:
             return False
         raise
     return description.status is WorkflowExecutionStatus.RUNNING
-
-
-def _leave_if_cancelled() -> None:
-    if activity.is_cancelled():
-        raise CancelledError("cancelled")

@@ -2,7 +2,7 @@
 
 Layout below ``<storage.temporary>/exports/``, opaque names only::
 
-    <32 hex of SHA-256 of the task id>/task.json           whose objects these are, for the sweep
+    <32 hex of SHA-256 of the task id>/task.json           whose objects these are, for the sweep, and of which uris
                                        0000.dcm ...        by place in the task's list of uris
                                        sent-<16 hex>.log   a journal for each destination (``export_journal``)
 """
@@ -10,11 +10,14 @@ Layout below ``<storage.temporary>/exports/``, opaque names only::
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, Final
 
 from clara_dicom_adapter.activities.export_journal import Journal
 from clara_dicom_adapter.errors import DownloadsLost
+
+_TOLD: Final = "task.json"
 
 
 class ExportFolder:
@@ -23,9 +26,19 @@ class ExportFolder:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def create(self, task_id: str, agent: str) -> None:
+    @property
+    def path(self) -> Path:
+        return self._path
+
+    def create(self, task_id: str, agent: str, uris: Sequence[str]) -> None:
+        """Make it; one that was left of an offer of other files is emptied, for all in it goes by their places."""
+        digest = hashlib.sha256(json.dumps(list(uris)).encode()).hexdigest()
+        told = {"format": 1, "task_id": task_id, "agent": agent, "uris": digest}
+        if self._told() == told:
+            return
+        self.remove()
         self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (self._path / "task.json").write_text(json.dumps({"format": 1, "task_id": task_id, "agent": agent}))
+        (self._path / _TOLD).write_text(json.dumps(told))
 
     def object(self, index: int) -> Path:
         """Where the object at this place of the task's uris lies, or will lie."""
@@ -52,11 +65,18 @@ class ExportFolder:
     @property
     def whose(self) -> tuple[str, str] | None:
         """Agent and task id; None when that cannot be read."""
+        told = self._told()
         try:
-            value = json.loads((self._path / "task.json").read_text())
-            return str(value["agent"]), str(value["task_id"])
-        except (OSError, ValueError, KeyError, TypeError):
+            return str(told["agent"]), str(told["task_id"])
+        except KeyError:
             return None
+
+    def _told(self) -> dict[str, Any]:
+        try:
+            value = json.loads((self._path / _TOLD).read_text())
+        except (OSError, ValueError):
+            return {}
+        return value if isinstance(value, dict) else {}
 
 
 class ExportFolders:

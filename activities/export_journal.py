@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from clara_dicom_adapter.dicom.delivery import ObjectResult, UnderWay, Verdict, first_lost
+from clara_dicom_adapter.records.upsert import bounded
 
 ALL_LANES: Final = ""
 """The name under which a new pass says what all lanes before it have left."""
@@ -47,7 +48,7 @@ class Outcome:
 
     @classmethod
     def of(cls, send: str, index: int, result: ObjectResult) -> Self:
-        return cls(send, index, result.verdict, result.status, result.comment, result.reason)
+        return cls(send, index, result.verdict, result.status, bounded(result.comment), bounded(result.reason))
 
     @property
     def delivered(self) -> bool:
@@ -78,14 +79,15 @@ class History:
         return found
 
     def add(self, line: Mapping[str, Any]) -> None:
-        """Take in one line."""
+        """Take in one line, or nothing of it: raises ``ValueError``, ``TypeError`` or ``LookupError``."""
         if "lane" not in line:
             self._result(_outcome(line))
             return
+        lost = {int(index): str(reason) for index, reason in dict(line["lost"]).items()}
+        lane = _Lane(dict.fromkeys(int(index) for index in line["order"]), int(line["at_once"]), lost)
         if line["lane"] == ALL_LANES:
             self._lanes.clear()
-        lost = {int(index): str(reason) for index, reason in line["lost"].items()}
-        self._lanes[line["lane"]] = _Lane(dict.fromkeys(line["order"]), line["at_once"], lost)
+        self._lanes[line["lane"]] = lane
 
     def _result(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
@@ -140,14 +142,14 @@ class Journal:
         self._path = path
 
     def read(self) -> History:
-        """Everything so far; a line that a crash cut short does not count."""
+        """Everything so far; a line that a crash or a power cut left unreadable does not count."""
         history = History()
         try:
             lines = self._path.read_bytes().split(b"\n")
         except FileNotFoundError:
             return history
         for line in lines[:-1]:
-            with suppress(ValueError):  # of JSON; what is whole has every key
+            with suppress(ValueError, TypeError, LookupError):
                 history.add(json.loads(line))
         return history
 
@@ -165,9 +167,12 @@ class Journal:
 
 
 def _outcome(value: Mapping[str, Any]) -> Outcome:
+    index = value["index"]
+    if not isinstance(index, int):
+        raise TypeError("the place of an object is a number")
     return Outcome(
         value["send"],
-        value["index"],
+        index,
         Verdict(value["verdict"]),
         value["status"],
         value["comment"],

@@ -57,5 +57,6 @@ def _authentication(configured: WebAuthentication | None) -> Authentication | No
         case WebAuthentication(kind="bearer", token_file=Path() as file):
             return Bearer(file)
         case WebAuthentication(kind="oauth2", token_url=str() as url, client_secret_file=Path() as file):
-            return ClientCredentials(url, configured.client_id, file, configured.scope or "")
+            tls = tls_client(configured.token_tls)
+            return ClientCredentials(url, configured.client_id, file, configured.scope or "", tls)
     return None

@@ -56,10 +56,11 @@ def decide(fetched: FetchResult, sent: Sequence[SendResult], rules: Rules) -> Ex
     would not be there next time either, so it is final; what could not be sent is worth another attempt while the
     task's retries are below the maximum. Files that could not be downloaded count as not sent as well. The worst
     destination decides. A task without objects is a success: there is nothing left to do, and a failure would make
-    the service offer nothing again.
+    the service offer nothing again. A problem is final, but for one that may pass.
     """
+    may_retry = rules.retries < rules.maximum_retries
     if fetched.problem:
-        return ExportDecision(success=False, retry_later=False, message=fetched.problem)
+        return ExportDecision(success=False, retry_later=fetched.may_pass and may_retry, message=fetched.problem)
     if fetched.objects == 0:
         return ExportDecision(success=True, retry_later=False, message="the task has no objects")
     missing = fetched.objects - fetched.downloaded
@@ -74,6 +75,4 @@ def decide(fetched: FetchResult, sent: Sequence[SendResult], rules: Rules) -> Ex
     )
     worst = max((failed for failed, _ in failures), default=0)
     success = worst / fetched.objects <= rules.failure_threshold
-    return ExportDecision(
-        success=success, retry_later=not success and rules.retries < rules.maximum_retries, message=message
-    )
+    return ExportDecision(success=success, retry_later=not success and may_retry, message=message)

@@ -24,7 +24,8 @@ from clara_dicom_adapter.dicom.sender import Peer, send
 from clara_dicom_adapter.dicom.stow_service import WebPeer
 
 TURN_SECONDS: Final = 20.0
-"""An association may be kept for this long while others wait for it."""
+"""An association may be kept for this long while others wait for it; then it ends behind the object, or the request,
+that is under way."""
 WORTH_AN_ASSOCIATION: Final = 20
 """Objects; fewer are sent sooner than another association is negotiated."""
 
@@ -35,8 +36,9 @@ class Route:
 
     Attributes:
         key: Its name without case.
-        associations: How many it may have at once.
-        time_limit: Seconds for the whole pass, without the time spent in the queue.
+        associations: How many it may have at once; another export gets each as soon as it has ended.
+        time_limit: Seconds for the whole pass, without the time spent in the queue; then the object or the request
+            under way is broken off.
     """
 
     key: str
@@ -89,15 +91,18 @@ class _Lane:
             self._notes.under_way(self._name, UnderWay(order, way.at_once, lost))
 
         def over() -> bool:
-            passed = time.monotonic() - begun
             # a turn in which nothing was sent does not end for others: else all would only associate
-            return passed > self._left or turn_is_over(self._route, passed if self.reached else 0.0)
+            return turn_is_over(self._route, time.monotonic() - begun if self.reached else 0.0)
 
         peer = self._route.peer
         if isinstance(peer, WebPeer):
-            totals = stow.store(self._files, peer, self._route.settings, take, stop=over, on_way=under_way)
+            totals = stow.store(
+                self._files, peer, self._route.settings, take, stop=over, on_way=under_way, seconds=self._left
+            )
         else:
-            totals = send(self._files, peer, self._route.settings, take, stop=over, on_way=under_way)
+            totals = send(
+                self._files, peer, self._route.settings, take, stop=over, on_way=under_way, seconds=self._left
+            )
         self.lost |= {self._part[index]: reason for index, reason in totals.unanswered.items()}
         if self._begun:
             self._notes.under_way(self._name, UnderWay(lost=self.lost))
@@ -140,23 +145,17 @@ class Sending:
             wanted = 1 if self._alone else math.ceil(len(todo) / WORTH_AN_ASSOCIATION)
             count = await self._turns.take(route.key, route.associations, wanted)
             begun = time.monotonic()
-            try:
-                parts = [todo[number::count] for number in range(count)]
-                # only the first tries again: if the peer wants one association at a time, the others had better be gone
-                hasty = replace(route, settings=replace(route.settings, retries=0))
-                await self._turn(
-                    [
-                        _Lane(self._objects, part, hasty if number else route, left, notes)
-                        for number, part in enumerate(parts)
-                    ]
-                )
-            finally:
-                self._turns.give_back(route.key, count)
+            await self._turn([todo[number::count] for number in range(count)], route, left, notes)
             left -= time.monotonic() - begun
 
-    async def _turn(self, lanes: Sequence[_Lane]) -> None:
-        loop = asyncio.get_running_loop()
-        running = [loop.run_in_executor(self._threads, lane.send, self._is_over) for lane in lanes]
+    async def _turn(self, parts: Sequence[Sequence[int]], route: Route, left: float, notes: Notes) -> None:
+        """Send each part over an association that has been granted; each is given back as soon as it has ended."""
+        # only the first tries again: if the peer wants one association at a time, the others had better be gone by then
+        hasty = replace(route, settings=replace(route.settings, retries=0))
+        lanes = [
+            _Lane(self._objects, part, hasty if number else route, left, notes) for number, part in enumerate(parts)
+        ]
+        running = self._started(lanes, route)
         try:
             await asyncio.wait(running, return_when=asyncio.FIRST_EXCEPTION)
         finally:
@@ -174,6 +173,17 @@ class Sending:
             return
         for lane in lanes:
             await in_thread(lane.write_given_up)
+
+    def _started(self, lanes: Sequence[_Lane], route: Route) -> list[asyncio.Future[None]]:
+        loop = asyncio.get_running_loop()
+        running: list[asyncio.Future[None]] = []
+        try:
+            for lane in lanes:
+                running.append(loop.run_in_executor(self._threads, lane.send, self._is_over))
+                running[-1].add_done_callback(lambda _: self._turns.give_back(route.key, 1))
+        finally:
+            self._turns.give_back(route.key, len(lanes) - len(running))
+        return running
 
     def _is_over(self, route: Route, passed: float) -> bool:
         return self._stopped.is_set() or (passed > TURN_SECONDS and self._turns.awaited(route.key))

@@ -17,8 +17,10 @@ import structlog
 from temporalio import activity
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.service import RPCError
 
 from clara_dicom_adapter.activities.heartbeat import heartbeats_aside
+from clara_dicom_adapter.activities.share import Share
 from clara_dicom_adapter.clara.results import ResultTask
 from clara_dicom_adapter.errors import AdapterError, ResultsServiceRefused
 from clara_dicom_adapter.temporal import queues
@@ -42,6 +44,9 @@ REMIND_SECONDS: Final = 300.0
 """An open offer whose workflow was terminated by hand is noticed after this long at the latest."""
 LONGEST_PAUSE_SECONDS: Final = 15.0
 """Between two attempts while the service cannot be reached."""
+
+REPORTS_AT_ONCE: Final = 8
+"""A service that stands still holds these, and no thread that anything else needs."""
 
 _TASK_ID: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
 """It becomes part of a workflow id and of a URL; the service makes GUIDs."""
@@ -84,8 +89,11 @@ class ResultsActivities:
         self._service = service
         self._store = store
         self._pause = poll_frequency_ms / 1000
+        self._reporting = Share(REPORTS_AT_ONCE, "report")
         self._started: dict[tuple[str, int], float] = {}
         """Offers whose workflow this process has started, and when."""
+        self._unusable: dict[str, set[str]] = {}
+        """Of each agent, the tasks of its last answer that nothing could be done with; more are asked for."""
 
     @activity.defn(name="poll_results")
     async def poll(self, request: PollerInput) -> PollResult:
@@ -113,23 +121,37 @@ class ResultsActivities:
     async def _look(self, agent: str) -> int:
         """Ask once, and see to it that every task offered has its workflow."""
         mark = await asyncio.to_thread(self._store.report_mark)
-        size = MORE_THAN_IN_FLIGHT + await asyncio.to_thread(self._store.in_flight, agent)
+        in_flight = await asyncio.to_thread(self._store.in_flight, agent)
+        size = MORE_THAN_IN_FLIGHT + in_flight + len(self._unusable.get(agent, ()))
         tasks = await asyncio.to_thread(self._service.pending, agent, size)
         started = 0
+        unusable: set[str] = set()
         for task in tasks:
-            if not _TASK_ID.fullmatch(task.task_id):
-                log.warning("task_id_unusable", agent=agent)
-                continue
-            offer = await asyncio.to_thread(self._store.offer, agent, task, mark)
-            if offer is None:
-                continue
-            last = self._started.get((task.task_id, offer))
-            if last is not None and time.monotonic() - last < REMIND_SECONDS:
-                continue
-            await self._start(agent, task.task_id, offer)
-            started += last is None
-            self._started[task.task_id, offer] = time.monotonic()
+            try:
+                started += await self._see_to(agent, task, mark)
+            except (AdapterError, RPCError):
+                raise  # it is the database or Temporal that fails, and would for the others too
+            except Exception as error:
+                unusable.add(task.task_id)
+                if task.task_id not in self._unusable.get(agent, ()):  # said once
+                    shown = task.task_id if _TASK_ID.fullmatch(task.task_id) else ""
+                    log.warning("task_unusable", agent=agent, task_id=shown, kind=type(error).__name__)
+        self._unusable[agent] = unusable
         return started
+
+    async def _see_to(self, agent: str, task: ResultTask, mark: int) -> bool:
+        """Store a task and start its workflow, unless that has been done; whether it has not been before."""
+        if not _TASK_ID.fullmatch(task.task_id):
+            raise ValueError("not a task id")
+        offer = await asyncio.to_thread(self._store.offer, agent, task, mark)
+        if offer is None:
+            return False
+        last = self._started.get((task.task_id, offer))
+        if last is not None and time.monotonic() - last < REMIND_SECONDS:
+            return False
+        await self._start(agent, task.task_id, offer)
+        self._started[task.task_id, offer] = time.monotonic()
+        return last is None
 
     async def _start(self, agent: str, task_id: str, offer: int) -> None:
         """Start the task's workflow; one that runs learns of the offer, and ignores the one it works on."""
@@ -144,14 +166,18 @@ class ResultsActivities:
             start_signal_args=[Offered(offer=offer)],
         )
 
-    @activity.defn(name="report_result", no_thread_cancel_exception=True)
-    def report(self, request: ReportInput) -> ReportResult:
+    @activity.defn(name="report_result")
+    async def report(self, request: ReportInput) -> ReportResult:
         """Tell the Results Service how a task ended; safe to repeat.
 
-        Raises ``ResultsServiceUnreachable`` until there is an answer. A refusal is an answer: the service does not know
-        the task or does not expect a report of it, and asking again would not change that. When an attempt dies between
-        the answer and its record, the service is told twice.
+        Raises ``ResultsServiceUnreachable`` until there is an answer that settles the task. A refusal is one: the
+        service does not know the task or does not expect a report of it, and asking again would not change that. When
+        an attempt dies between the answer and its record, the service is told twice. Waits for its turn first.
         """
+        async with heartbeats_aside():
+            return await self._reporting.run(lambda _stop: self._report(request))
+
+    def _report(self, request: ReportInput) -> ReportResult:
         if not self._store.is_open(request.task_id, request.offer):
             return ReportResult(message="reported before")
         try:

@@ -184,18 +184,23 @@ class PlatformClient:
     def download(self, payload_id: str, name: str, target: Path) -> int:
         """Fetch a file, block by block, to ``target``, which appears only when it is complete and on the disk.
 
+        What was written of one that fails is deleted.
+
         Returns:
             The file's size.
         """
         request = pb.PayloadsDownloadRequest(header=header(), payload_id=wire_id(payload_id), name=name)
         part = target.with_name(target.name + ".part")
         size = 0
-        with part.open("wb") as file:
-            for answer in self._stream("Payloads.Download", self._payloads.Download, request):
-                size += file.write(answer.data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(target)
+        try:
+            with part.open("wb") as file:
+                for answer in self._stream("Payloads.Download", self._payloads.Download, request):
+                    size += file.write(answer.data)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
         return size
 
     def payload_files(self, payload_id: str) -> list[PayloadFile]:

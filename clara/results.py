@@ -15,6 +15,9 @@ log = structlog.get_logger("clara_dicom_adapter.clara")
 
 _TRY_AGAIN: Final = frozenset({408, 425, 429})
 """Statuses below 500 that ask for another attempt (RFC 9110, RFC 6585, RFC 8470)."""
+_SETTLED: Final = frozenset({404, 409, 410})
+"""Answers to a report by which the service itself has nothing more to learn: it does not know the task, or has another
+result of it. clara-wire names none of them; whatever else is answered may be a gateway's, or may be mended."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +78,29 @@ class ResultsServiceClient:
         return [task for task in tasks if task]
 
     def report_success(self, task_id: str) -> None:
-        """Tell that a task is done."""
-        self._call("PUT", f"/api/tasks/success/{quote(task_id, safe='')}")
+        """Tell that a task is done; raises as :meth:`report_failure` does."""
+        self._report(f"/api/tasks/success/{quote(task_id, safe='')}")
 
     def report_failure(self, task_id: str, *, retry_later: bool) -> None:
-        """Tell that a task failed, and whether it shall be offered again."""
-        body = {"RetryLater": retry_later}
-        self._call("PUT", f"/api/tasks/failure/{quote(task_id, safe='')}", json=body)
+        """Tell that a task failed, and whether it shall be offered again.
+
+        Raises:
+            ResultsServiceRefused: The task is gone, or settled otherwise; no report of it will be taken.
+            ResultsServiceUnreachable: Nothing says that the service has the report, or will never take it.
+        """
+        self._report(f"/api/tasks/failure/{quote(task_id, safe='')}", json={"RetryLater": retry_later})
+
+    def _report(self, path: str, **parts: Any) -> None:
+        try:
+            self._call("PUT", path, **parts)
+        except ResultsServiceRefused as refusal:
+            if refusal.status in _SETTLED:
+                raise
+            raise ResultsServiceUnreachable(
+                self.endpoint,
+                f"PUT {path} was answered with HTTP status {refusal.status}; the service, or a gateway before it, has "
+                f"to let reports through",
+            ) from refusal
 
     def _call(self, method: str, path: str, **parts: Any) -> httpx.Response:
         try:

@@ -100,6 +100,8 @@ class WebAuthentication(Entity):
     client_id: str = ""
     client_secret_file: SecretFile | None = None
     scope: str | None = None
+    token_tls: DestinationTls | None = None
+    """TLS with the token server, which need not be the service's; none: the system's authorities, and nothing shown."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -115,6 +117,8 @@ class WebAuthentication(Entity):
         missing = [name for name, value in needed[self.kind].items() if not value]
         if missing:
             raise ValueError(f"{self.kind} needs {', '.join(missing)}")
+        if self.token_tls is not None and self.kind != "oauth2":
+            raise ValueError(f"tokenTls is for oauth2, not for {self.kind}")
         return self
 
 

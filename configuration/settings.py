@@ -172,11 +172,13 @@ class ExportSettings(Section):
     """Pause between two looks at the Results Service, milliseconds."""
     connect_retries: int = Field(default=2, ge=0)
     """Attempts after the first within one run, when the destination cannot be reached, drops the association or is out
-    of resources (A7xx); they are counted anew after each object that it stores."""
+    of resources (A7xx); they are counted anew after each object that it stores. An association that is lost with the
+    same object as the last one is not counted."""
     connect_retry_delay_seconds: float = Field(default=5, ge=0)
     """Pause before the first of them; it doubles each time, up to a minute."""
     time_limit_seconds: float = Field(default=21600, gt=0)
-    """How long one run may send to one destination; what is left then counts as failed."""
+    """How long one run may send to one destination; then the object under way is broken off, and what is left counts as
+    failed."""
     warnings_are_failures: bool = False
     """Whether an object answered with a warning (B000, B006, B007) counts as failed; it counts as stored otherwise."""
     default_destination: str = ""

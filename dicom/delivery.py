@@ -1,6 +1,5 @@
 """What sending by C-STORE and by STOW-RS have in common: settings, results, and one delivery of files as it goes."""
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,7 +12,7 @@ import structlog
 
 from clara_dicom_adapter.dicom.dataset_log import DatasetLog
 from clara_dicom_adapter.dicom.negotiation import Context
-from clara_dicom_adapter.dicom.part10 import read_meta_of
+from clara_dicom_adapter.dicom.part10 import read_object
 from clara_dicom_adapter.dicom.requestor import StoredObject, TimeLimits, WireLog
 from clara_dicom_adapter.errors import InvalidInstance
 
@@ -22,8 +21,6 @@ log = structlog.get_logger("clara_dicom_adapter.dicom")
 LONGEST_PAUSE_SECONDS: Final = 60.0
 """Between two attempts at a peer; pauses double up to this."""
 _THEN: Final = "; then "
-_META_BYTES: Final = 4096
-"""The meta header of any object that is not odd, in one read."""
 
 
 class Verdict(StrEnum):
@@ -36,7 +33,7 @@ class Verdict(StrEnum):
     """Answered with a failure status."""
     CONTEXT_REFUSED = "context-refused"
     UNREADABLE = "unreadable"
-    """Not a part-10 file, or not readable to its end."""
+    """Not a part-10 file with a dataset, or not readable to its end."""
     UNKNOWN = "unknown"
     """Sent, but without a response that says what became of it: the peer may have it or not."""
     NOT_SENT = "not-sent"
@@ -91,8 +88,9 @@ class SendSettings:
     """How to send.
 
     Attributes:
-        retries: How often in a row an association may fail without any object confirmed in between, before the
-            rest is given up; and how often in a row the peer may be out of resources (A7xx) before that counts.
+        retries: How often in a row an association may fail, or be lost without an answer to any object, before the
+            rest is given up, one that is lost with the same object as before not counted; and how often in a row the
+            peer may be out of resources (A7xx) before that counts.
         retry_delay: Seconds before the first of these attempts; the pause doubles each time.
         warnings_are_failures: Whether an object answered with a warning status counts as not stored.
     """
@@ -116,7 +114,8 @@ class SendTotals:
     bytes: int = 0
     associations: int = 0
     stopped: bool = False
-    """Whether ``stop`` ended it early; objects without a result were not sent, or are among the unanswered."""
+    """Whether ``stop`` or the time limit ended it early; objects without a result were not sent, or are among the
+    unanswered."""
     unanswered: dict[int, str] = field(default_factory=dict[int, str])
     """Objects without a result that were sent, by index, and how the response was lost."""
     reasons: Counter[str] = field(default_factory=Counter)
@@ -159,10 +158,13 @@ class Delivery:
         called: dict[str, str],
         settings: SendSettings,
         on_result: Callable[[ObjectResult], None],
+        *,
         stop: Callable[[], bool],
         on_way: Callable[[UnderWay], None],
+        seconds: float,
     ) -> None:
         """Begin; ``called`` is what log lines call the peer."""
+        self._until = time.monotonic() + seconds
         self.totals = SendTotals()
         self._called = called
         self._settings = settings
@@ -175,19 +177,17 @@ class Delivery:
     def read(self, index: int, path: Path) -> StoredObject | None:
         """What sending the file needs to know; when that cannot be had, the file has its result."""
         try:
-            with path.open("rb", buffering=_META_BYTES) as stream:
-                meta = read_meta_of(stream)
-                size = os.fstat(stream.fileno()).st_size
+            meta, dataset_bytes = read_object(path)
             return StoredObject(
                 index=index,
                 path=path,
                 context=Context(meta.sop_class_uid, meta.transfer_syntax_uid),
                 sop_instance_uid=meta.sop_instance_uid,
                 dataset_offset=meta.dataset_offset,
-                dataset_bytes=size - meta.dataset_offset,
+                dataset_bytes=dataset_bytes,
             )
         except (InvalidInstance, OSError):
-            self._tell(ObjectResult(index, path, Verdict.UNREADABLE, reason="not a readable DICOM part 10 file"))
+            self._tell(ObjectResult(index, path, Verdict.UNREADABLE, reason="not a DICOM part 10 file with a dataset"))
             return None
 
     def _object(
@@ -202,7 +202,7 @@ class Delivery:
         self._tell(ObjectResult(stored.index, stored.path, verdict, stored.dataset_bytes, reason=reason, given_up=True))
 
     def _leave(self, objects: Iterable[StoredObject]) -> None:
-        """They get no result, because ``stop`` came first."""
+        """They get no result, because ``stop`` or the end of the time came first."""
         for stored in objects:
             if lost := self._lost.get(stored.index):
                 self.totals.unanswered[stored.index] = lost
@@ -228,5 +228,12 @@ class Delivery:
             time.sleep(min(left, 0.2))
 
     def _stopped(self) -> bool:
-        self.totals.stopped = self.totals.stopped or self._stop()
+        self.totals.stopped = self.totals.stopped or self._time_is_over() or self._stop()
         return self.totals.stopped
+
+    def _time_is_over(self) -> bool:
+        return self._left() <= 0
+
+    def _left(self) -> float:
+        """Seconds until the end of the time."""
+        return self._until - time.monotonic()

@@ -4,6 +4,7 @@ The receiver writes one in front of every instance, so nothing is built by a DIC
 preamble, ``DICM`` and a well-formed group 0002, or the file is refused.
 """
 
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ _LONG_VRS: Final = frozenset(
 _VERSION: Final = _LONG.pack(0x0002, 0x0001, b"OB", 0, 2) + b"\x00\x01"
 _LONGEST_META: Final = 1 << 20
 """More than this in group 0002 is damage, not a file."""
+_META_BYTES: Final = 4096
+"""The meta header of any object that is not odd, in one read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,21 @@ def read_meta(path: Path) -> FileMeta:
     """
     with path.open("rb") as stream:
         return read_meta_of(stream)
+
+
+def read_object(path: Path) -> tuple[FileMeta, int]:
+    """Read group 0002 of a file that is to be sent, and how many bytes its dataset has.
+
+    Raises:
+        InvalidInstance: As :func:`read_meta`; or no dataset follows, so there is no object.
+        OSError: The file cannot be opened or read.
+    """
+    with path.open("rb", buffering=_META_BYTES) as stream:
+        meta = read_meta_of(stream)
+        dataset_bytes = os.fstat(stream.fileno()).st_size - meta.dataset_offset
+    if dataset_bytes <= 0:
+        raise InvalidInstance("the file ends behind its meta information, without a dataset")
+    return meta, dataset_bytes
 
 
 def read_meta_of(stream: BinaryIO) -> FileMeta:

@@ -10,6 +10,7 @@ A dataset is copied from the file into one buffer between PDV headers, and the b
 memory does not depend on the object's size.
 """
 
+import math
 import os
 import socket
 import ssl
@@ -45,6 +46,7 @@ _BUFFER: Final = 3 << 17
 """Bytes; what is read and sent at once stays in the processor's cache, and the longest PDU fits."""
 _AT_ONCE: Final = 4096
 """Bytes; a response has some 150."""
+TIME_IS_OVER: Final = "broken off by us, because the time limit is over"
 _COMMAND, _LAST = 0x01, 0x02  # message control header, PS3.8 annex E.2
 
 
@@ -86,9 +88,12 @@ class StoredObject:
 class StorageAssociation:
     """An established association; not thread-safe. Use :meth:`request`, then :meth:`store`, then :meth:`release`."""
 
-    def __init__(self, peer: Peer, limits: TimeLimits, connection: socket.socket, wire_log: WireLog) -> None:
+    def __init__(
+        self, peer: Peer, limits: TimeLimits, connection: socket.socket, wire_log: WireLog, until: float
+    ) -> None:
         self._peer = peer
         self._limits = limits
+        self._until = until
         self._log = wire_log
         self._connection = connection
         self._buffer = bytearray(_BUFFER)
@@ -109,11 +114,17 @@ class StorageAssociation:
         contexts: Sequence[Context],
         limits: TimeLimits | None = None,
         wire_log: WireLog | None = None,
+        *,
+        until: float = math.inf,
     ) -> Self:
-        """Connect and negotiate; raises :class:`AssociationFailed`."""
+        """Connect and negotiate; raises :class:`AssociationFailed`.
+
+        Args:
+            until: When an object that is under way is broken off, by the monotonic clock.
+        """
         limits = limits or TimeLimits()
-        connection = connect(peer, limits.connect)
-        association = cls(peer, limits, connection, wire_log or WireLog())
+        connection = connect(peer, max(min(limits.connect, until - time.monotonic()), 0.001))
+        association = cls(peer, limits, connection, wire_log or WireLog(), until)
         try:
             association._negotiate(calling_ae_title, contexts)
         except OSError as error:
@@ -131,7 +142,7 @@ class StorageAssociation:
         """Send one object and wait for its response.
 
         Raises:
-            AssociationFailed: The association is gone; whether the peer has the object is unknown.
+            AssociationFailed: The association is gone, or its time is over; whether the peer has the object is unknown.
             InvalidInstance: The file could not be read to its end; the association has been aborted.
         """
         self._message_id = self._message_id % 0xFFFF + 1
@@ -142,9 +153,10 @@ class StorageAssociation:
             self.abort()
             raise AssociationFailed(self._peer.ae_title, f"aborted by us, because the peer sent {error}") from error
         except OSError as error:
-            reason = self._abort_received() or words(error)
+            over = time.monotonic() >= self._until
+            reason = TIME_IS_OVER if over else f"lost: {self._abort_received() or words(error)}"
             self.abort()
-            raise AssociationFailed(self._peer.ae_title, f"lost: {reason}") from error
+            raise AssociationFailed(self._peer.ae_title, reason) from error
         except BaseException:
             self.abort()
             raise
@@ -170,9 +182,10 @@ class StorageAssociation:
     def _negotiate(self, calling_ae_title: str, contexts: Sequence[Context]) -> None:
         proposed = {2 * number + 1: context for number, context in enumerate(contexts)}
         self._send(
-            negotiation.associate_request(calling_ae_title, self._peer.ae_title, proposed), self._limits.association
+            negotiation.associate_request(calling_ae_title, self._peer.ae_title, proposed),
+            self._left(self._limits.association),
         )
-        kind, pdu = self._receive_pdu(time.monotonic() + self._limits.association)
+        kind, pdu = self._receive_pdu(time.monotonic() + self._left(self._limits.association))
         if kind == _ASSOCIATE_RJ:
             raise self._rejected(pdu)
         if kind != _ASSOCIATE_AC:
@@ -226,7 +239,7 @@ class StorageAssociation:
             while done < stored.dataset_bytes:
                 take = min(stored.dataset_bytes - done, self._fragment)
                 if used + _DATA_HEADER.size + take > len(view):
-                    self._send(view[:used], self._limits.response)
+                    self._send(view[:used], self._left(self._limits.response))
                     used = 0
                 start = used + _DATA_HEADER.size
                 _read_exactly(descriptor, view[start : start + take], stored, done)
@@ -234,18 +247,28 @@ class StorageAssociation:
                 used += self._wrap(used, take, context_id, 0 if done < stored.dataset_bytes else _LAST)
         finally:
             os.close(descriptor)
-        self._send(view[:used], self._limits.response)
+        self._send(view[:used], self._left(self._limits.response))
 
     def _wrap(self, at: int, length: int, context_id: int, control: int) -> int:
         """Write the header of a P-DATA-TF PDU in front of ``length`` bytes, and return how long it is with them."""
-        if self._log.data_pdus:
-            log.info("data_pdu_sent", called_ae_title=self._peer.ae_title, number=self._message_id, bytes=length)
         pdv = length + 2  # context id and control header count, PS3.8 section 9.3.5.1
+        if self._log.data_pdus:
+            self._log_data_pdu("sent", pdv + 4)
         _DATA_HEADER.pack_into(self._buffer, at, _P_DATA_TF, pdv + 4, pdv, context_id, control)
         return _DATA_HEADER.size + length
 
+    def _log_data_pdu(self, direction: str, size: int) -> None:
+        """Say how long a P-DATA-TF PDU is behind its header, and of which message it is."""
+        log.info(
+            "data_pdu",
+            direction=direction,
+            called_ae_title=self._peer.ae_title,
+            number=self._message_id,
+            size=size,
+        )
+
     def _store_response(self) -> dimse.StoreResponse:
-        deadline = time.monotonic() + self._limits.response
+        deadline = time.monotonic() + self._left(self._limits.response)
         command = bytearray()
         while True:
             kind, pdu = self._receive_pdu(deadline)
@@ -253,6 +276,8 @@ class StorageAssociation:
                 raise dimse.DimseError("A-RELEASE-RQ instead of a response")
             if kind != _P_DATA_TF:
                 raise dimse.DimseError(f"PDU type {kind:02X} instead of a response")
+            if self._log.data_pdus:
+                self._log_data_pdu("received", len(pdu) - _PDU_HEADER.size)
             at = _PDU_HEADER.size
             while at < len(pdu):
                 if at + _PDV_HEADER.size > len(pdu):
@@ -308,6 +333,13 @@ class StorageAssociation:
         taken = bytes(self._received[:length])
         del self._received[:length]
         return taken
+
+    def _left(self, seconds: float) -> float:
+        """As much of these as there is until the end of the time; raises ``TimeoutError`` behind it."""
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return min(seconds, left)
 
     def _wait_at_most(self, seconds: float) -> None:
         """For the next call; up to a tenth longer, because to set a limit takes a call of the kernel itself."""

@@ -4,6 +4,7 @@ Each SOP class and transfer syntax found gets a presentation context of its own,
 nothing to choose for the peer, so nothing is ever transcoded. More than 128 of them take further associations.
 """
 
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -35,6 +36,7 @@ def send(
     *,
     stop: Callable[[], bool] = lambda: False,
     on_way: Callable[[UnderWay], None] = lambda _: None,
+    seconds: float = math.inf,
 ) -> SendTotals:
     """Send files one after the other.
 
@@ -42,12 +44,13 @@ def send(
         on_result: Called once for each file as soon as its fate is known, and before the next object is begun.
         stop: Asked between objects; when it says True the association is released and the rest is left.
         on_way: Called before objects are sent, once for each association, and when there is a pause.
+        seconds: For all of it; then the object under way is broken off as well, and is among the unanswered.
 
     What the peer does never raises; it is in the results. An object whose response was lost is sent once more while
     there are retries left.
     """
     started = time.monotonic()
-    delivery = _Delivery(peer, settings, on_result, stop, on_way)
+    delivery = _Delivery(peer, settings, on_result, stop=stop, on_way=on_way, seconds=seconds)
     objects = [stored for index, path in enumerate(files) if (stored := delivery.read(index, path))]
     for part in by_association(objects):
         delivery.deliver(deque(part))
@@ -84,20 +87,27 @@ class _Delivery(Delivery):
         peer: Peer,
         settings: SendSettings,
         on_result: Callable[[ObjectResult], None],
+        *,
         stop: Callable[[], bool],
         on_way: Callable[[UnderWay], None],
+        seconds: float,
     ) -> None:
-        super().__init__({"called_ae_title": peer.ae_title}, settings, on_result, stop, on_way)
+        super().__init__(
+            {"called_ae_title": peer.ae_title}, settings, on_result, stop=stop, on_way=on_way, seconds=seconds
+        )
         self._peer = peer
         self._failures = 0
-        """Associations in a row that failed or were lost without a confirmation."""
+        """Associations in a row that failed, and objects that were lost with theirs, without an answer in between."""
         self._refusals = 0
         """Answers in a row that spoke of a want of resources, and were waited after."""
         self._given_up = ""
+        self._progress = False
+        """Whether the association has got an answer; then it may be lost, and the next one follows at once."""
 
     def deliver(self, objects: deque[StoredObject]) -> None:
         """Give every object its result, over as many associations as that takes."""
         losses: Counter[int] = Counter()
+        blamed: set[int] = set()
         contexts = list(dict.fromkeys(stored.context for stored in objects))
         while objects and not self._given_up and not self._stopped():
             try:
@@ -107,21 +117,29 @@ class _Delivery(Delivery):
                     contexts,
                     self._settings.limits,
                     self._settings.wire_log,
+                    until=self._until,
                 )
                 self.totals.associations += 1
             except AssociationFailed as failure:
-                self._failed(failure)
+                if not self._time_is_over():
+                    self._failed(failure)
                 continue
+            self._progress = False
             try:
                 self._send_all(association, objects)
             except InvalidInstance:
                 self._object(objects.popleft(), Verdict.UNREADABLE, "cannot be read to its end")
             except AssociationFailed as failure:
-                losses[objects[0].index] += 1
-                self._lost[objects[0].index] = str(failure)
-                if losses[objects[0].index] >= ATTEMPTS_PER_OBJECT:
+                stored = objects[0]
+                losses[stored.index] += 1
+                self._lost[stored.index] = str(failure)
+                if self._time_is_over():
+                    continue
+                if losses[stored.index] >= ATTEMPTS_PER_OBJECT:
                     self._object(objects.popleft(), Verdict.UNKNOWN, str(failure))
-                self._failed(failure)
+                if not self._progress:
+                    self._failed(failure, again=stored.index in blamed)
+                    blamed.add(stored.index)
             except BaseException:
                 association.abort()
                 raise
@@ -144,6 +162,7 @@ class _Delivery(Delivery):
                 self._settings.dataset_log.sending(self._peer.ae_title, stored)
             response = association.store(stored)
             self._failures = 0
+            self._progress = True
             if dimse.is_out_of_resources(response.status):
                 if self._refusals < self._settings.retries:
                     self._refusals += 1
@@ -157,9 +176,14 @@ class _Delivery(Delivery):
             self._object(stored, verdict, reason, response.status, response.comment)
         association.release()
 
-    def _failed(self, failure: AssociationFailed) -> None:
-        """Wait before the next association, or give up."""
-        self._failures += 1
+    def _failed(self, failure: AssociationFailed, *, again: bool = False) -> None:
+        """Wait before the next association, or give up.
+
+        Args:
+            again: Whether it was lost with an object that has failed one before: that may be the object's doing, and
+                says nothing new of the peer.
+        """
+        self._failures += not again
         permanent = isinstance(failure, AssociationRejected) and failure.permanent
         if permanent or self._failures > self._settings.retries:
             log.warning("peer_given_up", **self._called, reason=failure.reason)

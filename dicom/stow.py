@@ -5,6 +5,7 @@ not speak of, what had no answer, and a batch that is refused as a whole, is sen
 only itself.
 """
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -42,10 +43,11 @@ def store(
     *,
     stop: Callable[[], bool] = lambda: False,
     on_way: Callable[[UnderWay], None] = lambda _: None,
+    seconds: float = math.inf,
 ) -> SendTotals:
     """Send files in batches; arguments and results are those of ``dicom.sender.send``, ``stop`` is asked per batch."""
     started = time.monotonic()
-    delivery = _Delivery(peer, settings, on_result, stop, on_way)
+    delivery = _Delivery(peer, settings, on_result, stop=stop, on_way=on_way, seconds=seconds)
     delivery.deliver([stored for index, path in enumerate(files) if (stored := delivery.read(index, path))])
     totals = delivery.totals
     log.info(
@@ -82,13 +84,15 @@ class _Delivery(Delivery):
         peer: WebPeer,
         settings: SendSettings,
         on_result: Callable[[ObjectResult], None],
+        *,
         stop: Callable[[], bool],
         on_way: Callable[[UnderWay], None],
+        seconds: float,
     ) -> None:
-        super().__init__({"destination": peer.name}, settings, on_result, stop, on_way)
+        super().__init__({"destination": peer.name}, settings, on_result, stop=stop, on_way=on_way, seconds=seconds)
         self._peer = peer
         self._failures = 0
-        """Requests in a row without an answer."""
+        """Requests in a row without an answer; one of several objects is told by what becomes of each alone."""
         self._refusals = 0
         """Answers in a row that spoke of a want of resources, and were waited after."""
 
@@ -96,7 +100,7 @@ class _Delivery(Delivery):
         """Give every object its result."""
         waiting = deque(batches(objects))
         try:
-            with Service(self._peer, self._settings.limits) as service:
+            with Service(self._peer, self._settings.limits, self._left()) as service:
                 while waiting and not self._stopped():
                     self._next(service, waiting)
         except (_GivenUp, TlsUnusable, AuthenticationUnusable) as problem:
@@ -152,19 +156,24 @@ class _Delivery(Delivery):
         Raises:
             _GivenUp: There were too many of these in a row.
         """
-        self._failures += 1
         self._note_lost(loss.perhaps, str(loss))
+        if self._time_is_over():
+            return
+        batch = waiting[0]
+        divisible = len(batch) > 1 and bool(loss.perhaps)
+        if not divisible or self._settings.retries == 0:
+            self._failures += 1  # else it may be the doing of one of them, and the next requests tell
         if self._failures > self._settings.retries:
             raise _GivenUp(str(loss)) from loss
         if loss.perhaps:
-            batch = waiting.popleft()
+            waiting.popleft()
             if len(batch) == 1:
                 waiting.append(batch)  # it may be its own doing; the others go first
             else:
                 if rest := [each for each in batch if each not in loss.perhaps]:
                     waiting.appendleft(rest)
                 waiting.extendleft([stored] for stored in reversed(loss.perhaps))
-        self._pause(self._failures, str(loss), at_least=loss.wait)
+        self._pause(max(self._failures, 1), str(loss), at_least=loss.wait)
 
     def _wants_room(self, batch: Sequence[StoredObject], told: stow_answer.StowAnswer | None) -> list[StoredObject]:
         """What is sent once more because the service has no room (A7xx) for now; so often without anything stored."""

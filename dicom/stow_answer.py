@@ -6,6 +6,7 @@ Native DICOM Model in XML (PS3.19 annex A.1) all the same is understood as well.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,6 +17,7 @@ FAILED_SOP_SEQUENCE: Final = "00081198"
 REFERENCED_SOP_INSTANCE_UID: Final = "00081155"
 FAILURE_REASON: Final = "00081197"
 WARNING_REASON: Final = "00081196"
+_TAG: Final = re.compile("[0-9A-Fa-f]{8}")
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,8 @@ def read(content: bytes) -> StowAnswer | None:
     told = _from_json(content)
     if told is None:
         told = _from_xml(content)
-    if not isinstance(told, Mapping):
-        return None
+    if not isinstance(told, Mapping) or (told and not any(_TAG.fullmatch(key) for key in told)):
+        return None  # some services say what is wrong in JSON of their own
     stored = dict(_items(told, REFERENCED_SOP_SEQUENCE, WARNING_REASON))
     failed = dict(_items(told, FAILED_SOP_SEQUENCE, FAILURE_REASON))
     return StowAnswer(stored, failed)

@@ -1,6 +1,8 @@
 """A DICOMweb service as it is spoken with: one request of STOW-RS at a time, and whether there was an answer to it."""
 
+import math
 import ssl
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +11,11 @@ from typing import Final, Self
 import httpx
 
 from clara_dicom_adapter.dicom import stow_answer, stow_status, tls
-from clara_dicom_adapter.dicom.requestor import StoredObject, TimeLimits
+from clara_dicom_adapter.dicom.requestor import TIME_IS_OVER, StoredObject, TimeLimits
 from clara_dicom_adapter.dicom.stow_body import Body
 from clara_dicom_adapter.dicom.tls import TlsClient
-from clara_dicom_adapter.dicom.web_authentication import Authentication
+from clara_dicom_adapter.dicom.web_authentication import Authentication, in_token_tls
+from clara_dicom_adapter.dicom.web_time_limit import TimeLimit
 
 ACCEPTED: Final = "application/dicom+json"
 """What is asked for; not XML as well, because some services give that to whoever takes both."""
@@ -48,23 +51,31 @@ class NoAnswer(Exception):
 
 
 class Service:
-    """Connections to one service, for the length of a ``with`` block; raises ``TlsUnusable`` when it is made."""
+    """Connections to one service, for the length of a ``with`` block; raises ``TlsUnusable`` when it is made.
 
-    def __init__(self, peer: WebPeer, limits: TimeLimits) -> None:
+    Args:
+        seconds: From now; then the request that is under way is broken off.
+    """
+
+    def __init__(self, peer: WebPeer, limits: TimeLimits, seconds: float = math.inf) -> None:
         self._peer = peer
+        self._limits = limits
+        self._until = time.monotonic() + seconds
+        self._cut_off = TimeLimit(seconds)
         self._login = peer.authentication.login() if peer.authentication else None
         self._client = httpx.Client(
             auth=self._login,
-            timeout=httpx.Timeout(limits.response, connect=limits.connect),
             verify=tls.context(peer.tls or TlsClient()),
             trust_env=False,  # the service is in the hospital, never behind the proxy of the environment
         )
 
     def __enter__(self) -> Self:
         self._client.__enter__()
+        self._cut_off.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._cut_off.__exit__()
         self._client.__exit__()
 
     def post(self, batch: Sequence[StoredObject]) -> httpx.Response:
@@ -83,6 +94,7 @@ class Service:
     def _post(self, batch: Sequence[StoredObject]) -> httpx.Response:
         boundary = uuid.uuid4().hex
         server_name = self._peer.tls.server_name if self._peer.tls else None
+        left = self._until - time.monotonic()
         body = Body(batch, boundary)
         try:
             answer = self._client.post(
@@ -93,21 +105,24 @@ class Service:
                     "Content-Length": str(body.length),
                     "Accept": ACCEPTED,
                 },
-                extensions={"sni_hostname": server_name} if server_name else None,
+                timeout=httpx.Timeout(self._limits.response, connect=max(min(self._limits.connect, left), 0.001)),
+                extensions={"trace": self._cut_off.trace} | ({"sni_hostname": server_name} if server_name else {}),
             )
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise NoAnswer(f"{self._asked()}cannot connect: {_words(error)}") from error
+            raise NoAnswer(self._told_by_whom(f"cannot connect: {_words(error)}")) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise NoAnswer(f"{self._asked()}{_words(error)}", body.begun) from error
+            over = time.monotonic() >= self._until
+            raise NoAnswer(TIME_IS_OVER if over else self._told_by_whom(_words(error)), body.begun) from error
         status = answer.status_code
         if stow_status.is_transient(status) and not _speaks_of_objects(answer):
             perhaps = body.begun if stow_status.may_have_stored(status, answer.headers) else ()
             raise NoAnswer(f"HTTP status {status}", perhaps, stow_status.retry_after(answer.headers))
         return answer
 
-    def _asked(self) -> str:
-        """Who failed, for the words of an error, when that is not the service itself."""
-        return f"{self._login.asked}: " if self._login is not None and self._login.asked else ""
+    def _told_by_whom(self, words: str) -> str:
+        """The words of an error, with who failed when that is not the service itself."""
+        asked = self._login.asked if self._login is not None else ""
+        return f"{asked}: {in_token_tls(words)}" if asked else words
 
 
 def _speaks_of_objects(answer: httpx.Response) -> bool:

@@ -35,8 +35,11 @@ def may_have_stored(status: int, headers: Mapping[str, str]) -> bool:
 
 
 def refuses(status: int) -> bool:
-    """Whether what the answer does not speak of is not stored (PS3.18 table 10.5.3-1: 400, 409, 415)."""
-    return 400 <= status < 500 or status in _FINAL
+    """Whether what the answer does not speak of is not stored (PS3.18 table 10.5.3-1: 400, 409, 415).
+
+    Then the status says so, whatever the body is: nothing, a page, a text of the service's own, an empty dataset.
+    """
+    return (300 <= status < 500 and status != _REQUEST_TIMEOUT) or status in _FINAL
 
 
 def hopeless(status: int) -> str:

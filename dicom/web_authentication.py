@@ -10,10 +10,12 @@ from abc import abstractmethod
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import httpx
 
+from clara_dicom_adapter.dicom import tls
+from clara_dicom_adapter.dicom.tls import TlsClient
 from clara_dicom_adapter.errors import AuthenticationUnusable
 
 _EARLY_SECONDS: Final = 30.0
@@ -75,15 +77,25 @@ class Bearer:
 
 @dataclass(frozen=True)
 class ClientCredentials:
-    """A token that we ask a server for."""
+    """A token that we ask a server for.
+
+    Attributes:
+        tls: How to speak TLS with that server; None: as with any, with the system's authorities and nothing to show.
+    """
 
     token_url: str
     client_id: str
     client_secret_file: Path
     scope: str = ""
+    tls: TlsClient | None = None
 
     def login(self) -> Login:
         return _ClientCredentials(self)
+
+
+def in_token_tls(words: str) -> str:
+    """Words about settings of TLS, when they are those for the token server."""
+    return re.sub(r"\btls\.(?=[a-z])", "tokenTls.", words)
 
 
 Authentication = Basic | Bearer | ClientCredentials
@@ -117,9 +129,10 @@ class _Bearer(Login):
 
 
 class _ClientCredentials(Login):
-    """Asks for a token when there is none that is still good."""
+    """Asks for a token when there is none that is still good, over a connection of its own.
 
-    requires_response_body = True
+    The service's has its own authorities and our certificate for it, which are none of the token server's business.
+    """
 
     def __init__(self, grant: ClientCredentials) -> None:
         self._grant = grant
@@ -130,8 +143,7 @@ class _ClientCredentials(Login):
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         if time.monotonic() >= self._good_until:
             self.asked = self._where
-            answer = yield self._request(request.extensions["timeout"])
-            self._take(answer)
+            self._take(self._ask(request.extensions))
         self.asked = ""
         request.headers["Authorization"] = f"Bearer {self._token}"
         yield request
@@ -141,19 +153,26 @@ class _ClientCredentials(Login):
         self._good_until = 0.0
         return True
 
-    def _request(self, timeout: Mapping[str, float | None]) -> httpx.Request:
-        """The client adds its time limits to what it makes itself, not to this."""
+    def _ask(self, extensions: Mapping[str, Any]) -> httpx.Response:
+        """With the time limits of the request that needs the token."""
         grant = self._grant
+        tls_with_it = grant.tls or TlsClient()
         form = {"grant_type": "client_credentials"} | ({"scope": grant.scope} if grant.scope else {})
-        request = httpx.Request(
-            "POST",
-            grant.token_url,
-            data=form,
-            headers={"Accept": "application/json"},
-            extensions={"timeout": timeout},
-        )
-        login = httpx.BasicAuth(grant.client_id, _secret(grant.client_secret_file))
-        return next(login.auth_flow(request))
+        own = {"trace": extensions["trace"]} if "trace" in extensions else {}
+        if tls_with_it.server_name:
+            own["sni_hostname"] = tls_with_it.server_name
+        try:
+            context = tls.context(tls_with_it)
+        except tls.TlsUnusable as error:
+            raise AuthenticationUnusable(f"{self._where}: {in_token_tls(str(error))}") from error
+        with httpx.Client(verify=context, trust_env=False, timeout=httpx.Timeout(**extensions["timeout"])) as client:
+            return client.post(
+                grant.token_url,
+                data=form,
+                auth=(grant.client_id, _secret(grant.client_secret_file)),
+                headers={"Accept": "application/json"},
+                extensions=own,
+            )
 
     def _take(self, answer: httpx.Response) -> None:
         if answer.status_code in {429, *range(500, 600)}:

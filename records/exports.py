@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
-from sqlalchemy import Connection, Engine, func, select, update
+from sqlalchemy import Connection, Engine, delete, func, select, update
 
 from clara_dicom_adapter.configuration.tables import CounterRow, reading
 from clara_dicom_adapter.records.tables import (
@@ -14,13 +14,15 @@ from clara_dicom_adapter.records.tables import (
     SubmissionJobRow,
     SubmissionRow,
 )
-from clara_dicom_adapter.records.upsert import Clock, bounded, event, now, upsert
+from clara_dicom_adapter.records.upsert import Clock, bounded, event, now, plain, upsert
 
 _REPORTS = "reports"
 OFFERED = "Offered"
 REPORTED = "Reported"
 UNKNOWN = "unknown"
 """The verdict on what was sent without being told what became of it."""
+_LONGEST_IDENTIFIER: Final = 64
+_MOST_RETRIES: Final = 2**31 - 1
 
 
 class OfferedTask(Protocol):
@@ -120,7 +122,7 @@ class ExportRecords:
         at = self._clock()
         with self._engine.begin() as connection:
             known = connection.execute(
-                select(ExportRow.offer, ExportRow.open, ExportRow.report_mark)
+                select(ExportRow.offer, ExportRow.open, ExportRow.report_mark, ExportRow.uris)
                 .where(ExportRow.task_id == task.task_id)
                 .with_for_update()
             ).first()
@@ -131,6 +133,7 @@ class ExportRecords:
             if known is None:
                 upsert(connection, ExportRow, [_new_row(agent, task) | {"offered_at": at, "changed_at": at}])
             else:
+                _renumber(connection, task.task_id, known.uris, _told(task)["uris"])
                 connection.execute(
                     update(ExportRow)
                     .where(ExportRow.task_id == task.task_id, ExportRow.open.is_(False))
@@ -208,27 +211,25 @@ class ExportRecords:
         )
 
     def delivered(self, task_id: str, destination: str) -> frozenset[int]:
-        """Places in the task's list of what a destination has confirmed."""
-        statement = select(ExportObjectRow.number).where(
-            ExportObjectRow.task_id == task_id,
-            ExportObjectRow.destination == destination,
-            ExportObjectRow.delivered.is_(True),
-        )
+        """Places in the task's list of what a destination has confirmed; its name is compared without case."""
         with reading(self._engine) as connection:
-            return frozenset(connection.scalars(statement))
+            return _delivered(connection, task_id, _known_as(connection, task_id, destination))
 
     def unknown(self, task_id: str, destination: str) -> Mapping[int, str]:
-        """Places in the task's list of what a destination may have, and why nobody knows."""
-        statement = select(ExportObjectRow.number, ExportObjectRow.reason).where(
-            ExportObjectRow.task_id == task_id,
-            ExportObjectRow.destination == destination,
-            ExportObjectRow.verdict == UNKNOWN,
-        )
+        """Places in the task's list of what a destination may have, and why nobody knows; its name as above."""
         with reading(self._engine) as connection:
+            statement = select(ExportObjectRow.number, ExportObjectRow.reason).where(
+                ExportObjectRow.task_id == task_id,
+                ExportObjectRow.destination == _known_as(connection, task_id, destination),
+                ExportObjectRow.verdict == UNKNOWN,
+            )
             return {int(row.number): str(row.reason) for row in connection.execute(statement)}
 
     def save_results(self, task_id: str, destination: str, results: Sequence[Outcome]) -> None:
-        """Results in the order they came; what was delivered once stays delivered."""
+        """Results in the order they came; what was delivered once stays delivered.
+
+        A destination keeps the name that its first results came under, whatever the case of it now.
+        """
         at = self._clock()
         newest: dict[int, Outcome] = {}
         for result in results:
@@ -238,28 +239,20 @@ class ExportRecords:
         rows: list[dict[str, Any]] = [
             {
                 "task_id": task_id,
-                "destination": destination,
                 "number": result.index,
                 "delivered": result.delivered,
                 "verdict": str(result.verdict),
                 "status": result.status,
                 "reason": bounded(result.reason),
-                "comment": result.comment[:64],
+                "comment": bounded(result.comment, 64),
                 "at": at,
             }
             for result in newest.values()
         ]
         with self._engine.begin() as connection:
-            done = set(
-                connection.scalars(
-                    select(ExportObjectRow.number).where(
-                        ExportObjectRow.task_id == task_id,
-                        ExportObjectRow.destination == destination,
-                        ExportObjectRow.delivered.is_(True),
-                    )
-                )
-            )
-            todo = [row for row in rows if row["number"] not in done]
+            known = _known_as(connection, task_id, destination)
+            done = _delivered(connection, task_id, known)
+            todo = [row | {"destination": known} for row in rows if row["number"] not in done]
             upsert(connection, ExportObjectRow, todo, ("delivered", "verdict", "status", "reason", "comment", "at"))
 
     def save_objects(self, task_id: str, objects: Sequence[ResultObject]) -> None:
@@ -281,6 +274,36 @@ class ExportRecords:
                 event(connection, at, kind="export", subject=task_id, what=state, text=message)
 
 
+def _renumber(connection: Connection, task_id: str, before: Sequence[str], uris: Sequence[str]) -> None:
+    """What is known of objects follows their uris to other places; what is no longer asked for is forgotten."""
+    if before == uris:
+        return
+    places: dict[str, list[int]] = {}
+    for number in reversed(range(len(uris))):
+        places.setdefault(uris[number], []).append(number)
+    moved = {number: places[uri].pop() for number, uri in enumerate(before) if places.get(uri)}
+    for table in (ExportObjectRow, ResultObjectRow):
+        rows = connection.execute(select(table.__table__).where(table.task_id == task_id)).mappings().all()
+        connection.execute(delete(table).where(table.task_id == task_id))
+        kept = [dict(row) | {"number": moved[row["number"]]} for row in rows if row["number"] in moved]
+        upsert(connection, table, kept)
+
+
+def _known_as(connection: Connection, task_id: str, destination: str) -> str:
+    """The name under which the results of a destination are stored; compared here, for SQLite folds ASCII only."""
+    names = connection.scalars(select(ExportObjectRow.destination).where(ExportObjectRow.task_id == task_id).distinct())
+    return next((name for name in names if name.casefold() == destination.casefold()), destination)
+
+
+def _delivered(connection: Connection, task_id: str, destination: str) -> frozenset[int]:
+    statement = select(ExportObjectRow.number).where(
+        ExportObjectRow.task_id == task_id,
+        ExportObjectRow.destination == destination,
+        ExportObjectRow.delivered.is_(True),
+    )
+    return frozenset(connection.scalars(statement))
+
+
 def _next_mark(connection: Connection) -> int:
     """Count a report; the counter's row also makes reports wait for each other, so that marks grow as they commit."""
     counted = update(CounterRow).where(CounterRow.name == _REPORTS).values(value=CounterRow.value + 1)
@@ -289,13 +312,19 @@ def _next_mark(connection: Connection) -> int:
 
 def _told(task: OfferedTask) -> dict[str, Any]:
     return {
-        "job_id": task.job_id,
-        "pipeline_id": task.pipeline_id,
-        "payload_id": task.payload_id,
-        "parameters": task.parameters,
-        "uris": list(task.uris),
-        "retries": task.retries,
+        "job_id": _identifier(task.job_id),
+        "pipeline_id": _identifier(task.pipeline_id),
+        "payload_id": _identifier(task.payload_id),
+        "parameters": plain(task.parameters),
+        "uris": [plain(uri) for uri in task.uris],
+        "retries": min(max(task.retries, 0), _MOST_RETRIES),
     }
+
+
+def _identifier(text: str) -> str:
+    """What cannot be an id becomes one that nothing has; what it leads to is then missing, and reported as such."""
+    fits = len(text) <= _LONGEST_IDENTIFIER and text == plain(text)
+    return text if fits else bounded(text, _LONGEST_IDENTIFIER - 1) + "?"
 
 
 def _new_row(agent: str, task: OfferedTask) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Insert-or-update in the two databases we speak to, and the events that go with a change of state."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
@@ -12,6 +13,7 @@ from clara_dicom_adapter.configuration.tables import Base
 from clara_dicom_adapter.records.tables import EventRow
 
 _LONGEST_TEXT: Final = 2000
+_UNFIT: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 Clock = Callable[[], datetime]
 
@@ -52,6 +54,12 @@ def event(connection: Connection, at: datetime, *, kind: str, subject: str, what
     connection.execute(insert(EventRow).values(at=at, kind=kind, subject=subject, what=what, text=bounded(text)))
 
 
-def bounded(text: str) -> str:
-    """A message as it is stored: a peer's can be as long as it likes, and hold the NUL that PostgreSQL cannot."""
-    return text[:_LONGEST_TEXT].replace("\x00", "")
+def plain(text: str) -> str:
+    """A text of a peer's or a service's, as both databases can store it and a terminal can show it: a ``?`` stands for
+    each control character but line ends and tabs, and for each half of a surrogate pair."""
+    return _UNFIT.sub("?", text)
+
+
+def bounded(text: str, longest: int = _LONGEST_TEXT) -> str:
+    """A plain text, of so many characters at most: whoever says it may make it as long as he likes."""
+    return plain(text[:longest])

@@ -61,6 +61,8 @@ class State(StrEnum):
     """Held instances that became part of what the sender sent again."""
     # of an ExportWorkflow
     EXPORTING = "Exporting"
+    WAITING_FOR_RESULTS_SERVICE = "WaitingForResultsService"
+    """It takes no report; the task stays open."""
     EXPORTED = "Exported"
     EXPORT_FAILED = "ExportFailed"
     # of a job of the embedded platform
@@ -119,10 +121,10 @@ def one_of(states: frozenset[State]) -> str:
 OPEN: Final = "ExecutionStatus = 'Running'"
 NEEDS_ATTENTION_QUERY: Final = f"{OPEN} AND {one_of(WAITING_FOR_A_PERSON)}"
 """What waits for a person."""
-WAITING_QUERY: Final = (
-    f"{OPEN} AND {one_of(frozenset({State.WAITING_FOR_PLATFORM, State.WAITING_FOR_NODE, State.HELD}))}"
+WAITING_QUERY: Final = f"{OPEN} AND " + one_of(
+    frozenset({State.WAITING_FOR_PLATFORM, State.WAITING_FOR_NODE, State.WAITING_FOR_RESULTS_SERVICE, State.HELD})
 )
-"""What waits for something else than a person: the platform, a node, a sender."""
+"""What waits for something else than a person: the platform, the Results Service, a node, a sender."""
 INCOMPLETE_QUERY: Final = f"{INCOMPLETE.name} = true"
 FAILED_QUERY: Final = (
     f"ExecutionStatus IN ('Failed', 'Terminated', 'TimedOut') OR "

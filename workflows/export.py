@@ -1,6 +1,6 @@
 """From a task of the Results Service to objects at their destinations, and a report that is true.
 
-Download on any node, send from that node to every destination side by side, decide, report. What can fail for good is
+Download to a node, send from that node to every destination side by side, decide, report. What can fail for good is
 reported first and then waits for a person, with the objects kept for a while. If the node that holds the download goes
 away, the run starts over on another one; what a destination has confirmed is not sent again.
 """
@@ -31,6 +31,7 @@ with workflow.unsafe.imports_passed_through():
         FetchResult,
         NoteExportInput,
         Offered,
+        PlaceInput,
         ReportInput,
         RetryInput,
         SendElsewhereInput,
@@ -38,7 +39,7 @@ with workflow.unsafe.imports_passed_through():
         SendResult,
     )
 
-from clara_dicom_adapter.workflows.nodes import node_is_away
+from clara_dicom_adapter.workflows.nodes import run_if_there, what_failed
 from clara_dicom_adapter.workflows.visible import show
 
 HELP = """The export failed for good, and waits for a person. Send one of these updates:
@@ -50,8 +51,8 @@ HELP = """The export failed for good, and waits for a person. Send one of these 
 On the command line: `clara dicom attention`."""
 """For the Temporal UI."""
 
-WAITED_FOR = ("PlatformUnreachable", "StorageFull")
-"""What a download waits for without end: no one has refused anything."""
+WAITED_FOR = ("PlatformUnreachable", "StorageFull", "DatabaseUnavailable", "KubernetesUnavailable")
+"""What downloading and sending wait for without end: no one has refused anything."""
 
 
 @workflow.defn
@@ -63,7 +64,12 @@ class ExportWorkflow:
         self._export = export
         self._state = State.EXPORTING
         self._fetched = FetchResult(node_id="", objects=0, downloaded=0, destinations=())
+        self._node = ""
+        """Where the objects are; empty before, and when that node has gone away."""
+        self._nodes = dict.fromkeys(export.nodes)
+        """Where something of the task may have been left, in the order of the downloads."""
         self._results: dict[str, SendResult] = {}
+        """Of the destinations of the newest download, by name without case."""
         self._round = 0
         self._newest_offer = 0
         self._settled_offer = 0
@@ -96,10 +102,10 @@ class ExportWorkflow:
                 self._notes.append("reported for another attempt; the Results Service will offer the task again")
                 self._show(State.EXPORT_FAILED)
             await self._note()
-            await self._clean()
+        await self._clean()
         await workflow.wait_condition(workflow.all_handlers_finished)
         if self._is_offered_anew():
-            workflow.continue_as_new(export)
+            workflow.continue_as_new(self._as_new())
         sent = sum(result.sent for result in self._results.values())
         failed = sum(self._fetched.objects - result.sent for result in self._results.values())
         return ExportResult(task_id=export.task_id, success=success, sent=sent, failed=failed, message=self._message)
@@ -114,39 +120,88 @@ class ExportWorkflow:
                 return
             self._show(State.EXPORTING)
             self._round += 1
-            wanted = [name for name in self._fetched.destinations if only is None or name.casefold() == only.casefold()]
+            before = self._results
+            names = {name.casefold(): name for name in self._fetched.destinations}
+            self._results = {
+                key: before[key].model_copy(update={"destination": name})
+                for key, name in names.items()
+                if key in before
+            }
+            # one that has no result yet is sent to in any case: it may have taken the place of the one that was meant
+            wanted = [
+                name
+                for key, name in names.items()
+                if only is None or key == only.casefold() or key not in self._results
+            ]
             results = await asyncio.gather(*(self._send(name) for name in wanted))
-            self._results.update({result.destination: result for result in results if result})
+            self._results.update({result.destination.casefold(): result for result in results if result})
             if all(results):
                 return
-            self._notes.append(f"node {self._fetched.node_id} went away with the downloaded objects; started over")
-            self._show(State.EXPORTING)
+            self._lose_node("went away with the downloaded objects; started over")
 
     async def _fetch(self, *, again: bool) -> FetchResult:
+        """Download: where the objects are already, when there is such a node, else where there is room."""
         request = FetchInput(
             task_id=self._export.task_id, agent=self._export.agent, again=again, destinations=self._named
         )
+        unforeseen = 0
         while True:
+            if workflow.info().is_continue_as_new_suggested() and not again:
+                workflow.continue_as_new(self._as_new())
             try:
-                fetched = await workflow.execute_activity_method(ExportActivities.fetch, request, **policies.FETCH)
+                fetched = await self._fetch_once(request)
             except ActivityError as error:
                 if is_cancelled_exception(error):
                     raise
-                cause = error.cause
-                kind = cause.type if isinstance(cause, ApplicationError) else None
-                self._message = cause.message if isinstance(cause, ApplicationError) else str(cause)
-                if kind not in WAITED_FOR and not isinstance(cause, ActivityTimeout):
-                    offer = max(1, self._newest_offer, self._fetched.offer)
-                    return self._fetched.model_copy(
-                        update={"open": True, "offer": offer, "problem": f"the download failed: {self._message}"}
-                    )
+                kind, self._message = what_failed(error)
+                if kind not in WAITED_FOR and not isinstance(error.cause, ActivityTimeout):
+                    unforeseen += 1
+                    if unforeseen >= policies.UNFORESEEN_FETCHES:
+                        return self._fetched.model_copy(
+                            update={
+                                "open": True,
+                                "offer": max(1, self._newest_offer, self._fetched.offer),
+                                "problem": f"the download failed: {self._message}",
+                                "may_pass": True,
+                            }
+                        )
                 self._show(State.WAITING_FOR_PLATFORM if kind == "PlatformUnreachable" else State.EXPORTING)
                 await workflow.sleep(policies.FETCH_PAUSE)
-                if workflow.info().is_continue_as_new_suggested() and not again:
-                    workflow.continue_as_new(self._export)
+                if kind == "StorageFull" and not again:
+                    self._node = ""  # another one may have room
             else:
+                if fetched is None:
+                    continue
+                if again and not fetched.problem and fetched.downloaded < self._fetched.downloaded:
+                    self._node = self._fetched.node_id  # it keeps what the platform has removed, and may come back
                 self._message = ""
                 return fetched
+
+    async def _fetch_once(self, request: FetchInput) -> FetchResult | None:
+        """None when the node does not answer; the next one will be another."""
+        # a node that keeps the objects is waited for: the platform may not have them any more
+        patience = policies.NODE_PATIENCE if self._node and request.again else None
+        if not self._node:
+            placed = await workflow.execute_activity_method(
+                ExportActivities.place, PlaceInput(task_id=self._export.task_id), **policies.PLACE
+            )
+            self._node = placed.node_id
+            self._nodes[self._node] = None
+        fetched = await run_if_there(
+            ExportActivities.fetch,
+            request,
+            _at(self._node, policies.FETCH),
+            patience,
+            lambda: self._show(State.WAITING_FOR_NODE),
+        )
+        if fetched is None:
+            self._lose_node("does not answer; the objects are downloaded to another one")
+        return fetched
+
+    def _lose_node(self, what: str) -> None:
+        self._notes.append(f"node {self._node} {what}")
+        self._node = ""
+        self._show(State.EXPORTING)
 
     async def _send(self, destination: str) -> SendResult | None:
         """Send to one destination from the node that has the objects; None when the node, or its download, is gone."""
@@ -157,31 +212,30 @@ class ExportWorkflow:
             offer=self._fetched.offer,
             round=self._round,
         )
-        for patience in (policies.SEND.get("schedule_to_start_timeout"), policies.NODE_PATIENCE):
-            there = workflow.ActivityConfig(
-                **{
-                    **policies.SEND,
-                    "task_queue": queues.exports(self._fetched.node_id),
-                    "schedule_to_start_timeout": patience,
-                }
-            )
+        while True:
             try:
-                result = await workflow.execute_activity_method(ExportActivities.send, request, **there)
+                result = await run_if_there(
+                    ExportActivities.send,
+                    request,
+                    _at(self._fetched.node_id, policies.SEND),
+                    policies.NODE_PATIENCE,
+                    lambda: self._show(State.WAITING_FOR_NODE),
+                )
             except ActivityError as error:
-                cause = error.cause
                 if is_cancelled_exception(error):
                     raise
-                if node_is_away(error):
-                    self._show(State.WAITING_FOR_NODE)
-                elif isinstance(cause, ApplicationError) and cause.type == "DownloadsLost":
+                kind, reason = what_failed(error)
+                if kind == "DownloadsLost":
                     return None
-                else:
-                    message = f"sending failed: {cause.message if isinstance(cause, ApplicationError) else cause}"
-                    return SendResult(destination=destination, sent=0, failed=self._fetched.downloaded, message=message)
-            else:
+                if kind in WAITED_FOR:
+                    self._message = reason
+                    await workflow.sleep(policies.FETCH_PAUSE)
+                    continue
+                message = f"sending failed: {reason}"
+                return SendResult(destination=destination, sent=0, failed=self._fetched.downloaded, message=message)
+            if result is not None:
                 self._show(State.EXPORTING)
-                return result
-        return None
+            return result
 
     # ---- decide and report ----
 
@@ -194,22 +248,32 @@ class ExportWorkflow:
             **policies.LOCAL,
         )
         self._message = decision.message
-        self._results.update({result.destination: result for result in decision.sent})
+        self._results = {result.destination.casefold(): result for result in decision.sent}
         return decision
 
     async def _report(self, decision: ExportDecision) -> None:
-        answer = await workflow.execute_activity_method(
-            ResultsActivities.report,
-            ReportInput(
-                task_id=self._export.task_id,
-                agent=self._export.agent,
-                success=decision.success,
-                retry_later=decision.retry_later,
-                message=decision.message,
-                offer=self._fetched.offer,
-            ),
-            **policies.REPORT,
+        """Until the Results Service has it; a task is never left unreported."""
+        request = ReportInput(
+            task_id=self._export.task_id,
+            agent=self._export.agent,
+            success=decision.success,
+            retry_later=decision.retry_later,
+            message=decision.message,
+            offer=self._fetched.offer,
         )
+        try:
+            answer = await workflow.execute_activity_method(ResultsActivities.report, request, **policies.REPORT)
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
+            kind, reason = what_failed(error)
+            if kind == "ResultsServiceUnreachable":
+                self._notes.append(f"the report had to wait: {reason}")
+                self._show(State.WAITING_FOR_RESULTS_SERVICE)
+                await self._note()
+            answer = await workflow.execute_activity_method(
+                ResultsActivities.report, request, **policies.REPORT_WAITING
+            )
         self._reported = True
         if not answer.accepted:
             self._notes.append(f"the Results Service refused the report: {answer.message}")
@@ -256,14 +320,16 @@ class ExportWorkflow:
     async def _deliver_elsewhere(self, request: SendElsewhereInput) -> None:
         """Replace one destination, or all that lack something, by another one; an unknown name changes nothing."""
         before, named = self._fetched, self._named
-        whole = {name for name, result in self._results.items() if result.sent == before.objects}
-        replaced = {request.instead_of} if request.instead_of else set(before.destinations) - whole
+        whole = {key for key, result in self._results.items() if result.sent == before.objects}
+        one = request.instead_of.casefold() if request.instead_of else ""
+        replaced = {
+            name for name in before.destinations if (name.casefold() == one if one else name.casefold() not in whole)
+        }
         self._named = (*(name for name in before.destinations if name not in replaced), request.destination)
         await self._deliver(again=True, only=request.destination)
         if self._fetched.problem:
             self._fetched, self._named = before.model_copy(update={"problem": self._fetched.problem}), named
             return
-        self._results = {name: self._results[name] for name in self._fetched.destinations if name in self._results}
         instead = f" instead of {', '.join(sorted(replaced))}" if replaced else ""
         self._notes.append(f"sent to {request.destination}{instead}, as a person asked")
 
@@ -274,7 +340,7 @@ class ExportWorkflow:
         failed = sum(
             self._fetched.objects - result.sent
             for result in self._results.values()
-            if request.item in (None, result.destination)
+            if request.item is None or request.item.casefold() == result.destination.casefold()
         )
         return Answer(
             changed=failed or self._fetched.objects,
@@ -319,7 +385,8 @@ class ExportWorkflow:
             raise ApplicationError(f"this export does not wait for a person; it is {self._state.value}")
 
     def _must_be_ours(self, destination: str | None) -> None:
-        if destination not in (None, *self._fetched.destinations):
+        names = {name.casefold() for name in self._fetched.destinations}
+        if destination is not None and destination.casefold() not in names:
             known = ", ".join(self._fetched.destinations) or "none"
             raise ApplicationError(f"this export has no destination {destination}; it has: {known}")
 
@@ -367,9 +434,11 @@ class ExportWorkflow:
         )
 
     async def _clean(self) -> None:
-        if not self._fetched.node_id:
-            return
-        config = workflow.ActivityConfig(**{**policies.CLEAN, "task_queue": queues.node(self._fetched.node_id)})
+        """Remove what was left on each node; one that is away sweeps when it comes back."""
+        await asyncio.gather(*(self._clean_node(node_id) for node_id in tuple(self._nodes)))
+
+    async def _clean_node(self, node_id: str) -> None:
+        config = workflow.ActivityConfig(**{**policies.CLEAN, "task_queue": queues.node(node_id)})
         try:
             await workflow.execute_activity_method(
                 ExportActivities.clean, CleanInput(task_id=self._export.task_id), **config
@@ -377,4 +446,13 @@ class ExportWorkflow:
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
-            self._notes.append(f"node {self._fetched.node_id} is away; what it keeps is removed when it comes back")
+            self._notes.append(f"node {node_id} is away; what it keeps is removed when it comes back")
+        else:
+            del self._nodes[node_id]
+
+    def _as_new(self) -> ExportInput:
+        return self._export.model_copy(update={"nodes": tuple(self._nodes)})
+
+
+def _at(node_id: str, config: workflow.ActivityConfig) -> workflow.ActivityConfig:
+    return workflow.ActivityConfig(**{**config, "task_queue": queues.exports(node_id)})

@@ -1,6 +1,6 @@
 """Waiting in a workflow, and calling an activity that must see a certain node's spool."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
@@ -23,6 +23,7 @@ class HereOrThere(Protocol):
 
 
 Result = TypeVar("Result", bound=HereOrThere)
+Done = TypeVar("Done", bound=Payload)
 
 
 async def happened(condition: Callable[[], bool], seconds: float | None) -> bool:
@@ -91,3 +92,33 @@ async def run_there(
         else:
             waiting(False)
             return result
+
+
+async def run_if_there(
+    activity: Callable[[Any, Any], Awaitable[Done]],
+    argument: Payload,
+    config: workflow.ActivityConfig,
+    patience: timedelta | None,
+    waiting: Callable[[], None],
+) -> Done | None:
+    """Run an activity that only one node can do; None when nobody serves its queue in time.
+
+    Args:
+        config: With the node's queue.
+        patience: How long the node is waited for once it is known to be away; None: not at all.
+        waiting: Told when that begins.
+    """
+    method: Any = activity  # the SDK's overloads cannot be told of a method of any class
+    limits = (config.get("schedule_to_start_timeout"), *([patience] if patience else []))
+    for number, limit in enumerate(limits, start=1):
+        there = workflow.ActivityConfig(**{**config, "schedule_to_start_timeout": limit})
+        try:
+            result: Done = await workflow.execute_activity_method(method, argument, **there)
+        except ActivityError as error:
+            if not node_is_away(error):
+                raise
+            if number < len(limits):
+                waiting()
+        else:
+            return result
+    return None

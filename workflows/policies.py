@@ -97,7 +97,17 @@ UNEXPECTED_FAILURES = 10
 """An export activity that keeps failing for an unforeseen reason counts as failed after this many attempts, so that
 no task stays unreported for ever."""
 
+PLACE = workflow.ActivityConfig(
+    start_to_close_timeout=timedelta(minutes=1),
+    heartbeat_timeout=timedelta(seconds=15),
+    retry_policy=RetryPolicy(
+        initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=30), maximum_attempts=4
+    ),
+)
+"""Which node downloads a task; each attempt may be another node's."""
+
 FETCH = workflow.ActivityConfig(
+    schedule_to_start_timeout=timedelta(minutes=1),
     start_to_close_timeout=timedelta(hours=12),
     heartbeat_timeout=timedelta(seconds=15),
     retry_policy=RetryPolicy(
@@ -107,6 +117,9 @@ FETCH = workflow.ActivityConfig(
 """Downloads of one task; resumed. When the attempts are used up, the workflow shows what it waits for and goes on."""
 
 FETCH_PAUSE = timedelta(seconds=30)
+
+UNFORESEEN_FETCHES = 3
+"""A download that so often in a row fails for an unforeseen reason, with all its attempts, counts as failed."""
 
 SEND = workflow.ActivityConfig(
     schedule_to_start_timeout=timedelta(minutes=1),
@@ -121,11 +134,18 @@ SEND = workflow.ActivityConfig(
 """All objects of one task to one destination; resumed from the journal. What the peer does is a result, no failure."""
 
 REPORT = workflow.ActivityConfig(
-    start_to_close_timeout=timedelta(minutes=5),
+    start_to_close_timeout=timedelta(hours=1),
     heartbeat_timeout=timedelta(seconds=15),
-    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=1)),
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=4),
 )
-"""Until the Results Service answers."""
+"""When the attempts are used up, the workflow shows that it waits, and for what."""
+
+REPORT_WAITING = workflow.ActivityConfig(
+    start_to_close_timeout=timedelta(hours=1),
+    heartbeat_timeout=timedelta(seconds=15),
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=5), maximum_interval=timedelta(minutes=1)),
+)
+"""The same, until the Results Service takes it; retries leave no trace in history."""
 
 CLEAN = workflow.ActivityConfig(
     schedule_to_start_timeout=timedelta(minutes=1),

@@ -45,7 +45,7 @@ def main() -> None:
     def send() -> int:
         files = dict(enumerate(sorted(folder.iterdir())))
         task = ExportFolders(Path(sys.argv[4])).of("bench")
-        task.create("bench", "BENCH")
+        task.create("bench", "BENCH", ())
         ledger = Ledger(request, task, NoRecords())
         with ThreadPoolExecutor(associations) as threads:
             asyncio.run(Sending(files, ledger, Turns(associations), threads).to(route))

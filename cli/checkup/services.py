@@ -8,11 +8,13 @@ from typing import Final
 from clara_dicom_adapter.api.authentication import policy
 from clara_dicom_adapter.cli.checkup.finding import Finding, Level
 from clara_dicom_adapter.cli.place import Place
+from clara_dicom_adapter.configuration import in_the_clear
 from clara_dicom_adapter.configuration.api_keys import ApiKeys
 from clara_dicom_adapter.configuration.entities import Destination
 from clara_dicom_adapter.configuration.peers import peer_of
 from clara_dicom_adapter.configuration.settings import Settings
 from clara_dicom_adapter.configuration.store import ConfigurationStore
+from clara_dicom_adapter.configuration.web_destinations import WebDestinations
 from clara_dicom_adapter.dicom.echo import echo
 from clara_dicom_adapter.dicom.requestor import TimeLimits
 from clara_dicom_adapter.errors import AdapterError
@@ -33,6 +35,7 @@ def database(place: Place) -> Iterator[Finding]:
             store = ConfigurationStore(engine)
             counts = len(store.clara_ae_titles()), len(store.sources())
             destinations = store.destinations()
+            web_destinations = WebDestinations(engine).all()
             warnings = policy(settings.api, ApiKeys(engine)).warnings
     except AdapterError as error:
         remedy = "check ConnectionStrings>DicomAdapterDatabase, and that the database runs and this user may use it"
@@ -48,6 +51,10 @@ def database(place: Place) -> Iterator[Finding]:
         yield Finding("sources", Level.WARNING, "there are none, so every association is rejected", remedy)
     for warning in warnings:
         yield Finding("REST API", Level.WARNING, warning, "see docs/api.md, who may do what")
+    for each in web_destinations:
+        if warning := in_the_clear.warning(each):
+            remedy = f"`clara dicom delete dicomweb -n {each.name}`, and create it with addresses of https"
+            yield Finding(f"destination {each.name}", Level.WARNING, warning, remedy)
     yield from _destinations(destinations, settings)
 
 

@@ -11,7 +11,7 @@ import typer
 from clara_dicom_adapter.cli.commands.entities import create, delete, lists
 from clara_dicom_adapter.cli.examples import examples
 from clara_dicom_adapter.cli.options import Config, DataDir, Json
-from clara_dicom_adapter.cli.output import print_json, print_table, say
+from clara_dicom_adapter.cli.output import print_json, print_table, say, to_stderr
 from clara_dicom_adapter.cli.place import Place
 
 if TYPE_CHECKING:
@@ -50,6 +50,14 @@ def create_web_destination(
     client_id: Annotated[str | None, typer.Option(help="OAuth 2.0: who we are.")] = None,
     client_secret_file: Annotated[str | None, typer.Option(help="OAuth 2.0: file with the secret.")] = None,
     scope: Annotated[str | None, typer.Option(help="OAuth 2.0: what is asked for.")] = None,
+    token_ca: Annotated[str | None, typer.Option("--token-tls-ca", help="The token server's authorities, PEM.")] = None,
+    token_certificate: Annotated[
+        str | None, typer.Option("--token-tls-certificate", help="Our certificate for the token server, PEM.")
+    ] = None,
+    token_key: Annotated[str | None, typer.Option("--token-tls-key", help="Its key, PEM.")] = None,
+    token_name: Annotated[
+        str | None, typer.Option("--token-tls-name", help="Name in the token server's certificate.")
+    ] = None,
     ca_file: Annotated[str | None, typer.Option("--tls-ca", help="Authorities to trust, PEM.")] = None,
     certificate_file: Annotated[str | None, typer.Option("--tls-certificate", help="Our certificate, PEM.")] = None,
     key_file: Annotated[str | None, typer.Option("--tls-key", help="Its key, PEM.")] = None,
@@ -58,9 +66,9 @@ def create_web_destination(
     config: Config = None,
 ) -> None:
     """Add a destination that takes results by DICOMweb (STOW-RS)."""
-    from clara_dicom_adapter.configuration import checks
+    from clara_dicom_adapter.configuration import checks, in_the_clear
 
-    kinds = {
+    kinds: dict[str, dict[str, object]] = {
         "basic": {"user": user, "passwordFile": password_file},
         "bearer": {"tokenFile": token_file},
         "oauth2": {
@@ -68,24 +76,31 @@ def create_web_destination(
             "clientId": client_id,
             "clientSecretFile": client_secret_file,
             "scope": scope,
+            "tokenTls": _tls(token_ca, token_certificate, token_key, token_name),
         },
     }
     given = [kind for kind, values in kinds.items() if any(values.values())]
     if len(given) > 1:
         raise typer.BadParameter(f"say who we are in one way, not by {' and '.join(given)}")
-    tls = {"caFile": ca_file, "certificateFile": certificate_file, "keyFile": key_file, "serverName": server_name}
     entity = checks.web_destination(
         {
             "name": name,
             "url": url,
             "authentication": {"kind": given[0], **kinds[given[0]]} if given else None,
-            "tls": tls if any(tls.values()) else None,
+            "tls": _tls(ca_file, certificate_file, key_file, server_name),
             "maximumRequests": requests,
         }
     )
     with _store(data_dir, config, create_folder=True) as store:
         store.add(entity)
     say(f"destination {entity.name} added: {entity.url}")
+    if warning := in_the_clear.warning(entity):
+        to_stderr(f"warning: {warning}")
+
+
+def _tls(*values: str | None) -> dict[str, str | None] | None:
+    names = ("caFile", "certificateFile", "keyFile", "serverName")
+    return dict(zip(names, values, strict=True)) if any(values) else None
 
 
 def list_web_destinations(data_dir: DataDir, config: Config = None, as_json: Json = False) -> None:

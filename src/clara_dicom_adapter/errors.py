@@ -84,7 +84,7 @@ class PlatformUnreachable(TransientError):
 
 
 class ResultsServiceUnreachable(TransientError):
-    """The Results Service gave no answer, or a 5xx one."""
+    """The Results Service gave no answer, or one that settles nothing: such as a 5xx."""
 
     def __init__(self, endpoint: str, reason: str) -> None:
         super().__init__(f"Results Service at {endpoint} cannot be reached: {reason}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 from support import exports
 from support.dicom_objects import make_objects
 from support.dicom_peers import SUCCESS, ScriptedScp, free_port
@@ -27,10 +28,12 @@ from clara_dicom_adapter.activities import interceptor
 from clara_dicom_adapter.activities.export_folder import ExportFolders
 from clara_dicom_adapter.activities.export_journal import Outcome
 from clara_dicom_adapter.activities.export_rules import NoDestination, Rules, decide, destinations
-from clara_dicom_adapter.activities.results import ResultsActivities
+from clara_dicom_adapter.activities.results import MORE_THAN_IN_FLIGHT, ResultsActivities
 from clara_dicom_adapter.clara.results import ResultsServiceClient, ResultTask
 from clara_dicom_adapter.configuration.settings import DataFolder
+from clara_dicom_adapter.dicom.delivery import ObjectResult
 from clara_dicom_adapter.dicom.head import read_head
+from clara_dicom_adapter.dicom.part10 import read_meta
 from clara_dicom_adapter.dicom.sender import Peer, Verdict
 from clara_dicom_adapter.errors import (
     DestinationUnknown,
@@ -40,7 +43,7 @@ from clara_dicom_adapter.errors import (
     StorageFull,
 )
 from clara_dicom_adapter.records.database import open_engine
-from clara_dicom_adapter.records.exports import ExportRecords
+from clara_dicom_adapter.records.exports import ExportRecords, OfferedTask
 from clara_dicom_adapter.records.trace import Tracer
 from clara_dicom_adapter.workflows import names
 from clara_dicom_adapter.workflows.models import (
@@ -126,7 +129,7 @@ def test_a_threshold_of_zero_allows_no_failure() -> None:
 
 def test_a_journal_line_that_a_crash_cut_short_does_not_count(tmp_path: Path) -> None:
     folder = ExportFolders(tmp_path).of("task")
-    folder.create("task", AGENT)
+    folder.create("task", AGENT, ())
     journal = folder.journal("PACS")
     with journal.writer() as lines:
         lines.result(Outcome("1.1", 0, Verdict.STORED, 0))
@@ -141,9 +144,79 @@ def test_a_journal_line_that_a_crash_cut_short_does_not_count(tmp_path: Path) ->
     assert folder.journal("OTHER").read().outcomes == []
 
 
+@pytest.mark.parametrize(
+    "torn",
+    [
+        b'{"send": "1.1", "index": 1, "verdict": "refused", "comment": "{no room}',
+        b'{"send": "1.1"}',
+        b'{"send": "1.1", "index": 1, "verdict": "lost", "status": 0, "comment": "", "reason": ""}',
+        b'{"send": "1.1", "index": "1", "verdict": "stored", "status": 0, "comment": "", "reason": ""}',
+        b'{"lane": ""}',
+        b'{"lane": "", "order": [0], "at_once": 1, "lost": []',
+        b'{"lane": "", "order": {"0": 1}, "at_once": null, "lost": {}}',
+        b"[]",
+        b"}",
+        b"\xff\x00}",
+    ],
+)
+def test_a_journal_line_that_cannot_be_read_costs_no_other_one(tmp_path: Path, torn: bytes) -> None:
+    """It ends like a whole one, as what a crash or a power cut leaves may."""
+    folder = ExportFolders(tmp_path).of("task")
+    folder.create("task", AGENT, ())
+    journal = folder.journal("PACS")
+    with journal.writer() as lines:
+        lines.result(Outcome("1.1", 0, Verdict.STORED, 0))
+    (path,) = (tmp_path / "exports").glob("*/sent-*.log")
+    path.write_bytes(path.read_bytes() + torn)
+    with journal.writer() as lines:
+        lines.result(Outcome("1.1", 2, Verdict.STORED, 0))
+    assert [outcome.index for outcome in journal.read().outcomes] == [0, 2]
+
+
+def test_a_folder_that_was_left_of_an_offer_of_other_files_is_begun_anew(tmp_path: Path) -> None:
+    folder = ExportFolders(tmp_path).of("task")
+    folder.create("task", AGENT, ("a", "b"))
+    with folder.journal("PACS").writer() as lines:
+        lines.result(Outcome("1.1", 0, Verdict.STORED, 0))
+    folder.object(0).write_bytes(b"a")
+    folder.create("task", AGENT, ("a", "b"))
+    assert list(folder.objects()) == [0]
+    assert len(folder.journal("PACS").read().outcomes) == 1
+    folder.create("task", AGENT, ("b", "a"))
+    assert folder.objects() == {}
+    assert folder.journal("PACS").read().outcomes == []
+    assert folder.whose == (AGENT, "task")
+
+
+def test_what_was_delivered_is_known_by_its_uri_when_a_task_is_offered_with_others(
+    site: Site, records: ExportRecords, tmp_path: Path
+) -> None:
+    files = make_objects(tmp_path / "o", 4)
+    first, second, third, fourth = site.add_payload("p", files)
+    with ScriptedScp(lambda _scp, number: SUCCESS if number <= 2 else b"\x00\xa9") as scp:
+        site.set_destinations(PACS=scp.peer)
+        records.offer(AGENT, task([first, second, third]), 0)
+        exports.fetch(site.exports(records), FETCH)
+        assert run(site.exports(records).send, SEND).sent == 2
+        records.reported("t-1", 1, success=False, retry_later=True, accepted=True, message="")
+    with ScriptedScp(lambda _scp, _number: SUCCESS) as scp:
+        site.set_destinations(PACS=scp.peer)
+        assert records.offer(AGENT, task([fourth, third, second]), records.report_mark()) == 2
+        assert records.delivered("t-1", "PACS") == {2}
+        exports.fetch(site.exports(records), FETCH)
+        assert run(site.exports(records).send, SEND.model_copy(update={"offer": 2})).sent == 3
+        assert len(scp.instances) == 2
+
+
+def test_what_a_peer_says_is_journalled_as_the_records_can_store_it(tmp_path: Path) -> None:
+    said = ObjectResult(0, tmp_path, Verdict.REFUSED, 0, 0xA700, "no\x00room", "code \ud800")
+    outcome = Outcome.of("1.1", 0, said)
+    assert (outcome.comment, outcome.reason) == ("no?room", "code ?")
+
+
 def test_nothing_of_a_task_becomes_a_path(tmp_path: Path) -> None:
     folder = ExportFolders(tmp_path).of("../../etc")
-    folder.create("../../etc", AGENT)
+    folder.create("../../etc", AGENT, ())
     (made,) = (tmp_path / "exports").iterdir()
     assert made.name.isalnum()
     assert folder.whose == (AGENT, "../../etc")
@@ -186,13 +259,15 @@ def test_fetching_twice_is_fetching_once_and_what_is_no_dicom_counts_as_missing(
     site: Site, records: ExportRecords, tmp_path: Path
 ) -> None:
     site.set_destinations(PACS=Peer("PACS", "127.0.0.1", 1))
-    text = tmp_path / "report.txt"
+    text, empty = tmp_path / "report.txt", tmp_path / "empty.dcm"
     text.write_text("no DICOM")
-    uris = [*site.add_payload("p", [*make_objects(tmp_path / "o", 2), text]), "out/missing.dcm"]
+    objects = make_objects(tmp_path / "o", 2)
+    empty.write_bytes(objects[0].read_bytes()[: read_meta(objects[0]).dataset_offset])  # no dataset
+    uris = [*site.add_payload("p", [*objects, text, empty]), "out/missing.dcm"]
     assert records.offer(AGENT, task(uris), records.report_mark()) == 1
     activities = site.exports(records)
     result = run(activities.fetch, FETCH)
-    assert (result.objects, result.downloaded, result.destinations) == (4, 2, ("PACS",))
+    assert (result.objects, result.downloaded, result.destinations) == (5, 2, ("PACS",))
     downloaded = sorted((site.root / "node" / "exports").glob("*/*.dcm"))
     assert [path.name for path in downloaded] == ["0000.dcm", "0001.dcm"]
     times = [path.stat().st_mtime_ns for path in downloaded]
@@ -218,6 +293,36 @@ def test_a_short_disk_stops_the_download_before_it_begins(site: Site, records: E
     with pytest.raises(PlatformUnreachable):
         run(site.exports(records).fetch, FETCH)
     assert not list((site.root / "node" / "exports").glob("*/*.dcm"))
+
+
+@pytest.mark.parametrize(
+    "trouble", [PlatformUnreachable("platform", "gone"), StorageFull("/data", 1, 2), OSError("disk")]
+)
+def test_downloads_that_break_off_do_not_fill_the_disk(
+    site: Site, records: ExportRecords, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    """However often they are tried again; and what a process that was killed has begun goes with the next attempt."""
+    site.set_destinations(PACS=Peer("PACS", "127.0.0.1", 1))
+    records.offer(AGENT, task(site.add_payload("p", make_objects(tmp_path / "o", 2))), 0)
+    activities = site.exports(records)
+    whole = activities._downloads
+
+    class BreaksOff:
+        def download(self, payload_id: str, name: str, target: Path) -> int:
+            target.write_bytes(b"x" * 1000)
+            raise trouble
+
+    monkeypatch.setattr(activities, "_downloads", BreaksOff())
+    for _ in range(2):
+        with pytest.raises(type(trouble)):
+            run(activities.fetch, FETCH)
+    (folder,) = (site.root / "node" / "exports").iterdir()
+    assert [path.name for path in folder.iterdir()] == ["task.json"]
+    for left in ("0000.0123.part", "0001.0123.part.part"):
+        (folder / left).touch()
+    monkeypatch.setattr(activities, "_downloads", whole)
+    assert run(activities.fetch, FETCH).downloaded == 2
+    assert sorted(path.name for path in folder.iterdir()) == ["0000.dcm", "0001.dcm", "task.json"]
 
 
 def test_sending_twice_is_sending_once_and_a_new_pass_sends_what_failed(
@@ -262,7 +367,7 @@ async def test_the_sweep_keeps_what_a_workflow_still_needs(
     folders = ExportFolders(site.root / "node")
     wanted, over, unknown = (str(uuid.uuid4()) for _ in range(3))
     for task_id in (wanted, over, unknown):
-        folders.of(task_id).create(task_id, AGENT)
+        folders.of(task_id).create(task_id, AGENT, ())
     for task_id in (wanted, over):
         await client.start_workflow("ExportWorkflow", id=names.export(AGENT, task_id), task_queue="nobody")
     await client.get_workflow_handle(names.export(AGENT, over)).terminate()
@@ -318,6 +423,35 @@ async def test_an_answer_older_than_the_report_starts_nothing(
         assert await activities._look(AGENT) == 0
         await handle.terminate()
     assert records.is_open(task_id, 2)
+
+
+async def test_a_task_that_cannot_be_stored_holds_up_no_other_one(
+    site: Site, records: ExportRecords, service: FakeResultsService, temporal_server: str
+) -> None:
+    """However many of them the service lists first."""
+    client = await exports.connect(temporal_server)
+    good = str(uuid.uuid4())
+    for number in range(MORE_THAN_IN_FLIGHT):
+        service.add(f"bad-{number}", [], '"PACS"')
+    service.add("no/id", [], '"PACS"')
+    service.add(good, [], '"PACS"')
+
+    class Picky(ExportRecords):
+        def offer(self, agent: str, task: OfferedTask, mark: int) -> int | None:
+            if task.task_id.startswith("bad-"):
+                raise ValueError("the database does not take it")
+            return super().offer(agent, task, mark)
+
+    with ResultsServiceClient(service.url) as asked:
+        picky = Picky(open_engine("", DataFolder(site.root)))
+        activities = ResultsActivities(client, asked, picky, 50)
+        with capture_logs() as logs:
+            assert await activities._look(AGENT) == 0
+            assert await activities._look(AGENT) == 1
+            assert await activities._look(AGENT) == 0
+    unusable = [entry["task_id"] for entry in logs if entry["event"] == "task_unusable"]
+    assert unusable == [*(f"bad-{number}" for number in range(MORE_THAN_IN_FLIGHT)), ""]
+    await client.get_workflow_handle(names.export(AGENT, good)).terminate()
 
 
 async def test_the_poll_outlives_the_service_and_ends_with_its_worker(

@@ -10,7 +10,7 @@ import pytest
 from pynetdicom.events import Event
 from support.dicom_objects import make_objects
 from support.dicom_peers import pynetdicom_scp
-from support.exports import Site
+from support.exports import Site, fetch
 from temporalio.testing import ActivityEnvironment
 
 from clara_dicom_adapter.clara.results import ResultTask
@@ -51,7 +51,7 @@ async def test_a_second_attempt_at_sending_waits_for_the_first_and_sends_nothing
     files = make_objects(tmp_path / "o", 30)
     offered(site, files)
     activities = site.exports(site.records())
-    ActivityEnvironment().run(activities.fetch, FETCH)
+    fetch(activities, FETCH)
     fifth, second_is_there = threading.Event(), threading.Event()
 
     def behave(_event: Event, number: int) -> int:
@@ -85,7 +85,7 @@ def test_two_attempts_at_downloading_do_not_write_into_one_file(
             with target.open("wb") as file:
                 file.write(content[:500])
                 file.flush()
-                assert ActivityEnvironment().run(whole.fetch, FETCH).downloaded == 3
+                assert fetch(whole, FETCH).downloaded == 3
                 assert contents() == [path.read_bytes() for path in files]
                 file.write(content[500:])
             return len(content)
@@ -94,5 +94,5 @@ def test_two_attempts_at_downloading_do_not_write_into_one_file(
         return [path.read_bytes() for path in sorted((site.root / "node" / "exports").glob("*/*.dcm"))]
 
     monkeypatch.setattr(activities, "_downloads", Slow())
-    assert ActivityEnvironment().run(activities.fetch, FETCH).downloaded == 3
+    assert fetch(activities, FETCH).downloaded == 3
     assert contents() == [path.read_bytes() for path in files]

@@ -15,7 +15,7 @@ from support.dicom_objects import make_objects
 from support.dicom_peers import SUCCESS, ScriptedScp, pynetdicom_scp
 from support.dicomweb_service import Answer, everything, serving
 from support.export_pass import sending
-from support.exports import Site
+from support.exports import Site, fetch
 from temporalio.testing import ActivityEnvironment
 
 from clara_dicom_adapter.activities.export_folder import ExportFolders
@@ -46,7 +46,7 @@ def downloaded(site: Site, files: list[Path], destination: str = "PACS") -> None
     uris = tuple(site.add_payload("p", files))
     task = ResultTask("t", "job", "pipeline", "p", destination, "Pending", AGENT, 0, uris)
     records.offer(AGENT, task, records.report_mark())
-    ActivityEnvironment().run(site.exports(records).fetch, FetchInput(task_id="t", agent=AGENT))
+    fetch(site.exports(records), FetchInput(task_id="t", agent=AGENT))
 
 
 def send(site: Site, request: SendInput = SEND) -> SendResult:
@@ -103,7 +103,7 @@ def test_the_object_that_was_on_its_way_when_the_worker_was_killed_is_unknown_un
     # nor does another node, which has no journal
     site.set_destinations(1, PACS=Peer("PACS", "127.0.0.1", 1))
     other = Site(site.root, "", site.results, "other")
-    ActivityEnvironment().run(other.exports(other.records()).fetch, FetchInput(task_id="t", agent=AGENT))
+    fetch(other.exports(other.records()), FetchInput(task_id="t", agent=AGENT))
     send(other, SEND.model_copy(update={"offer": 3}))
     assert shown(site)[2]["verdict"] == "unknown"
     assert shown(site)[2]["reason"].count("; then ") == 1
@@ -239,7 +239,7 @@ def test_a_line_that_was_cut_short_anywhere_does_not_count(journal: Journal, tmp
 def test_the_journal_costs_one_line_an_object_and_a_few_a_pass(site: Site, tmp_path: Path) -> None:
     files = make_objects(tmp_path / "o", 19)
     downloaded_to = ExportFolders(site.root / site.node_id).of("t")
-    downloaded_to.create("t", AGENT)
+    downloaded_to.create("t", AGENT, ())
     with pynetdicom_scp(files) as (peer, _):
         ledger = Ledger(SEND, downloaded_to, site.records())
         route = Route("pacs", peer, SendSettings("SENDER", TimeLimits()), 1, 600)

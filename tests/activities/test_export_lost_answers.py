@@ -20,6 +20,7 @@ from clara_dicom_adapter.activities import export_sending
 from clara_dicom_adapter.activities.export_ledger import Ledger, Notes
 from clara_dicom_adapter.activities.export_sending import Route, Sending
 from clara_dicom_adapter.activities.export_turns import Turns
+from clara_dicom_adapter.dicom import delivery
 from clara_dicom_adapter.dicom.part10 import read_meta
 from clara_dicom_adapter.dicom.sender import ObjectResult, Peer, SendSettings, TimeLimits, Verdict
 from clara_dicom_adapter.dicom.stow_service import WebPeer
@@ -105,7 +106,8 @@ async def test_what_was_lost_in_one_turn_and_cannot_be_sent_in_the_next_is_unkno
 async def test_what_was_lost_when_the_time_is_over_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first request is held until the second one is lost, and takes all the time there is."""
     now = 0.0
-    monkeypatch.setattr(export_sending, "time", SimpleNamespace(monotonic=lambda: now))
+    for module in (export_sending, delivery):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
     files = make_objects(tmp_path / "o", OBJECTS)
     odd = {read_meta(path).sop_instance_uid for path in files[1::2]}
     is_lost = threading.Event()

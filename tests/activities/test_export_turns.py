@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.events import Event
 from support.dicom_objects import make_objects
 from support.dicom_peers import SUCCESS, ScriptedScp, free_port, pynetdicom_scp
-from support.exports import Site
+from support.exports import Site, fetch
 from temporalio.testing import ActivityEnvironment
 
 from clara_dicom_adapter.activities import export_sending
@@ -101,7 +103,7 @@ def fetched(site: Site, activities: Any, files: list[Path], task_id: str, parame
     uris = site.add_payload(task_id, files)
     task = ResultTask(task_id, "job", "pipeline", task_id, parameters, "Pending", AGENT, 0, tuple(uris))
     records.offer(AGENT, task, records.report_mark())
-    ActivityEnvironment().run(activities.fetch, FetchInput(task_id=task_id, agent=AGENT))
+    fetch(activities, FetchInput(task_id=task_id, agent=AGENT))
     return SendInput(task_id=task_id, agent=AGENT, destination="PACS")
 
 
@@ -191,6 +193,36 @@ async def test_a_large_export_uses_the_associations_that_its_destination_allows(
     assert sorted(got.order) == sorted(read_meta(path).sop_instance_uid for path in files)
 
 
+async def test_an_association_that_has_ended_is_another_exports_at_once(site: Site, tmp_path: Path) -> None:
+    """One of three is kept waiting by its peer; the place of the other two is not."""
+    files = make_objects(tmp_path / "o", 60)
+    kept, released = threading.Event(), threading.Event()
+    slow = read_meta(files[0]).sop_instance_uid
+
+    def behave(event: Event, _number: int) -> int:
+        assert isinstance(event.request, C_STORE)
+        if event.request.AffectedSOPInstanceUID == slow:
+            kept.set()
+            released.wait(60)
+        return 0x0000
+
+    patient = {"maximumNumberOfAssociations": 3, "responseTimeoutSeconds": 60}
+    activities = replace(site, scu=patient).exports(site.records())
+    with pynetdicom_scp(files, answer=behave) as (peer, _), pynetdicom_scp(files) as (other, got):
+        site.set_destinations(limit=3, PACS=peer, OTHER=other)
+        first = asyncio.ensure_future(sending(activities, fetched(site, activities, files, "t")))
+        try:
+            assert await asyncio.to_thread(kept.wait, 30)
+            requests = [fetched(site, activities, files[:1], name, '"OTHER"') for name in ("u", "v")]
+            others = [sending(activities, request.model_copy(update={"destination": "OTHER"})) for request in requests]
+            assert [each.sent for each in await asyncio.wait_for(asyncio.gather(*others), 30)] == [1, 1]
+            assert not first.done()
+        finally:
+            released.set()
+        assert (await asyncio.wait_for(first, 30)).sent == 60
+    assert got.associations == 2
+
+
 async def test_a_destination_that_allows_fewer_associations_than_configured_gets_all(
     site: Site, tmp_path: Path
 ) -> None:
@@ -214,6 +246,20 @@ async def test_a_run_ends_when_its_time_is_over(site: Site, tmp_path: Path) -> N
     assert result.sent + result.failed == 5
     assert result.failed >= 4
     assert "not sent within 0.001 s" in result.message
+
+
+@pytest.mark.timeout(60)  # it is the time limit that has to end this
+async def test_a_run_ends_within_an_object_when_its_time_is_over(site: Site, tmp_path: Path) -> None:
+    """The peer does not answer, for longer than there is time."""
+    files = make_objects(tmp_path / "o", 2)
+    impatient = {"responseTimeoutSeconds": 600, "export": {"timeLimitSeconds": 1}}
+    activities = replace(site, scu=impatient).exports(site.records())
+    with ScriptedScp(lambda _scp, _number: b"") as scp:
+        site.set_destinations(PACS=scp.peer)
+        result = await sending(activities, fetched(site, activities, files, "t"))
+    assert (result.sent, result.failed) == (0, 2)
+    assert "broken off by us, because the time limit is over; then not sent within 1 s" in result.message
+    assert scp.aborts == 1
 
 
 async def test_cancelling_ends_after_the_object_under_way(site: Site, tmp_path: Path) -> None:

@@ -26,6 +26,17 @@ async def test_a_destination_is_added_found_in_any_case_and_removed(api: httpx.A
     assert (await api.get(f"{PATH}/archive")).status_code == 404
 
 
+async def test_the_token_server_may_have_a_tls_of_its_own(api: httpx.AsyncClient) -> None:
+    grant = {"kind": "oauth2", "tokenUrl": "https://login.hospital/token", "clientId": "us", "clientSecretFile": "/s"}
+    body = {**BODY, "authentication": {**grant, "tokenTls": {"caFile": "/etc/clara/login.pem"}}}
+    assert (await api.post(PATH, json=body)).status_code == 201
+    found = (await api.get(f"{PATH}/archive")).json()
+    assert found["authentication"]["tokenTls"]["caFile"] == "/etc/clara/login.pem"
+    await api.delete(f"{PATH}/archive")
+    refused = await api.post(PATH, json={**BODY, "authentication": {**BODY["authentication"], "tokenTls": {}}})
+    assert (refused.status_code, "tokenTls is for oauth2" in refused.json()["detail"]) == (400, True)
+
+
 async def test_a_name_belongs_to_one_destination_of_either_kind(api: httpx.AsyncClient) -> None:
     other = {"name": "archive", "aeTitle": "A", "hostIp": "h", "port": 104}
     assert (await api.post(PATH, json=BODY)).status_code == 201

@@ -72,7 +72,22 @@ def test_nothing_escapes_the_payload(
         remove = pb.PayloadsRemoveRequest(payload_id=pb.Identifier(value=payload[1]), name=name)
         assert stubs.PayloadsStub(channel).Remove(remove).header.code < 0
     after = {path for path in tmp_path.rglob("*") if not path.name.startswith("platform.db")}
-    assert after - before <= {source, tmp_path / "target.part"}
+    assert after - before <= {source}
+
+
+def test_a_download_that_breaks_off_leaves_nothing_behind(
+    platform: RunningPlatform, payload: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks_off(*_: object) -> Iterator[pb.PayloadsDownloadResponse]:
+        yield pb.PayloadsDownloadResponse(data=b"x" * 1000)
+        raise PlatformUnreachable("platform", "gone")
+
+    folder = tmp_path / "downloads"
+    folder.mkdir()
+    monkeypatch.setattr(platform.client, "_stream", breaks_off)
+    with pytest.raises(PlatformUnreachable):
+        platform.client.download(payload[1], "input/a", folder / "target")
+    assert list(folder.iterdir()) == []
 
 
 def test_a_link_in_a_payload_is_not_followed(

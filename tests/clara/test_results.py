@@ -95,6 +95,24 @@ def test_what_goes_wrong_is_ours_to_name(
         client.pending("ClaraSCU")
 
 
+@pytest.mark.parametrize("status", [301, 302, 307, 308, 400, 401, 403, 405, 407, 408, 413, 429, 500, 503])
+def test_a_report_that_the_service_itself_has_not_settled_waits(service: Callable[[Answer], str], status: int) -> None:
+    with ResultsServiceClient(service((status, b""))) as client:
+        with pytest.raises(ResultsServiceUnreachable, match=f"HTTP status {status}"):
+            client.report_success("t")
+        with pytest.raises(ResultsServiceUnreachable, match=f"HTTP status {status}"):
+            client.report_failure("t", retry_later=True)
+
+
+@pytest.mark.parametrize("status", [404, 409, 410])
+def test_a_report_of_a_task_that_is_gone_or_settled_is_refused(service: Callable[[Answer], str], status: int) -> None:
+    with (
+        ResultsServiceClient(service((status, b""))) as client,
+        pytest.raises(ResultsServiceRefused, match=f"HTTP status {status}"),
+    ):
+        client.report_success("t")
+
+
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:1", "http://nowhere.invalid", "http://[", "ftp://x", "x"])
 def test_no_httpx_error_leaks(endpoint: str) -> None:
     try:

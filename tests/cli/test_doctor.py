@@ -65,6 +65,17 @@ def test_settings_that_cannot_work_are_told_alone(clara: Clara, tmp_path: Path) 
     assert [(each["about"], each["level"]) for each in json.loads(done.out)] == [("settings", "problem")]
 
 
+def test_a_secret_that_goes_out_in_the_clear_is_told(clara: Clara, config: Path) -> None:
+    for name, scheme in (("PLAIN", "http"), ("SECURE", "https")):
+        url = f"{scheme}://archive.hospital/dicom-web"
+        assert clara("create", "dicomweb", "-n", name, "--url", url, "--token-file", "/token").status == 0
+    found = examined(clara, config)
+    assert "destination SECURE" not in found
+    assert found["destination PLAIN"]["level"] == "warning"
+    assert "the token to http://archive.hospital/dicom-web can be read" in found["destination PLAIN"]["message"]
+    assert "`clara dicom delete dicomweb -n PLAIN`" in found["destination PLAIN"]["remedy"]
+
+
 def test_destinations_are_tried_and_what_is_missing_is_named(clara: Clara, config: Path, tmp_path: Path) -> None:
     with storescp(tmp_path / "received") as peer:
         clara("create", "dest", "-n", "GOOD", "-a", "STORESCP", "-i", "127.0.0.1", "-p", str(peer.port))

@@ -67,10 +67,14 @@ def test_a_destination_with_tls(clara: Clara) -> None:
 
 def test_a_dicomweb_destination(clara: Clara) -> None:
     command = ("create", "dicomweb", "-n", "ARCHIVE", "--url", "https://archive.hospital/dicom-web")
-    made = clara(*command, "--token-url", "https://login/token", "--client-id", "us", "--client-secret-file", "/secret")
+    grant = ("--token-url", "https://login/token", "--client-id", "us", "--client-secret-file", "/secret")
+    made = clara(*command, *grant, "--token-tls-ca", "/login.pem")
     assert made.status == 0, made.err
+    assert "warning" not in made.err
     (archive,) = json.loads(clara("list", "dicomweb", "--json").out)
     assert archive["authentication"]["kind"] == "oauth2"
+    assert archive["authentication"]["tokenTls"]["caFile"] == "/login.pem"
+    assert archive["tls"] is None
     assert "ARCHIVE\thttps://archive.hospital/dicom-web\toauth2\t2\n" in clara("list", "dicomweb").out
     assert clara("create", "dest", "-n", "archive", "-a", "A", "-i", "h", "-p", "1").status == 1
     assert clara("delete", "dicomweb", "-n", "archive").status == 0
@@ -78,3 +82,31 @@ def test_a_dicomweb_destination(clara: Clara) -> None:
     incomplete = clara(*command, "--user", "us")
     assert incomplete.status == 1
     assert "passwordFile" in incomplete.err
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "told"),
+    [
+        (
+            "http://a.hospital/dicom-web",
+            ("--user", "us", "--password-file", "/p"),
+            ["the password to http://a.hospital"],
+        ),
+        ("http://a.hospital/dicom-web", ("--token-file", "/t"), ["the token to http://a.hospital"]),
+        ("https://a.hospital/dicom-web", ("--token-file", "/t"), []),
+        ("http://a.hospital/dicom-web", (), []),
+        ("http://127.0.0.1:8042/dicom-web", ("--token-file", "/t"), []),
+        (
+            "http://a.hospital/dicom-web",
+            ("--token-url", "http://login/token", "--client-id", "us", "--client-secret-file", "/s"),
+            ["the client secret to http://login/token", "the token to http://a.hospital"],
+        ),
+    ],
+)
+def test_a_secret_that_goes_out_in_the_clear_is_warned_of(
+    clara: Clara, url: str, options: tuple[str, ...], told: list[str]
+) -> None:
+    made = clara("create", "dicomweb", "-n", "WEB", "--url", url, *options)
+    assert made.status == 0
+    assert all(each in made.err for each in told)
+    assert ("clara: warning: " in made.err) is bool(told)

@@ -1,11 +1,15 @@
 """The sender against real SCPs, and against one that misbehaves."""
 
 import socket
+import struct
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pydicom
@@ -15,7 +19,7 @@ from structlog.testing import capture_logs
 from support.dicom_objects import CT, EXPLICIT, MR, make_objects
 from support.dicom_peers import SUCCESS, ScriptedScp, free_port, pynetdicom_scp, storescp
 
-from clara_dicom_adapter.dicom import dimse
+from clara_dicom_adapter.dicom import delivery, dimse, requestor
 from clara_dicom_adapter.dicom.delivery import pause_before
 from clara_dicom_adapter.dicom.negotiation import AssociationRejected, Context
 from clara_dicom_adapter.dicom.part10 import read_meta
@@ -232,7 +236,11 @@ def test_commands_and_pdus_are_logged_on_request_without_what_they_say(tmp_path:
     told = {line["event"]: line for line in lines}
     assert told["dimse_sent"]["sop_class_uid"] == CT
     assert told["dimse_received"]["status"] == "0000"
-    assert sum(line["event"] == "data_pdu_sent" for line in lines) > 3  # the command, and 40 KB in PDUs of 16
+    pdus = [line for line in lines if line["event"] == "data_pdu"]
+    # the command, 40 KB in PDUs of 16, and the response with its status
+    assert [line["direction"] for line in pdus] == ["sent"] * 4 + ["received"]
+    assert [16_000 < line["size"] <= 16_384 for line in pdus] == [False, True, True, False, False]
+    assert set().union(*pdus) == {"event", "log_level", "direction", "called_ae_title", "number", "size"}
     assert set().union(*lines) - {"event", "log_level"} <= KEYS
 
 
@@ -251,8 +259,8 @@ def test_a_peer_that_dies_in_the_middle_gets_the_rest_on_another_association(tmp
     assert len(received.order) == 7  # only the one whose response was lost came twice
 
 
-def test_a_peer_that_closes_after_each_object_still_gets_all(tmp_path: Path) -> None:
-    """Progress is made each time, so the bound on associations in a row does not count it as failure."""
+def test_a_peer_that_closes_after_each_object_gets_all_without_a_pause(tmp_path: Path) -> None:
+    """Progress is made each time, so none of it counts as failure, not even without any retries."""
     files = make_objects(tmp_path / "files", 5)
     closed = threading.Event()
 
@@ -263,10 +271,11 @@ def test_a_peer_that_closes_after_each_object_still_gets_all(tmp_path: Path) -> 
         closed.set()
         return SUCCESS
 
-    with ScriptedScp(behave) as scp:
-        results = collect(files, scp.peer)
+    with ScriptedScp(behave) as scp, capture_logs() as lines:
+        results = collect(files, scp.peer, replace(SETTINGS, retries=0))
     assert set(verdicts(results)) == {Verdict.STORED}
     assert scp.associations == 5
+    assert {line["event"] for line in lines} == {"objects_sent"}
 
 
 def test_an_object_that_kills_every_association_is_left_out(tmp_path: Path) -> None:
@@ -278,13 +287,35 @@ def test_an_object_that_kills_every_association_is_left_out(tmp_path: Path) -> N
     assert scp.instances.count(poison) == 2
 
 
+def test_only_an_association_without_progress_is_waited_after(tmp_path: Path) -> None:
+    files = make_objects(tmp_path / "files", 4)
+    poison = read_meta(files[2]).sop_instance_uid
+    with (
+        ScriptedScp(lambda scp, _number: None if scp.instances[-1] == poison else SUCCESS) as scp,
+        capture_logs() as lines,
+    ):
+        results = collect(files, scp.peer)
+    assert verdicts(results) == [Verdict.STORED] * 2 + [Verdict.UNKNOWN, Verdict.STORED]
+    assert [line["attempt"] for line in lines if line["event"] == "peer_tried_again"] == [1]
+
+
+def test_two_objects_in_a_row_that_kill_every_association_cost_only_themselves(tmp_path: Path) -> None:
+    """That an object is lost twice is one failure of the peer, however often in a row it is to be tried."""
+    files = make_objects(tmp_path / "files", 5)
+    poison = [read_meta(path).sop_instance_uid for path in files[:2]]
+    with ScriptedScp(lambda scp, _number: None if scp.instances[-1] in poison else SUCCESS) as scp:
+        results = collect(files, scp.peer)
+    assert verdicts(results) == [Verdict.UNKNOWN] * 2 + [Verdict.STORED] * 3
+    assert scp.instances[:5] == [poison[0], poison[0], poison[1], poison[1], read_meta(files[2]).sop_instance_uid]
+
+
 def test_a_peer_that_never_answers_is_given_up(tmp_path: Path) -> None:
     files = make_objects(tmp_path / "files", 4)
     with ScriptedScp(lambda _scp, _number: b"") as scp:
         results = collect(files, scp.peer, HASTY)
-    assert verdicts(results) == [Verdict.UNKNOWN, Verdict.NOT_SENT, Verdict.NOT_SENT, Verdict.NOT_SENT]
+    assert verdicts(results) == [Verdict.UNKNOWN, Verdict.UNKNOWN, Verdict.NOT_SENT, Verdict.NOT_SENT]
     assert "no answer in time" in results[0].reason
-    assert scp.aborts == scp.associations == 2
+    assert scp.aborts == scp.associations == 3
 
 
 def test_an_object_whose_response_was_lost_is_unknown_however_the_peer_is_given_up(tmp_path: Path) -> None:
@@ -353,12 +384,75 @@ def test_what_is_no_part_10_file_has_a_result_and_harms_nothing(tmp_path: Path) 
     assert verdicts(results) == [Verdict.UNREADABLE, Verdict.STORED, Verdict.UNREADABLE]
 
 
+def test_a_file_without_a_dataset_is_unreadable_and_nothing_of_it_is_sent(tmp_path: Path) -> None:
+    """A C-STORE-RQ that announces a dataset which never comes would keep the peer waiting."""
+    files = make_objects(tmp_path / "files", 4)
+    for path in files[::2]:
+        path.write_bytes(path.read_bytes()[: read_meta(path).dataset_offset])
+    with ScriptedScp(lambda _scp, _number: SUCCESS) as scp:
+        results = collect(files, scp.peer, HASTY)
+    assert verdicts(results) == [Verdict.UNREADABLE, Verdict.STORED, Verdict.UNREADABLE, Verdict.STORED]
+    assert scp.associations == 1
+
+
 def test_sending_stops_between_objects(tmp_path: Path) -> None:
     files = make_objects(tmp_path / "files", 5)
     with ScriptedScp(lambda _scp, _number: SUCCESS) as scp:
         results = collect(files, scp.peer, stop=lambda: len(scp.instances) >= 2)
     assert sorted(results) == [0, 1]
     assert scp.aborts == 0
+
+
+def test_the_time_limit_breaks_an_object_off_that_a_peer_takes_slowly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each write takes almost as long as it may, by a clock that stands still otherwise; all would take too long."""
+    files = make_objects(tmp_path / "files", 3)
+    with files[1].open("r+b") as file:
+        file.truncate(20_000_000)
+    now = 0.0
+    for module in (delivery, requestor):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now, sleep=time.sleep))
+    write = StorageAssociation._send
+
+    def slow(association: StorageAssociation, data: bytes, seconds: float) -> None:
+        nonlocal now
+        write(association, data, seconds)
+        now += 59
+
+    monkeypatch.setattr(StorageAssociation, "_send", slow)
+    results: list[ObjectResult] = []
+    with ScriptedScp(lambda _scp, _number: SUCCESS) as scp:
+        totals = send(files, scp.peer, SETTINGS, results.append, seconds=600)
+    assert [result.index for result in results] == [0]
+    assert totals.stopped
+    assert totals.unanswered == {1: "no association with SCRIPTED: broken off by us, because the time limit is over"}
+    assert now < 600 + 2 * 59  # the abort is one of the writes
+    assert scp.aborts == scp.associations == 1
+
+
+@pytest.mark.timeout(30)  # it is the time limit that has to end this
+@pytest.mark.parametrize("size", [1000, 50_000_000])
+def test_the_time_limit_does_not_wait_for_a_peer_that_is_silent(tmp_path: Path, size: int) -> None:
+    """Neither for its response nor for it to take what is written."""
+    (path,) = make_objects(tmp_path / "files", 1)
+    with path.open("r+b") as file:
+        file.truncate(size + 2000)
+    patient = replace(SETTINGS, limits=TimeLimits(connect=5, association=5, response=600))
+    silent = threading.Event()
+
+    def negotiates_only(scp: ScriptedScp, stream: Any, connection: socket.socket) -> None:
+        kind, length = struct.unpack(">BxI", stream.read(6))
+        assert kind == 1
+        connection.sendall(scp._accept(stream.read(length)))
+        assert silent.wait(30)
+
+    with ScriptedScp(lambda _scp, _number: b"") as scp:
+        scp._association = partial(negotiates_only, scp)  # type: ignore[method-assign]
+        totals = send([path], scp.peer, patient, lambda _: None, seconds=0.5)
+        silent.set()
+    assert list(totals.unanswered) == [0]
+    assert "the time limit is over" in totals.unanswered[0]
 
 
 def test_a_result_that_cannot_be_written_down_stops_the_sending(tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 import base64
 import socket
+import ssl
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -153,6 +156,24 @@ def test_a_batch_that_is_refused_as_a_whole_is_sent_one_by_one(tmp_path: Path) -
     assert [len(request) for request in service.requests] == [3, 1, 1, 1]
 
 
+@pytest.mark.parametrize("status", [400, 409, 413, 415])
+@pytest.mark.parametrize("body", [b'{"HttpStatus": 415, "Message": "x"}', b"{}", b"[]", told([])])
+def test_what_a_refusal_says_without_a_word_of_any_object_changes_nothing(
+    tmp_path: Path, status: int, body: bytes
+) -> None:
+    files = make_objects(tmp_path / "files", 2)
+    with serving(lambda _uids, _number: (status, body)) as service:
+        results = store(files, service.peer)
+    assert [(result.verdict, result.reason) for result in results] == [(Verdict.REFUSED, f"HTTP status {status}")] * 2
+    assert [len(request) for request in service.requests] == [2, 1, 1]
+
+
+def test_what_was_refused_together_is_not_unknown_when_the_service_goes(tmp_path: Path) -> None:
+    with serving(lambda _uids, number: (415, told([])) if number == 1 else BUSY) as service:
+        results = store(make_objects(tmp_path / "files", 2), service.peer)
+    assert verdicts(results) == [Verdict.NOT_SENT] * 2
+
+
 def test_an_answer_409_is_read_object_by_object(tmp_path: Path) -> None:
     files = make_objects(tmp_path / "files", 2)
     with serving(lambda uids, _number: (409, told([], dict.fromkeys(uids, 0x0110)))) as service:
@@ -208,6 +229,27 @@ def test_an_object_that_a_service_fails_at_each_time_costs_only_itself(tmp_path:
         results = store(files, service.peer)
     assert verdicts(results) == [Verdict.STORED, Verdict.UNKNOWN, Verdict.STORED, Verdict.STORED]
     assert results[1].reason == "WEB: HTTP status 500"
+
+
+@pytest.mark.parametrize(("retries", "poisonous"), [(1, [0]), (1, [3]), (2, [0, 1]), (2, [1, 2]), (2, [2, 3])])
+@pytest.mark.parametrize("trouble", [(502, b""), None])
+def test_objects_that_cost_the_connection_each_time_cost_the_others_nothing(
+    tmp_path: Path, trouble: Answer | None, retries: int, poisonous: list[int]
+) -> None:
+    """As many in a row as there may be attempts; the request that they came in first is none of them."""
+    files = make_objects(tmp_path / "files", 4)
+    poison = {uid(files[index]) for index in poisonous}
+    with serving(lambda uids, number: trouble if poison & set(uids) else everything(uids, number)) as service:
+        results = store(files, service.peer, replace(SETTINGS, retries=retries))
+    assert verdicts(results) == [Verdict.UNKNOWN if index in poisonous else Verdict.STORED for index in range(4)]
+
+
+def test_a_service_that_is_lost_with_every_object_is_given_up(tmp_path: Path) -> None:
+    files = make_objects(tmp_path / "files", 9)
+    with serving(lambda _uids, _number: None) as service:
+        results = store(files, service.peer)
+    assert set(verdicts(results)) == {Verdict.UNKNOWN}
+    assert [len(request) for request in service.requests] == [9, 1, 1, 1]
 
 
 def test_a_service_that_asks_for_time_gets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -371,6 +413,61 @@ def test_sending_stops_between_batches(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(results) == 2
 
 
+class Slow:
+    """A service that gets on within each time limit of a wait, and does not get done."""
+
+    def __init__(self, context: ssl.SSLContext | None, *, answers: bool) -> None:
+        self._answers = answers
+        self._context = context
+        self._over = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        scheme = "https" if context else "http"
+        self.url = f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}/"
+
+    def __enter__(self) -> "Slow":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join(30)
+        self._listener.close()
+
+    def _serve(self) -> None:
+        connection, _ = self._listener.accept()
+        with suppress(OSError), self._context.wrap_socket(connection, True) if self._context else connection as peer:
+            while not self._over.wait(0.05):
+                if self._answers:
+                    peer.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+                elif not peer.recv(100_000):
+                    return
+
+
+@pytest.mark.timeout(60)  # it is the time limit that has to end this
+@pytest.mark.parametrize("secure", [False, True])
+@pytest.mark.parametrize("answers", [False, True])
+def test_the_time_limit_breaks_a_request_off(tmp_path: Path, secure: bool, answers: bool) -> None:
+    """While the body is taken by and by, and while the answer comes by and by."""
+    first, second = make_objects(tmp_path / "files", 2)
+    with first.open("r+b") as file:
+        file.truncate(2000 if answers else 1_000_000_000)
+    context, tls = None, None
+    if secure:
+        authority = Authority(tmp_path / "ca")
+        issued = authority.issue("web", host="web.hospital")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(issued.certificate, issued.key)
+        tls = TlsClient(authority.ca, server_name="web.hospital")
+    results: list[ObjectResult] = []
+    with Slow(context, answers=answers) as service:
+        peer = WebPeer("SLOW", service.url, tls=tls)
+        totals = stow.store([first, second], peer, SETTINGS, results.append, seconds=1)
+    assert totals.stopped
+    assert totals.unanswered[0] == "SLOW: broken off by us, because the time limit is over"
+    assert results == []
+
+
 # ---- who we are ----
 
 
@@ -494,6 +591,32 @@ def test_a_token_that_is_revoked_is_replaced_once(tmp_path: Path, refused: int, 
         results = store(make_objects(tmp_path / "files", 1), replace(service.peer, authentication=grant))
     assert verdicts(results) == [verdict]
     assert service.authorizations == ["Bearer T1", "Bearer T2"]
+
+
+def test_the_token_server_has_a_tls_of_its_own(tmp_path: Path) -> None:
+    """The archive's authority is not asked for it, and it is not shown what the archive is shown."""
+    files = make_objects(tmp_path / "files", 1)
+    private, public = Authority(tmp_path / "private"), Authority(tmp_path / "public", "public", key=1)
+    us = private.issue("us")
+    with serving(everything) as service, serving(everything, public.issue("login", host="login.example")) as login:
+        grant = ClientCredentials(
+            login.url.replace("/dicom-web/", "/token"),
+            "us",
+            secret(tmp_path, "pw"),
+            tls=TlsClient(public.ca, server_name="login.example"),
+        )
+        to_archive = TlsClient(private.ca, us.certificate, us.key)
+        peer = replace(service.peer, authentication=grant, tls=to_archive)
+        assert verdicts(store(files, peer)) == [Verdict.STORED]
+        by_system = replace(peer, authentication=replace(grant, tls=None), tls=TlsClient(public.ca))
+        not_trusted = store(files, by_system, replace(SETTINGS, retries=0))
+        nowhere = tmp_path / "nowhere.pem"
+        unusable = store(files, replace(peer, authentication=replace(grant, tls=TlsClient(nowhere))))
+    assert len(login.tokens) == 1
+    reason = not_trusted[0].reason
+    assert f"the token server {grant.token_url}: cannot connect: its certificate was not accepted" in reason
+    assert "see tokenTls.caFile and tokenTls.serverName" in reason
+    assert f"tokenTls.caFile {nowhere} cannot be read" in unusable[0].reason
 
 
 def test_tls_with_an_authority_of_its_own(tmp_path: Path) -> None:

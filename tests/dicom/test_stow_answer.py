@@ -78,6 +78,7 @@ def test_an_answer_without_any_object_is_an_answer(content: bytes) -> None:
         b"",
         b"stored",
         b'"stored"',
+        b'{"HttpStatus": 415, "Message": "x"}',
         b"<html><body>It works</body></html>",
         XML.encode()[:-20],
         b'<?xml version="1.0" encoding="no-such"?><NativeDicomModel/>',

@@ -36,7 +36,10 @@ def test_what_may_have_been_stored_before_a_transient_failure(
     assert may_have_stored(status, headers) is perhaps
 
 
-@pytest.mark.parametrize(("status", "refused"), [(200, False), (202, False), (400, True), (409, True), (501, True)])
+@pytest.mark.parametrize(
+    ("status", "refused"),
+    [(200, False), (202, False), (302, True), (400, True), (408, False), (409, True), (500, False), (501, True)],
+)
 def test_who_refuses_has_stored_only_what_the_answer_names(status: int, refused: bool) -> None:
     assert refuses(status) is refused
 

@@ -389,3 +389,43 @@ def test_what_a_long_window_has_already_is_not_written_again_with_each_batch(eng
     reception = Listing(engine).get(Subject.RECEPTION, RECEIVER.workflow_id)
     assert (reception["instances"], reception["bytes"]) == (8_000, 800_000)
     assert len(inserts) == 16
+
+
+def test_a_destination_is_the_same_one_in_any_case(engine: Engine) -> None:
+    exports, task = ExportRecords(engine), Task()
+    exports.offer("ClaraSCU", task, 0)
+    exports.save_results(task.task_id, "PACS", [Result(0, delivered=True), Result(1, delivered=False)])
+    exports.save_results(task.task_id, "Pacs", [Result(0, delivered=False), Result(1, delivered=True)])
+    assert exports.delivered(task.task_id, "pacs") == {0, 1}
+    (export,) = Listing(engine).page(Subject.EXPORT, Filter({})).items
+    assert export["destinations"] == [{"name": "PACS", "delivered": 2, "failed": 0}]
+
+
+def test_what_is_known_of_objects_follows_their_uris_when_a_task_is_offered_with_others(engine: Engine) -> None:
+    """Also of those that it lists twice."""
+    exports, task = ExportRecords(engine), replace(Task(), uris=("a", "b", "b", "c"))
+    exports.offer("ClaraSCU", task, 0)
+    exports.save_objects(task.task_id, [ResultObject(number, f"2.25.{number}", "", "") for number in range(4)])
+    exports.save_results(task.task_id, "PACS", [Result(number, delivered=number != 3) for number in range(4)])
+    exports.reported(task.task_id, 1, success=False, retry_later=True, accepted=True, message="")
+    exports.offer("ClaraSCU", replace(task, uris=("d", "c", "b", "b")), exports.report_mark())
+    assert exports.delivered(task.task_id, "PACS") == {2, 3}
+    listed = Listing(engine).export_objects(task.task_id, Filter({})).items
+    assert [(each["number"], each["sop_instance_uid"]) for each in listed] == [
+        (1, "2.25.3"),
+        (2, "2.25.1"),
+        (3, "2.25.2"),
+    ]
+
+
+def test_what_a_destination_may_have_is_known_by_uri_and_in_any_case_of_its_name(engine: Engine) -> None:
+    exports, task = ExportRecords(engine), replace(Task(), uris=("a", "b"))
+    exports.offer("ClaraSCU", task, 0)
+    lost = Result(0, False, "unknown", None, "lost on its way")
+    exports.save_results(task.task_id, "PACS", [lost, Result(1, False, "refused", 0xA700)])
+    assert exports.unknown(task.task_id, "pacs") == {0: "lost on its way"}
+    exports.reported(task.task_id, 1, success=False, retry_later=True, accepted=True, message="")
+    exports.offer("ClaraSCU", replace(task, uris=("c", "b", "a")), exports.report_mark())
+    assert exports.unknown(task.task_id, "Pacs") == {2: "lost on its way"}
+    exports.save_results(task.task_id, "Pacs", [Result(2, True)])
+    assert exports.unknown(task.task_id, "PACS") == {}

@@ -64,6 +64,7 @@ def _uid_in(part: bytes) -> str:
 
 @contextmanager
 def serving(answer: Callable[[list[str], int], Answer | None], certificate: Any = None) -> Iterator[Service]:
+    """One that runs; over TLS it takes no certificate of its clients, so that one that shows any is cut off."""
     service = Service(answer)
 
     class Handler(BaseHTTPRequestHandler):
@@ -95,6 +96,7 @@ def serving(answer: Callable[[list[str], int], Answer | None], certificate: Any 
     if certificate is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate.certificate, certificate.key)
+        context.verify_mode = ssl.CERT_OPTIONAL
         server.socket = context.wrap_socket(server.socket, server_side=True)
         scheme = "https"
     service.url = f"{scheme}://127.0.0.1:{server.server_port}/dicom-web/"

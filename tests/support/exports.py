@@ -13,6 +13,7 @@ from typing import Any
 
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import ActivityEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
@@ -25,11 +26,18 @@ from clara_dicom_adapter.configuration.entities import Destination, WebDestinati
 from clara_dicom_adapter.configuration.settings import DataFolder, ScuSettings
 from clara_dicom_adapter.dicom.sender import Peer
 from clara_dicom_adapter.dicom.stow_service import WebPeer
-from clara_dicom_adapter.errors import PlatformRefused, PlatformUnreachable, StorageFull
+from clara_dicom_adapter.errors import (
+    DatabaseUnavailable,
+    KubernetesUnavailable,
+    PlatformRefused,
+    PlatformUnreachable,
+    StorageFull,
+)
 from clara_dicom_adapter.records.database import open_engine
 from clara_dicom_adapter.records.exports import ExportRecords
 from clara_dicom_adapter.temporal import queues
 from clara_dicom_adapter.workflows.export import ExportWorkflow
+from clara_dicom_adapter.workflows.models import FetchInput, FetchResult
 from clara_dicom_adapter.workflows.results_poller import ResultsPollerWorkflow
 
 
@@ -50,12 +58,16 @@ class FolderPlatform:
 
 
 class FileDestinations:
-    """Destinations from a JSON file, read anew each time."""
+    """Destinations from a JSON file; ``database-down`` or ``kubernetes-down`` beside it makes them unreadable."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def destinations(self) -> Sequence[Destination | WebDestination]:
+        if (self._path.parent / "database-down").exists():
+            raise DatabaseUnavailable("PostgreSQL", "down")
+        if (self._path.parent / "kubernetes-down").exists():
+            raise KubernetesUnavailable("folder", "down")
         return [
             (WebDestination if "url" in each else Destination).model_validate(each)
             for each in json.loads(self._path.read_text())
@@ -158,6 +170,12 @@ class Site:
         return cls(**{**value, "root": Path(value["root"])})
 
 
+def fetch(activities: ExportActivities, request: FetchInput) -> FetchResult:
+    """Download, also for a test that runs in an event loop."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(lambda: asyncio.run(ActivityEnvironment().run(activities.fetch, request))).result()
+
+
 async def connect(address: str) -> Client:
     return await Client.connect(address, data_converter=pydantic_data_converter)
 
@@ -175,7 +193,7 @@ async def worker(site: Site, client: Client, *, node_queue: bool = True, sandbox
     service = ResultsServiceClient(site.results)
     results = ResultsActivities(client, service, records, site.settings().export.poll_frequency_ms)
     activities: list[Callable[..., Any]] = [
-        exports.fetch,
+        exports.place,
         exports.decide,
         exports.note,
         exports.clean,
@@ -203,7 +221,7 @@ async def worker(site: Site, client: Client, *, node_queue: bool = True, sandbox
             Worker(
                 client,
                 task_queue=queues.exports(site.node_id) if node_queue else f"nobody-asks-{site.node_id}-exports",
-                activities=[exports.send],
+                activities=[exports.fetch, exports.send],
                 interceptors=[ErrorInterceptor()],
             ),
         ):

@@ -19,6 +19,13 @@ class FakeResultsService:
         self.down = False
         self.forgotten: set[str] = set()
         """Tasks whose report is answered with 404."""
+        self.gateway = 0
+        """With what a gateway answers reports, while questions get through; 0: there is none."""
+        self.answering = threading.Event()
+        """Cleared, reports get no answer."""
+        self.answering.set()
+        self.standing = threading.Semaphore(0)
+        """Counts reports that get none."""
         self.changed = threading.Condition()
         service = self
 
@@ -79,9 +86,14 @@ class FakeResultsService:
             }
 
     def _report(self, outcome: str, task_id: str, body: bytes) -> int:
+        if not self.answering.is_set():
+            self.standing.release()
+            self.answering.wait(60)
         with self.changed:
             if self.down:
                 return 503
+            if self.gateway:
+                return self.gateway
             if task_id in self.forgotten:
                 self.pending.pop(task_id, None)
                 return 404

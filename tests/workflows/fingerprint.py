@@ -18,6 +18,7 @@ COMMANDS = {
     "happened",
     "on_node",
     "patched",
+    "run_if_there",
     "run_there",
     "show",
     "signal",

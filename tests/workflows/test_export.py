@@ -1,7 +1,9 @@
 """The ExportWorkflow on a real Temporal server, with real activities, records, and Storage SCPs."""
 
 import asyncio
+import errno
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,7 +12,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -24,16 +26,21 @@ from support.dicom_peers import SUCCESS, ScriptedScp, free_port, pynetdicom_scp
 from support.dicomweb_service import Answer, serving, told
 from support.exports import Site, worker
 from support.results_service import FakeResultsService
+from temporalio import activity
 from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
 from temporalio.common import RetryPolicy
 
+from clara_dicom_adapter.activities.export import ExportActivities
+from clara_dicom_adapter.activities.export_download import DOWNLOADS_AT_ONCE
 from clara_dicom_adapter.activities.export_journal import Lines, Outcome
+from clara_dicom_adapter.activities.results import REPORTS_AT_ONCE
 from clara_dicom_adapter.clara.results import ResultTask
 from clara_dicom_adapter.configuration.settings import DataFolder
 from clara_dicom_adapter.dicom.part10 import read_meta
 from clara_dicom_adapter.dicom.sender import Peer
 from clara_dicom_adapter.records.database import open_engine
+from clara_dicom_adapter.records.listing import Filter, Listing, Subject
 from clara_dicom_adapter.records.submissions import SubmissionRecords
 from clara_dicom_adapter.temporal import attributes
 from clara_dicom_adapter.temporal.attributes import State
@@ -52,6 +59,8 @@ from clara_dicom_adapter.workflows.models import (
     PollerInput,
     RetryInput,
     SendElsewhereInput,
+    SendInput,
+    SendResult,
     SubmissionInput,
 )
 from clara_dicom_adapter.workflows.results_poller import ResultsPollerWorkflow
@@ -88,6 +97,31 @@ async def until(look: Callable[[], Awaitable[Value]], good: Callable[[Value], bo
 
 async def in_state(handle: Handle, state: State) -> ExportStatus:
     return await until(lambda: handle.query(ExportWorkflow.status), lambda status: status.state == state)
+
+
+def listed(site: Site) -> Callable[[], Awaitable[Sequence[Mapping[str, Any]]]]:
+    """Reads what ``clara dicom list exports`` lists."""
+    listing = Listing(open_engine("", DataFolder(site.root)))
+
+    async def look() -> Sequence[Mapping[str, Any]]:
+        return listing.page(Subject.EXPORT, Filter({})).items
+
+    return look
+
+
+def impatient(monkeypatch: pytest.MonkeyPatch, *kinds: str) -> None:
+    """Have activities of these policies repeated at once; for a worker that is not sandboxed."""
+    for kind in kinds:
+        config: dict[str, Any] = getattr(policies, kind)
+        quick = replace(config["retry_policy"], initial_interval=timedelta(milliseconds=20))
+        monkeypatch.setitem(config, "retry_policy", quick)
+
+
+def hasty(monkeypatch: pytest.MonkeyPatch, seconds: float = 0.3) -> None:
+    """Take a node for gone after so long; for a worker that is not sandboxed."""
+    for kind in ("FETCH", "SEND", "CLEAN"):
+        monkeypatch.setitem(getattr(policies, kind), "schedule_to_start_timeout", timedelta(seconds=seconds))
+    monkeypatch.setattr(policies, "NODE_PATIENCE", timedelta(seconds=seconds))
 
 
 async def start(
@@ -397,6 +431,45 @@ async def test_a_task_without_a_destination_goes_to_the_default_one(
     assert got.order == uids(files)
 
 
+@pytest.mark.parametrize("item", [None, "FIRST"])
+async def test_only_the_destinations_of_the_newest_round_count(
+    site: Site, service: FakeResultsService, files: list[Path], item: str | None
+) -> None:
+    """The default destination is another one when a person has the export sent again, even if he names the old one."""
+    client = await exports.connect(site.temporal)
+    nobody = Peer("FIRST", "127.0.0.1", free_port())
+    with pynetdicom_scp(files) as (peer, got):
+        site.set_destinations(FIRST=nobody, SECOND=peer)
+        async with worker(replace(site, scu={"export": {"defaultDestination": "first"}}), client):
+            handle = await start(site, client, service, site.add_payload("p", files), "", retries=3)
+            await in_state(handle, State.NEEDS_ATTENTION)
+        async with worker(replace(site, scu={"export": {"defaultDestination": "second"}}), client):
+            await handle.execute_update(ExportWorkflow.retry, RetryInput(item=item))
+            assert (await handle.result()).success
+            status = await handle.query(ExportWorkflow.status)
+    assert got.order == uids(files)
+    assert [(each.destination, each.sent) for each in status.destinations] == [("SECOND", 4)]
+
+
+async def test_a_destination_that_was_created_anew_in_another_case_is_the_same_one(
+    site: Site, service: FakeResultsService, files: list[Path]
+) -> None:
+    client = await exports.connect(site.temporal)
+    with pynetdicom_scp(files, answer=lambda _event, number: 0xA900 if 2 <= number <= 4 else 0x0000) as (peer, got):
+        site.set_destinations(PACS=peer)
+        async with worker(site, client):
+            handle = await start(site, client, service, site.add_payload("p", files), '"PACS"', retries=3)
+            await in_state(handle, State.NEEDS_ATTENTION)
+            site.set_destinations(Pacs=peer)
+            await handle.execute_update(ExportWorkflow.retry, RetryInput(item="pacs"))
+            assert (await handle.result()).success
+            status = await handle.query(ExportWorkflow.status)
+    assert Counter(got.order) == Counter(uids(files) + uids(files)[1:])
+    assert [(each.destination, each.sent) for each in status.destinations] == [("Pacs", 4)]
+    (row,) = await listed(site)()
+    assert row["destinations"] == [{"name": "PACS", "delivered": 4, "failed": 0}]
+
+
 async def test_a_parked_export_can_be_discarded(site: Site, service: FakeResultsService, files: list[Path]) -> None:
     client = await exports.connect(site.temporal)
     site.set_destinations(PACS=Peer("PACS", "127.0.0.1", free_port()))
@@ -443,27 +516,31 @@ async def test_a_parked_task_that_is_offered_anew_starts_over(
     assert service.reports[1:] == [(task_id, "success", None)]
 
 
+@pytest.mark.parametrize(("gateway", "reason"), [(0, "503"), (401, "PUT /api/tasks/success/[^ ]+ was answered.* 401")])
 async def test_a_report_is_repeated_until_it_is_taken(
-    site: Site, service: FakeResultsService, files: list[Path], monkeypatch: pytest.MonkeyPatch
+    site: Site,
+    service: FakeResultsService,
+    files: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    gateway: int,
+    reason: str,
 ) -> None:
-    retry = replace(policies.REPORT["retry_policy"], initial_interval=timedelta(milliseconds=50))  # type: ignore[type-var]
-    monkeypatch.setitem(policies.REPORT, "retry_policy", retry)
+    """Whoever does not let it through; the reason is shown meanwhile, and the objects are sent once."""
+    impatient(monkeypatch, "REPORT", "REPORT_WAITING")
     client = await exports.connect(site.temporal)
     with pynetdicom_scp(files) as (peer, got):
         site.set_destinations(PACS=peer)
         async with worker(site, client, sandboxed=False):
-            service.down = True
+            service.down, service.gateway = not gateway, gateway
             handle = await start(site, client, service, site.add_payload("p", files), '"PACS"')
-
-            async def attempts() -> int:
-                return max(
-                    (each.attempt for each in (await handle.describe()).raw_description.pending_activities), default=0
-                )
-
-            await until(attempts, lambda number: number >= 3)
-            assert len(got.order) == 4
-            service.down = False
+            status = await in_state(handle, State.WAITING_FOR_RESULTS_SERVICE)
+            assert re.search(reason, status.notes[-1])
+            (row,) = await until(listed(site), lambda rows: rows[0]["state"] == State.WAITING_FOR_RESULTS_SERVICE)
+            assert re.search(reason, row["message"])
+            assert site.records().in_flight(AGENT) == 1
+            service.down, service.gateway = False, 0
             assert (await handle.result()).success
+    assert got.order == uids(files)
     assert len(service.reports) == 1
 
 
@@ -485,62 +562,257 @@ async def test_a_task_the_service_has_forgotten_is_done(
     assert site.records().in_flight(AGENT) == 0
 
 
-async def test_downloads_wait_for_space_and_for_the_platform(
+def waits_for(reason: str) -> Callable[[ExportStatus], bool]:
+    return lambda status: reason in status.message
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits of a download are short."""
+    for kind in ("PLACE", "FETCH"):
+        monkeypatch.setitem(getattr(policies, kind), "retry_policy", RetryPolicy(maximum_attempts=1))
+    monkeypatch.setattr(policies, "FETCH_PAUSE", timedelta(milliseconds=100))
+
+
+@pytest.mark.usefixtures("brief")
+async def test_downloads_wait_for_whatever_is_away(
     site: Site, service: FakeResultsService, files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    quick = replace(policies.FETCH["retry_policy"], initial_interval=timedelta(milliseconds=20), maximum_attempts=2)  # type: ignore[type-var]
-    monkeypatch.setitem(policies.FETCH, "retry_policy", quick)
-    monkeypatch.setattr(policies, "FETCH_PAUSE", timedelta(milliseconds=100))
+    """Platform, space, database, Kubernetes, and a disk that is full before the rule of space sees it."""
     client = await exports.connect(site.temporal)
-    (site.root / "platform-down").touch()
+
+    class Disk(exports.FolderPlatform):
+        def download(self, payload_id: str, name: str, target: Path) -> int:
+            if (site.root / "no-room").exists():
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().download(payload_id, name, target)
+
+    monkeypatch.setattr(exports, "FolderPlatform", Disk)
+    waits = {
+        "platform-down": "Clara Platform",
+        "disk-full": " 1 must stay free",
+        "database-down": "PostgreSQL database cannot be used",
+        "kubernetes-down": "Kubernetes API server",
+        "no-room": " 0 must stay free",
+    }
+    flags = [site.root / name for name in waits]
+    flags[0].touch()
     with pynetdicom_scp(files) as (peer, _):
         site.set_destinations(PACS=peer)
         async with worker(site, client, sandboxed=False):
             handle = await start(site, client, service, site.add_payload("p", files), '"PACS"')
             await in_state(handle, State.WAITING_FOR_PLATFORM)
-            (site.root / "disk-full").touch()
-            (site.root / "platform-down").unlink()
-            look = lambda: handle.query(ExportWorkflow.status)  # noqa: E731
-            await until(look, lambda status: "must stay free" in status.message)
-            (site.root / "disk-full").unlink()
+            for flag, following in zip(flags, [*flags[1:], None], strict=True):
+                await until(lambda: handle.query(ExportWorkflow.status), waits_for(waits[flag.name]))
+                if following:
+                    following.touch()
+                flag.unlink()
             assert (await handle.result()).success
+    assert [(outcome, later) for _, outcome, later in service.reports] == [("success", None)]
+
+
+@pytest.mark.usefixtures("brief")
+async def test_sending_waits_for_the_database(
+    site: Site, service: FakeResultsService, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes away when everything has been downloaded, for longer than the attempts of an activity last."""
+    monkeypatch.setitem(policies.SEND, "retry_policy", RetryPolicy(maximum_attempts=1))
+    client = await exports.connect(site.temporal)
+
+    class Last(exports.FolderPlatform):
+        def download(self, payload_id: str, name: str, target: Path) -> int:
+            if name.endswith(files[-1].name):
+                (site.root / "database-down").touch()
+            return super().download(payload_id, name, target)
+
+    monkeypatch.setattr(exports, "FolderPlatform", Last)
+    with pynetdicom_scp(files) as (peer, got):
+        site.set_destinations(PACS=peer)
+        async with worker(site, client, sandboxed=False):
+            handle = await start(site, client, service, site.add_payload("p", files), '"PACS"')
+            reason = "PostgreSQL database cannot be used"
+            status = await until(lambda: handle.query(ExportWorkflow.status), waits_for(reason))
+            assert status.downloaded == len(files)
+            (site.root / "database-down").unlink()
+            assert (await handle.result()).success
+    assert got.order == uids(files)
+    assert [(outcome, later) for _, outcome, later in service.reports] == [("success", None)]
+
+
+@pytest.mark.parametrize("retries", [0, 3])
+@pytest.mark.usefixtures("brief")
+async def test_a_download_that_fails_for_an_unforeseen_reason_is_worth_another_attempt_and_leaves_nothing(
+    site: Site, service: FakeResultsService, files: list[Path], monkeypatch: pytest.MonkeyPatch, retries: int
+) -> None:
+    """By the rule of retries; one object has come before the disk breaks."""
+    client = await exports.connect(site.temporal)
+
+    class Broken(exports.FolderPlatform):
+        def download(self, payload_id: str, name: str, target: Path) -> int:
+            if name.endswith(files[1].name):
+                raise OSError(errno.EIO, "Input/output error")
+            return super().download(payload_id, name, target)
+
+    site.set_destinations(PACS=Peer("PACS", "127.0.0.1", free_port()))
+    with monkeypatch.context() as patch:
+        patch.setattr(exports, "FolderPlatform", Broken)
+        async with worker(site, client, sandboxed=False):
+            handle = await start(site, client, service, site.add_payload("p", files), '"PACS"', retries=retries)
+            if retries:
+                await in_state(handle, State.NEEDS_ATTENTION)
+                await handle.execute_update(ExportWorkflow.discard, DiscardInput())
+            assert "unexpected OSError" in (await handle.result()).message
+    assert [(outcome, later) for _, outcome, later in service.reports] == [("failure", retries == 0)]
+    assert not list((site.root / site.node_id / "exports").iterdir())
+
+
+async def test_a_platform_that_stands_still_holds_up_nothing_but_downloads(
+    site: Site, service: FakeResultsService, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is here is sent, decided and reported while more downloads wait than there are threads for them."""
+    client = await exports.connect(site.temporal)
+    sending, standing = threading.Event(), threading.Semaphore(0)
+    go_on, released = threading.Event(), threading.Event()
+
+    class Still(exports.FolderPlatform):
+        def download(self, payload_id: str, name: str, target: Path) -> int:
+            if sending.is_set():
+                standing.release()
+                assert released.wait(60)
+            return super().download(payload_id, name, target)
+
+    def answer(_event: Event, _number: int) -> int:
+        sending.set()
+        assert go_on.wait(60)
+        return 0x0000
+
+    monkeypatch.setattr(exports, "FolderPlatform", Still)
+    with pynetdicom_scp(files, answer=answer) as (peer, _):
+        site.set_destinations(PACS=peer)
+        uris = site.add_payload("p", files)
+        async with worker(site, client):
+            try:
+                first = await start(site, client, service, uris, '"PACS"')
+                assert await asyncio.to_thread(sending.wait, 60)
+                others = [await start(site, client, service, uris, '"PACS"') for _ in range(DOWNLOADS_AT_ONCE + 4)]
+                for _ in range(DOWNLOADS_AT_ONCE):
+                    assert await asyncio.to_thread(standing.acquire, timeout=60)
+                go_on.set()
+                assert (await asyncio.wait_for(first.result(), 60)).success
+                assert len(service.reports) == 1
+            finally:
+                go_on.set()
+                released.set()
+            assert all([(await other.result()).success for other in others])
+
+
+async def test_a_results_service_that_stands_still_holds_up_nothing_but_reports(
+    site: Site, service: FakeResultsService, files: list[Path]
+) -> None:
+    """An export that needs a decision gets it while more reports wait than there are threads for them."""
+    client = await exports.connect(site.temporal)
+    with pynetdicom_scp(files) as (peer, _):
+        site.set_destinations(PACS=peer)
+        uris = site.add_payload("p", files)
+        async with worker(site, client):
+            service.answering.clear()
+            try:
+                waiting = [await start(site, client, service, uris, '"PACS"') for _ in range(REPORTS_AT_ONCE + 2)]
+                for _ in range(REPORTS_AT_ONCE):
+                    assert await asyncio.to_thread(service.standing.acquire, timeout=60)
+                last = await start(site, client, service, uris, '"NOWHERE"')
+                await until(lambda: last.query(ExportWorkflow.status), waits_for("'NOWHERE'"))
+            finally:
+                service.answering.set()
+            for handle in waiting:
+                assert (await handle.result()).success
+            await in_state(last, State.NEEDS_ATTENTION)
+            await last.execute_update(ExportWorkflow.discard, DiscardInput())
+            await last.result()
 
 
 async def test_another_node_starts_over_when_the_one_with_the_download_is_gone(
     site: Site, service: FakeResultsService, files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(policies.SEND, "schedule_to_start_timeout", timedelta(seconds=0.3))
-    monkeypatch.setattr(policies, "NODE_PATIENCE", timedelta(seconds=0.3))
-    monkeypatch.setitem(policies.CLEAN, "schedule_to_start_timeout", timedelta(seconds=0.3))
+    hasty(monkeypatch)
     client = await exports.connect(site.temporal)
     other = replace(site, node_id=f"{site.node_id}-b")
-    fetched = threading.Event()
-    hold = threading.Event()
+    taken = asyncio.Event()
+
+    class NeverSends(ExportActivities):
+        @activity.defn(name="send_export")
+        async def send(self, request: SendInput) -> SendResult:
+            taken.set()
+            await asyncio.Event().wait()
+            raise AssertionError(request)
+
     with pynetdicom_scp(files) as (peer, got):
         site.set_destinations(PACS=peer)
-
-        class LostAfterFetch(exports.FolderPlatform):
-            def download(self, payload_id: str, name: str, target: Path) -> int:
-                size = super().download(payload_id, name, target)
-                if name.endswith(files[-1].name):
-                    fetched.set()
-                    hold.wait(20)
-                return size
-
         with monkeypatch.context() as patch:
-            patch.setattr(exports, "FolderPlatform", LostAfterFetch)
-            async with worker(site, client, node_queue=False, sandboxed=False):
+            patch.setattr(exports, "ExportActivities", NeverSends)
+            async with worker(site, client, sandboxed=False):
                 handle = await start(site, client, service, site.add_payload("p", files), '"PACS"')
-                await asyncio.to_thread(fetched.wait, 20)
-                hold.set()
-                await until(lambda: handle.query(ExportWorkflow.status), lambda status: status.downloaded == 4)
+                await asyncio.wait_for(taken.wait(), 30)
         async with worker(other, client, sandboxed=False):
             result = await handle.result()
             status = await handle.query(ExportWorkflow.status)
     assert result.success
     assert status.node_id == other.node_id
-    assert f"node {site.node_id} went away" in status.notes[0]
+    assert f"node {site.node_id} went away with the downloaded objects" in status.notes[0]
+    assert f"node {site.node_id} is away" in status.notes[-1]
     assert got.order == uids(files)
+
+
+async def test_a_retry_goes_on_with_the_node_that_keeps_the_objects(
+    site: Site, service: FakeResultsService, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The platform has removed them, and another node would take the download; both are clean at the end."""
+    hasty(monkeypatch, seconds=20)
+    client = await exports.connect(site.temporal)
+    other = replace(site, node_id=f"{site.node_id}-b")
+    site.set_destinations(PACS=Peer("PACS", "127.0.0.1", free_port()))
+    async with worker(site, client, sandboxed=False):
+        handle = await start(site, client, service, site.add_payload("p", files), '"PACS"', retries=3)
+        await in_state(handle, State.NEEDS_ATTENTION)
+    shutil.rmtree(site.root / "payloads")
+    keeper = replace(site, queue=f"{site.queue}-nobody")
+    with pynetdicom_scp(files) as (peer, got):
+        site.set_destinations(PACS=peer)
+        async with worker(other, client, sandboxed=False), worker(keeper, client, sandboxed=False):
+            await handle.execute_update(ExportWorkflow.retry, RetryInput())
+            assert (await handle.result()).success
+            assert (await handle.query(ExportWorkflow.status)).node_id == site.node_id
+    assert got.order == uids(files)
+    assert not list((site.root / site.node_id / "exports").iterdir())
+
+
+async def test_a_retry_downloads_elsewhere_when_the_node_that_keeps_the_objects_does_not_answer(
+    site: Site, service: FakeResultsService, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And asks it first again when the platform has less than that node keeps."""
+    hasty(monkeypatch)
+    client = await exports.connect(site.temporal)
+    other = replace(site, node_id=f"{site.node_id}-b")
+    site.set_destinations(PACS=Peer("PACS", "127.0.0.1", free_port()))
+    async with worker(site, client, sandboxed=False):
+        handle = await start(site, client, service, site.add_payload("p", files), '"PACS"', retries=3)
+        await in_state(handle, State.NEEDS_ATTENTION)
+    shutil.move(site.root / "payloads", site.root / "removed")
+    with pynetdicom_scp(files) as (peer, got):
+        site.set_destinations(PACS=peer)
+        async with worker(other, client, sandboxed=False):
+            await handle.execute_update(ExportWorkflow.retry, RetryInput())
+            look = lambda: handle.query(ExportWorkflow.status)  # noqa: E731
+            status = await until(look, lambda status: "could not be downloaded" in status.message)
+            assert f"node {site.node_id} does not answer" in status.notes[-1]
+            await in_state(handle, State.NEEDS_ATTENTION)
+            keeper = replace(site, queue=f"{site.queue}-nobody")
+            async with worker(keeper, client, sandboxed=False):
+                await handle.execute_update(ExportWorkflow.retry, RetryInput())
+                assert (await handle.result()).success
+    assert got.order == uids(files)
+    for node in (site, other):
+        assert not list((site.root / node.node_id / "exports").iterdir())
 
 
 async def test_kill_9_in_the_middle_of_500_objects_to_two_destinations(

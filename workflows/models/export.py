@@ -17,6 +17,8 @@ class ExportInput(Payload):
 
     task_id: str
     agent: str
+    nodes: tuple[str, ...] = ()
+    """Where an earlier run may have left something of the task."""
 
 
 class SendResult(Payload):
@@ -55,6 +57,15 @@ class Offered(Payload):
     """Counts the offers of this task from 1."""
 
 
+class PlaceInput(Payload):
+    task_id: str
+
+
+class PlaceResult(Payload):
+    node_id: str
+    """Where the objects are to be downloaded."""
+
+
 class FetchInput(Payload):
     task_id: str
     agent: str
@@ -87,6 +98,8 @@ class FetchResult(Payload):
     job_id: str = ""
     problem: str = ""
     """Why the task fails without anything being sent; empty when it can go on."""
+    may_pass: bool = False
+    """Whether the problem may be over at another attempt, so that the rule of retries holds for it."""
 
 
 class SendInput(Payload):
