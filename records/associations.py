@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol
 
 from sqlalchemy import Engine
 
+from clara_dicom_adapter.records.receptions import name_receptions
 from clara_dicom_adapter.records.tables import AssociationRow
 from clara_dicom_adapter.records.upsert import upsert
 from clara_dicom_adapter.workflows.models import AssociationOutcome
@@ -130,6 +131,7 @@ class AssociationRecords:
         with self._engine.begin() as connection:
             upsert(connection, AssociationRow, begun)
             upsert(connection, AssociationRow, list(changes.ends.values()), _OF_ITS_END)
+            name_receptions(connection, [*changes.begun, *changes.ends])
 
 
 def _plain(text: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Engine, func, select, tuple_, update
 
 from clara_dicom_adapter.records.owners import StoredInstance, owner_id
 from clara_dicom_adapter.records.submissions import opened
@@ -106,12 +106,7 @@ class ReceptionRecords:
             "merged_into": None,
         }
         upsert(connection, ReceptionRow, [row])
-        if called:
-            connection.execute(
-                update(ReceptionRow)
-                .where(ReceptionRow.reception_id == reception_id, ReceptionRow.called_ae_title == "")
-                .values(called_ae_title=called, calling_ae_title=calling)
-            )
+        _name(connection, ReceptionRow.reception_id == reception_id)
 
     def _change(
         self, connection: Connection, reception_id: str, state: ReceptionState, *, incomplete: bool, reason: str
@@ -130,6 +125,28 @@ class ReceptionRecords:
             )
         if changed:
             event(connection, at, kind="reception", subject=reception_id, what=state.value, text=reason)
+
+
+def name_receptions(connection: Connection, association_ids: Sequence[str]) -> None:
+    """Associations have just been recorded: groups that were opened before that get the AE titles from them."""
+    _name(connection, AssociationRow.association_id.in_(association_ids))
+
+
+def _name(connection: Connection, which: ColumnElement[bool]) -> None:
+    """Give AE titles to groups that have none, if an association of theirs is known by now."""
+    nameless = connection.execute(
+        select(ReceptionRow.reception_id, AssociationRow.called_ae_title, AssociationRow.calling_ae_title)
+        .join(InstanceRow, InstanceRow.reception_id == ReceptionRow.reception_id)
+        .join(AssociationRow, AssociationRow.association_id == InstanceRow.association_id)
+        .where(ReceptionRow.called_ae_title == "", which)
+        .distinct()
+    ).all()
+    for reception_id, called, calling in nameless:
+        connection.execute(
+            update(ReceptionRow)
+            .where(ReceptionRow.reception_id == reception_id)
+            .values(called_ae_title=called, calling_ae_title=calling)
+        )
 
 
 def _row(instance: StoredInstance, node_id: str) -> dict[str, Any]:

@@ -335,6 +335,18 @@ def test_what_was_delivered_stays_delivered(engine: Engine) -> None:
     assert listed["objects"] == 3
 
 
+def test_a_group_that_was_opened_before_its_association_was_recorded_gets_the_ae_titles(engine: Engine) -> None:
+    receptions, listing = ReceptionRecords(engine), Listing(engine)
+    receptions.claimed(RECEIVER, "n1", stored(2))
+    (group,) = listing.page(Subject.RECEPTION, Filter({})).items
+    assert (group["called_ae_title"], group["calling_ae_title"]) == ("", "")
+    with AssociationRecords(engine, "n1").together() as changes:
+        changes.accepted(Live())
+        changes.rejected("r1", Live(called_ae_title="OTHER"), Rejection(), START)
+    (group,) = listing.page(Subject.RECEPTION, Filter({})).items
+    assert (group["called_ae_title"], group["calling_ae_title"]) == (Live().called_ae_title, Live().calling_ae_title)
+
+
 def test_changes_of_associations_are_recorded_together_or_not_at_all(engine: Engine) -> None:
     records, listing = AssociationRecords(engine), Listing(engine)
 
