@@ -186,6 +186,7 @@ class StorageScp:
         return decision.ae
 
     def _accepted(self, live: LiveAssociation) -> None:
+        self._parts.tell(Accepted(live.copy()))  # first: progress tells of what is registered, and must come after this
         self.live.put(live)
         log.info(
             "association_accepted",
@@ -194,7 +195,6 @@ class StorageScp:
             called_ae_title=live.called_ae_title,
             peer=live.peer,
         )
-        self._parts.tell(Accepted(live.copy()))
 
     def _rejected(self, association_id: str, request: AssociationRequest, reason: RejectReason) -> None:
         result, source, diagnostic = reason.codes
