@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from clara_dicom_adapter.dicom.delivery import ObjectResult, UnderWay, Verdict, first_lost
-from clara_dicom_adapter.records.upsert import bounded
+from clara_dicom_adapter.records.texts import bounded
 
 ALL_LANES: Final = ""
 """The name under which a new pass says what all lanes before it have left."""

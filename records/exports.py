@@ -14,7 +14,8 @@ from clara_dicom_adapter.records.tables import (
     SubmissionJobRow,
     SubmissionRow,
 )
-from clara_dicom_adapter.records.upsert import Clock, bounded, event, now, plain, upsert
+from clara_dicom_adapter.records.texts import bounded, plain
+from clara_dicom_adapter.records.upsert import Clock, event, now, upsert
 
 _REPORTS = "reports"
 OFFERED = "Offered"

@@ -8,7 +8,8 @@ from sqlalchemy import Engine, select, update
 
 from clara_dicom_adapter.configuration.tables import reading
 from clara_dicom_adapter.records.tables import SubmissionJobRow
-from clara_dicom_adapter.records.upsert import Clock, bounded, event, now
+from clara_dicom_adapter.records.texts import bounded
+from clara_dicom_adapter.records.upsert import Clock, event, now
 from clara_dicom_adapter.workflows.models import JobOutcome
 
 

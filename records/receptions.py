@@ -9,7 +9,8 @@ from sqlalchemy import ColumnElement, Connection, Engine, func, select, tuple_, 
 from clara_dicom_adapter.records.owners import StoredInstance, owner_id
 from clara_dicom_adapter.records.submissions import opened
 from clara_dicom_adapter.records.tables import AssociationRow, InstanceRow, ReceptionRow
-from clara_dicom_adapter.records.upsert import Clock, bounded, event, now, upsert
+from clara_dicom_adapter.records.texts import bounded
+from clara_dicom_adapter.records.upsert import Clock, event, now, upsert
 from clara_dicom_adapter.workflows.models import Owner, ReceptionState, SubmissionInput
 
 _AT_ONCE = 500

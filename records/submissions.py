@@ -11,7 +11,8 @@ from clara_dicom_adapter.configuration.processors import GroupedInstance
 from clara_dicom_adapter.configuration.tables import reading
 from clara_dicom_adapter.records.owners import owner_id
 from clara_dicom_adapter.records.tables import InstanceRow, SelectionRow, SubmissionJobRow, SubmissionRow
-from clara_dicom_adapter.records.upsert import Clock, bounded, event, now, upsert
+from clara_dicom_adapter.records.texts import bounded
+from clara_dicom_adapter.records.upsert import Clock, event, now, upsert
 from clara_dicom_adapter.workflows.models import (
     JobOutcome,
     JobPlan,

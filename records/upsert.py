@@ -1,19 +1,16 @@
 """Insert-or-update in the two databases we speak to, and the events that go with a change of state."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Connection, Insert, insert, inspect
 from sqlalchemy.dialects import postgresql, sqlite
 
 from clara_dicom_adapter.configuration.tables import Base
 from clara_dicom_adapter.records.tables import EventRow
-
-_LONGEST_TEXT: Final = 2000
-_UNFIT: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+from clara_dicom_adapter.records.texts import bounded
 
 Clock = Callable[[], datetime]
 
@@ -52,14 +49,3 @@ def _statement(dialect: str, table: type[Base], update: tuple[str, ...]) -> Inse
 def event(connection: Connection, at: datetime, *, kind: str, subject: str, what: str, text: str = "") -> None:
     """Add a line to a subject's timeline; the caller has made sure that this is a change."""
     connection.execute(insert(EventRow).values(at=at, kind=kind, subject=subject, what=what, text=bounded(text)))
-
-
-def plain(text: str) -> str:
-    """A text of a peer's or a service's, as both databases can store it and a terminal can show it: a ``?`` stands for
-    each control character but line ends and tabs, and for each half of a surrogate pair."""
-    return _UNFIT.sub("?", text)
-
-
-def bounded(text: str, longest: int = _LONGEST_TEXT) -> str:
-    """A plain text, of so many characters at most: whoever says it may make it as long as he likes."""
-    return plain(text[:longest])
