@@ -40,20 +40,25 @@ def test_it_is_told_when_that_is_too_little(
     assert all(line["count"] == most for line in lines)
 
 
-@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
-def test_a_connection_that_no_descriptor_is_left_for_waits_without_turning_in_circles(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
-    failures = [OSError(number, "too many open files")] * 3
-    pauses: list[float] = []
+def fail_first(monkeypatch: pytest.MonkeyPatch, failures: list[OSError]) -> None:
+    """The first attempts to accept a connection fail like this."""
     accept = socket.socket.accept
 
-    def fail_first(listening: socket.socket) -> Any:
+    def failing(listening: socket.socket) -> Any:
         if failures:
             raise failures.pop()
         return accept(listening)
 
-    monkeypatch.setattr(socket.socket, "accept", fail_first)
+    monkeypatch.setattr(socket.socket, "accept", failing)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_a_connection_that_no_descriptor_is_left_for_waits_without_turning_in_circles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    failures: list[OSError] = [OSError(number, "too many open files")] * 3
+    pauses: list[float] = []
+    fail_first(monkeypatch, failures)
     monkeypatch.setattr(accepting, "sleep", pauses.append)
     with capture_logs() as lines, receiving(tmp_path / "spool") as receiver:
         assoc = associate(receiver.port)
@@ -67,15 +72,8 @@ def test_a_connection_that_no_descriptor_is_left_for_waits_without_turning_in_ci
 def test_a_connection_that_another_process_has_taken_is_no_reason_to_pause(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failures = [BlockingIOError(errno.EAGAIN, "try again")]
-    accept = socket.socket.accept
-
-    def fail_first(listening: socket.socket) -> Any:
-        if failures:
-            raise failures.pop()
-        return accept(listening)
-
-    monkeypatch.setattr(socket.socket, "accept", fail_first)
+    failures: list[OSError] = [BlockingIOError(errno.EAGAIN, "try again")]
+    fail_first(monkeypatch, failures)
     monkeypatch.setattr(accepting, "sleep", lambda _: pytest.fail("it pauses"))
     with receiving(tmp_path / "spool") as receiver:
         assoc = associate(receiver.port)

@@ -176,9 +176,9 @@ def test_what_a_dead_listener_has_sealed_is_taken_by_nobody(root: Path, spool: S
     assert stored.path.read_bytes().endswith(b"answered with 0000")
 
 
-def test_a_file_is_looked_at_again_only_when_it_has_changed(
-    root: Path, spool: Spool, prepared: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Prepared files that the receiver looked into the last time."""
     looked_at: list[Path] = []
     look = sealed._look
 
@@ -187,6 +187,12 @@ def test_a_file_is_looked_at_again_only_when_it_has_changed(
         return look(looked_at)
 
     monkeypatch.setattr(sealed, "_look", looking)
+    return looked_at
+
+
+def test_a_file_is_looked_at_again_only_when_it_has_changed(
+    root: Path, spool: Spool, prepared: Path, looked_at: list[Path]
+) -> None:
     long_ago = 1_600_000_000
     for path in prepared.iterdir():
         os.utime(path, (long_ago, long_ago))
@@ -209,17 +215,9 @@ def test_a_file_is_looked_at_again_only_when_it_has_changed(
 
 
 def test_files_just_made_are_not_looked_into_before_they_are_written(
-    root: Path, spool: Spool, prepared: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, spool: Spool, prepared: Path, looked_at: list[Path]
 ) -> None:
     """Whoever has not made them looks into all: a power cut may take the time of a change back, and not the change."""
-    looked_at: list[Path] = []
-    look = sealed._look
-
-    def looking(paths: Iterable[Path]) -> Iterator[tuple[Path, bytes, bool]]:
-        looked_at[:] = list(paths)
-        return look(looked_at)
-
-    monkeypatch.setattr(sealed, "_look", looking)
     folder = spool.begin_association(facts())
     assert spool._sealed.place() == Placed(0, frozenset())
     assert looked_at == []
