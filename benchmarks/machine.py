@@ -1,4 +1,4 @@
-"""What the kernel knows about processes (proc(5))."""
+"""What the kernel knows about processes and threads (proc(5)): they end while one looks, and are then left out."""
 
 import os
 import time
@@ -10,14 +10,37 @@ from typing import Final
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
-def descendants(pid: int) -> list[int]:
-    """Every living process that a process has started, and theirs."""
-    found: list[int] = []
+def state(pid: int) -> str:
+    """The letter of a process's state, empty if it is gone."""
+    try:
+        return _letter(Path(f"/proc/{pid}/stat").read_text())
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def alive(pid: int) -> bool:
+    """Whether a process exists and runs: a zombie whose new parent is slow to reap it does not."""
+    return state(pid) not in {"", "Z", "X"}
+
+
+def states_of_threads(pid: int) -> set[str]:
+    return {_letter(stat) for stat in of_threads(pid, "stat")}
+
+
+def of_threads(pid: int, name: str) -> list[str]:
+    """The text of one file of each thread that is still there when it is read."""
+    found = []
     with suppress(FileNotFoundError, ProcessLookupError):
         for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in map(int, (task / "children").read_text().split()):
-                found += [child, *descendants(child)]
+            with suppress(FileNotFoundError, ProcessLookupError):
+                found.append((task / name).read_text())
     return found
+
+
+def descendants(pid: int) -> list[int]:
+    """Every living process that a process has started, and theirs."""
+    children = [int(child) for line in of_threads(pid, "children") for child in line.split()]
+    return [member for child in children for member in (child, *descendants(child))]
 
 
 def cpu_seconds(pids: Sequence[int]) -> float:
@@ -68,3 +91,7 @@ class CpuMeter:
     def read(self, families: Mapping[str, Sequence[int]]) -> dict[str, float]:
         """Seconds by part."""
         return {name: cpu_seconds(pids) - self._before.get(name, 0.0) for name, pids in families.items()}
+
+
+def _letter(stat: str) -> str:
+    return stat.rpartition(")")[2].split()[0]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from machine import alive
 from support.platform import COPY, RunningPlatform
 
 from clara_dicom_adapter.clara.embedded.runner import OperatorOutcome
@@ -43,14 +44,6 @@ def python(code: str, **more: object) -> str:
 
 def run(platform: RunningPlatform, job_id: str, stopped: Callable[[], bool] = never) -> OperatorOutcome:
     return platform.service.runner.run_operator(job_id, "op", stopped)
-
-
-def alive(pid: int) -> bool:
-    """Whether a process exists and is no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def await_file(path: Path, seconds: float = 60) -> str:

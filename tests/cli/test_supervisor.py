@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from machine import alive, state
 
 from clara_dicom_adapter.cli import running
 from clara_dicom_adapter.cli.running import AdapterState, AdapterStatus, PartState
@@ -25,14 +26,6 @@ def awaited(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.01)
-
-
-def exists(pid: int) -> bool:
-    """Whether a process runs; a zombie whose new parent is slow to reap it does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 class Adapter:
@@ -119,7 +112,7 @@ def test_the_end_of_a_part_may_be_seen_before_the_end_of_its_output(adapter: Ada
     assert worker is not None
 
     process.send_signal(signal.SIGSTOP)
-    awaited(lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
+    awaited(lambda: state(process.pid) == "T")
     for pid in (worker, child):
         ended = os.pidfd_open(pid)
         os.kill(pid, signal.SIGKILL)
@@ -141,7 +134,7 @@ def test_a_supervisor_killed_outright_leaves_no_process(adapter: Adapter) -> Non
     process.kill()
     process.wait()
 
-    awaited(lambda: not any(exists(pid) for pid in pids), seconds=5)
+    awaited(lambda: not any(alive(pid) for pid in pids), seconds=5)
     assert adapter.status.state is AdapterState.KILLED
     assert not running.is_locked(adapter.data)
 
@@ -200,11 +193,11 @@ def test_what_a_part_started_dies_with_it(adapter: Adapter) -> None:
     part = adapter.status.part("temporal").pid
     grandchild = int(adapter.journal[1].split()[-1])
     assert part is not None
-    assert exists(grandchild)
+    assert alive(grandchild)
 
     os.kill(part, signal.SIGKILL)
 
-    awaited(lambda: not exists(grandchild), seconds=5)
+    awaited(lambda: not alive(grandchild), seconds=5)
 
 
 def test_a_part_that_does_not_stop_is_killed_after_its_grace(adapter: Adapter) -> None:

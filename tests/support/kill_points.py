@@ -14,9 +14,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from machine import alive, descendants, of_threads, state, states_of_threads
 
 from support.far_ends import Modality
-from support.site import Site, descendants, wait_until
+from support.site import Site, wait_until
 
 
 class Point:
@@ -36,8 +37,9 @@ class Point:
 
     def _reached(self) -> bool:
         if self._deadly:
-            return _state(self._pid) in {"", "Z", "X"}
-        return _states(self._pid) <= {"T", "t"}
+            return not alive(self._pid)
+        states = states_of_threads(self._pid)
+        return bool(states) and states <= {"T", "t"}
 
 
 @contextmanager
@@ -145,7 +147,7 @@ def socket_of(pid: int, local_port: int, remote_port: int) -> str:
 @contextmanager
 def _stopped(pid: int) -> Iterator[None]:
     os.kill(pid, signal.SIGSTOP)
-    wait_until("the process has stopped", lambda: _state(pid) in {"T", "t", ""}, 60)
+    wait_until("the process has stopped", lambda: state(pid) in {"T", "t", ""}, 60)
     try:
         yield
     finally:
@@ -153,28 +155,9 @@ def _stopped(pid: int) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-def _state(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
-
-
-def _states(pid: int) -> set[str]:
-    """Of each thread: while strace looks at a call of one, the others go on."""
-    tasks = Path(f"/proc/{pid}/task")
-    return {(task / "stat").read_text().rpartition(")")[2].split()[0] for task in tasks.iterdir()}
-
-
 def _traced(pid: int, tracer: int) -> bool:
     """Whether all threads are traced, or the process has come to its point already."""
-    wanted = f"TracerPid:\t{tracer}\n"
-    statuses = []
-    try:
-        tasks = list(Path(f"/proc/{pid}/task").iterdir())
-    except FileNotFoundError:
+    if not state(pid):
         return True
-    for task in tasks:
-        with suppress(FileNotFoundError, ProcessLookupError):
-            statuses.append(wanted in (task / "status").read_text())
-    return bool(statuses) and all(statuses)
+    statuses = of_threads(pid, "status")
+    return bool(statuses) and all(f"TracerPid:\t{tracer}\n" in status for status in statuses)

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from machine import descendants
 from pynetdicom import AE
 from pynetdicom.association import Association
 
@@ -47,16 +48,6 @@ def wait_until(what: str, condition: Callable[[], bool], seconds: float = 90) ->
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
         time.sleep(0.05)
-
-
-def descendants(pid: int) -> list[int]:
-    """Every process that a process has started, and theirs."""
-    found: list[int] = []
-    with suppress(FileNotFoundError, ProcessLookupError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in map(int, (task / "children").read_text().split()):
-                found += [child, *descendants(child)]
-    return found
 
 
 class Site:

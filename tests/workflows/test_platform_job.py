@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from machine import alive
 from support.platform import COPY
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowHandle
@@ -115,13 +116,6 @@ def operators(*codes: str, **more: object) -> str:
     return "operators: " + json.dumps(
         [{"name": f"op{number}", "command": ["python", "-c", code], **more} for number, code in enumerate(codes)]
     )
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 async def pids_in(file: Path, number: int = 1) -> Sequence[int]:
