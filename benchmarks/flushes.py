@@ -33,6 +33,8 @@ _libc: Final = ctypes.CDLL(None, use_errno=True)
 _PAGE: Final = 4096
 _SURPLUS: Final = 1 / 8
 """Of an instance, by which its prepared file is longer; about what the receiver's sizes come to."""
+_LAP: Final = 16 << 20
+"""Bytes of a segment that are written again together."""
 _ZEROS: Final = memoryview(bytes(1 << 20))
 _DATA: Final = memoryview(os.urandom(max(SIZES.values())))
 
@@ -267,6 +269,42 @@ class Segment(Way):
         super().close()
 
 
+class Journal(Segment):
+    """The same, and one thread makes a file of each, which nothing waits for.
+
+    Another one flushes the files before their part of the segment may be written again (syncfs).
+    """
+
+    def __init__(self, root: Path, writers: int, size: int, most: int) -> None:
+        super().__init__(root, writers, size, most)
+        self._naming = ThreadPoolExecutor(max_workers=1)
+        self._flushes = ThreadPoolExecutor(max_workers=1)
+        self._unflushed = 0
+
+    def store(self, writer: int, number: int) -> None:
+        super().store(writer, number)
+        self._naming.submit(self._name, writer, number)
+
+    def _name(self, writer: int, number: int) -> None:
+        descriptor, part = _open(self.folders[writer], number)
+        _write(descriptor, self.size)
+        os.close(descriptor)
+        part.rename(part.with_suffix(".dcm"))
+        self._unflushed += self.each
+        if self._unflushed >= _LAP:
+            self._unflushed = 0
+            self._flushes.submit(self._flush, self.descriptors[writer])
+
+    @staticmethod
+    def _flush(descriptor: int) -> None:
+        if _libc.syncfs(descriptor):
+            raise OSError(ctypes.get_errno(), "syncfs")
+
+    def finish(self) -> None:
+        self._naming.shutdown()
+        self._flushes.shutdown()
+
+
 WAYS: Final[dict[str, type[Way]]] = {
     "not flushed": NotFlushed,
     "new file": NewFile,
@@ -278,6 +316,7 @@ WAYS: Final[dict[str, type[Way]]] = {
     "prepared file, cut and renamed": CutAndRenamed,
     "prepared file, cut and renamed behind": NamedBehind,
     "segment file": Segment,
+    "segment file, and a file behind": Journal,
 }
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 import structlog
@@ -63,7 +64,8 @@ class StoreSession:
         self._folder: AssociationFolder | None = None
         self._incoming: IncomingInstance | None = None
         self._unnamed: tuple[IncomingInstance, int] | None = None
-        self._naming_any = False
+        self._path: Path | None = None
+        self._to_be_named = 0
         self._not_named: list[tuple[IncomingInstance, int]] = []
         self._counting = threading.Lock()
         self._answer: tuple[int, str] = (commands.SUCCESS, "")
@@ -93,6 +95,8 @@ class StoreSession:
                 return
             try:
                 self._incoming.write(*fragments)
+                if self._incoming.path is not self._path:  # it is larger than it could be expected to be
+                    self._arriving_in(self._incoming.path)
             except (OSError, AdapterError) as error:
                 self._fail(error)
 
@@ -130,7 +134,7 @@ class StoreSession:
             self.live.arriving_since = None
             self._discard()
             self._have_named()
-            if self._naming_any:  # the outcome counts them, and who reads it looks for their names
+            if self._to_be_named:  # the outcome counts them, and who reads it looks for their names
                 self._naming.wait()
                 self._name_again()
             written = self._folder is None or self._write_outcome(self._folder, outcome)
@@ -179,9 +183,13 @@ class StoreSession:
                 sop_instance_uid=request.sop_instance_uid,
                 transfer_syntax_uid=transfer_syntax,
             )
-            self.live.arriving_in = str(self._incoming.path)
+            self._arriving_in(self._incoming.path)
         except (OSError, AdapterError) as error:
             self._fail(error)
+
+    def _arriving_in(self, path: Path | None) -> None:
+        self._path = path
+        self.live.arriving_in = str(path or "")
 
     def _commit(self) -> None:
         incoming, self._incoming = self._incoming, None
@@ -203,34 +211,40 @@ class StoreSession:
         if unnamed is None:
             return
         incoming, size = unnamed
-        if incoming.named_later:
-            self._naming_any = True
+        with self._counting:
+            self._to_be_named += 1
+        if incoming.waits_for_the_journal:
             self._naming.put(partial(self._name, incoming, size))
         else:
-            self._count(size)
+            self._name(incoming, size)
 
     def _name(self, incoming: IncomingInstance, size: int) -> None:
-        try:
-            incoming.name()
-        except OSError as error:
+        incoming.name(partial(self._named, incoming, size))
+
+    def _named(self, incoming: IncomingInstance, size: int, error: OSError | None) -> None:
+        if error is None:
+            self._count(size)
+        else:
             log.warning("naming_delayed", association_id=self.live.association_id, error=str(error))
             self._not_named.append((incoming, size))
-        else:
-            self._count(size)
 
     def _name_again(self) -> None:
-        for incoming, size in self._not_named:
-            try:
-                incoming.name()
-            except OSError as error:  # it is safe, and the reconciler names it
-                log.error("instance_not_named", association_id=self.live.association_id, error=str(error))
-                incoming.discard()
+        if not self._not_named:
+            return
+        again, self._not_named = self._not_named, []
+        for incoming, size in again:
+            self._name(incoming, size)
+        self._naming.wait()
+        for incoming, size in self._not_named:  # it is safe, and the reconciler names it
+            log.error("instance_not_named", association_id=self.live.association_id)
+            incoming.discard()
             self._count(size)
         self._not_named.clear()
 
     def _count(self, size: int) -> None:
         # only when it has its name, for who is told of it looks for that
         with self._counting:
+            self._to_be_named -= 1
             self.live.instances += 1
             self.live.bytes += size
 

@@ -372,11 +372,13 @@ class HandOver:
                 if live.arriving_for(silent_at_most=timeout) < every or now - trail.kept_alive_at < every:
                     continue
                 trail.kept_alive_at = now
-                self._spawn(self._keep_alive(trail, Path(live.arriving_in)))
+                self._spawn(self._keep_alive(trail, live.arriving_in))
 
-    async def _keep_alive(self, trail: _Trail, file: Path) -> None:
+    async def _keep_alive(self, trail: _Trail, file: str) -> None:
         try:
-            workflow_id = await self.in_files_thread(self._addressing.of_arriving, trail.folder, file)
+            workflow_id = (
+                await self.in_files_thread(self._addressing.of_arriving, trail.folder, Path(file)) if file else None
+            )
         except (AdapterError, OSError) as error:
             log.debug("keep_alive_failed", error=type(error).__name__)
             return

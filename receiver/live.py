@@ -33,7 +33,7 @@ class LiveAssociation:
     arriving_since: float | None = None
     """``time.monotonic`` at which the instance that is arriving began; None between instances."""
     arriving_in: str = ""
-    """File that the last instance came into."""
+    """File that the last instance came into; empty when it came into none."""
     last_fragment_at: float = 0.0
     """``time.monotonic`` of the last fragment of an instance."""
 

@@ -20,18 +20,26 @@ _MOST_UNNAMED: Final = 64
 class Naming:
     """The thread, and what it has still to do. Every method may be called from any other thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, settle: Callable[[], None]) -> None:
+        """Args:
+        settle: Waits for the names that tasks have left for a little later.
+        """
+        self._settle = settle
         self._tasks: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         threading.Thread(target=self._run, name="naming", daemon=True).start()
 
     def put(self, task: Callable[[], object]) -> None:
         """Have something done soon, in the order put."""
         if self._tasks.qsize() >= _MOST_UNNAMED:
-            self.wait()
+            self._drain()
         self._tasks.put(task)
 
     def wait(self) -> None:
         """Wait until everything is done that was put before."""
+        self._drain()
+        self._settle()
+
+    def _drain(self) -> None:
         done = threading.Event()
         self._tasks.put(done.set)
         done.wait()

@@ -79,7 +79,7 @@ class StorageScp:
             ),
         )
         self.live = LiveAssociations()
-        self._naming = Naming()
+        self._naming = Naming(parts.arrivals.settle)
         self._securing = Securing(
             settings.association_idle_timeout_seconds, lambda failure: parts.tell(TlsFailed(failure.value))
         )

@@ -120,7 +120,14 @@ class ReceiverService:
         )
         prepared = storage.prepared_space_mb * 1_000_000
         durable = storage.durability is Durability.FLUSH
-        self._preparing = Preparing(spool.preparer(prepared, room=lambda: rule.measure().room_bytes, durable=durable))
+        self._preparing = Preparing(
+            spool.preparer(
+                prepared,
+                room=lambda: rule.measure().room_bytes,
+                listeners=listeners.configured,
+                durable=durable,
+            )
+        )
         self._stopped = threading.Event()
         self._watch(spool)
 

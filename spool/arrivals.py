@@ -5,7 +5,7 @@ from pathlib import Path
 
 from clara_dicom_adapter.spool.association import ASSOCIATIONS, AssociationFolder
 from clara_dicom_adapter.spool.models import AssociationFacts, is_association_id
-from clara_dicom_adapter.spool.prepared import PreparedFiles
+from clara_dicom_adapter.spool.ways import Ways
 
 
 class Arrivals:
@@ -19,14 +19,14 @@ class Arrivals:
         self._durable = durable
         self._lock = threading.Lock()
         self._open: list[AssociationFolder] = []
-        self._prepared = PreparedFiles(root, durable=durable)
+        self._ways = Ways(root, durable=durable)
 
     def begin_association(self, facts: AssociationFacts) -> AssociationFolder:
         """Make an association's folder; whose its instances will be is durable when this returns."""
         if not is_association_id(facts.association_id):
             raise ValueError("an association id comes from new_association_id()")
         folder = AssociationFolder(
-            self._associations / facts.association_id, facts, durable=self._durable, prepared=self._prepared
+            self._associations / facts.association_id, facts, durable=self._durable, ways=self._ways
         )
         folder.create()
         with self._lock:
@@ -34,10 +34,14 @@ class Arrivals:
             self._open.append(folder)
         return folder
 
+    def settle(self) -> None:
+        """Wait until all that was named has its name."""
+        self._ways.settle()
+
     def close(self) -> None:
         """Receive no more; associations without an outcome get one from the receiver, when it starts again."""
+        self._ways.close()
         with self._lock:
             for folder in self._open:
                 folder.close()
             self._open.clear()
-        self._prepared.close()

@@ -16,10 +16,9 @@ from pydantic import ValidationError
 from clara_dicom_adapter.dicom import part10
 from clara_dicom_adapter.errors import InvalidInstance, SpoolUnusable
 from clara_dicom_adapter.spool.durable import sync_folder, write_all, write_file
-from clara_dicom_adapter.spool.in_place import InPlace
 from clara_dicom_adapter.spool.incoming import Arriving, IncomingInstance, NewFile
 from clara_dicom_adapter.spool.models import AssociationFacts, AssociationOutcomeRecord, StoredInstance
-from clara_dicom_adapter.spool.prepared import PreparedFiles
+from clara_dicom_adapter.spool.ways import Ways
 from clara_dicom_adapter.workflows.models import AssociationOutcome
 
 log = structlog.get_logger("clara_dicom_adapter.spool")
@@ -35,15 +34,13 @@ _INSTANCE: Final = re.compile(r"(\d{8,})-(\d+)\.dcm")
 class AssociationFolder:
     """An association in the spool; open while it receives, and read again after a restart."""
 
-    def __init__(
-        self, path: Path, facts: AssociationFacts, *, durable: bool, prepared: PreparedFiles | None = None
-    ) -> None:
+    def __init__(self, path: Path, facts: AssociationFacts, *, durable: bool, ways: Ways | None = None) -> None:
         self.path = path
         self.facts = facts
         self.failed_instances = 0
         """Instances answered A700 so far; the receiver counts."""
         self._durable = durable
-        self._prepared = prepared
+        self._ways = ways
         self._lock = threading.Lock()
         self._descriptor: int | None = None
         self._lock_descriptor: int | None = None
@@ -153,10 +150,9 @@ class AssociationFolder:
                 transfer_syntax_uid=transfer_syntax_uid,
                 calling_ae_title=self.facts.calling_ae_title,
             )
-            taken = self._prepared.take(sop_class_uid) if self._prepared is not None else None
-            if taken is None or self._prepared is None:
+            if self._ways is None:
                 return NewFile(arriving, durable=self._durable, stored=self._count)
-            return InPlace(arriving, taken, self._prepared, durable=self._durable, stored=self._count)
+            return self._ways.begin(arriving, self._count)
 
     def end(self, outcome: AssociationOutcome) -> None:
         """Make the outcome durable; safe to repeat, and the first outcome stands.
@@ -192,8 +188,6 @@ class AssociationFolder:
     def _count(self, instance: StoredInstance) -> None:
         self._instances += 1
         self._bytes += instance.bytes
-        if self._prepared is not None:
-            self._prepared.learn(instance.sop_class_uid, instance.bytes)
 
     # ---- reading ----
 

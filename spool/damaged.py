@@ -34,6 +34,14 @@ def set_aside(root: Path, path: Path, seal: Seal) -> None:
         log.error("damaged_file_deleted", path=str(oldest), reason=f"there are {MOST_KEPT} later ones")
 
 
+def keep_aside(root: Path, content: bytes, seal: Seal) -> None:
+    """Keep what a segment holds of an instance and does not agree with its seal; raises OSError as above."""
+    make_folder(root / DAMAGED, durable=False)
+    part = root / DAMAGED / f"{seal.association_id}-{seal.sequence:08d}.part"
+    part.write_bytes(content)
+    set_aside(root, part, seal)
+
+
 def that_were_set_aside(root: Path) -> list[Path]:
     """The files, oldest first: the ids of associations sort by time."""
     folder = root / DAMAGED

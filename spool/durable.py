@@ -31,6 +31,14 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
         view = view[os.write(descriptor, view) :]
 
 
+def pwrite_all(descriptor: int, data: bytes, at: int) -> None:
+    """Write every byte at a place of a file."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(descriptor, view, at)
+        view, at = view[written:], at + written
+
+
 def write_file(path: Path, data: bytes, *, durable: bool, mode: int = 0o640) -> None:
     """Create or replace a file in one step; the folder is flushed as well."""
     part = path.with_name(path.name + ".part")

@@ -52,7 +52,7 @@ def export(inventory: Inventory, folder: Path, wanted: Collection[str] | None) -
     for path in inventory.paths():
         for file, name in _instances(inventory, path, wanted, found, done):
             try:
-                with file.path.open("rb") as stream:
+                with file.open() as stream:
                     done.bytes += _copy(stream, file.bytes, folder, name)
             except OSError as error:
                 if error.errno not in _OF_THE_SOURCE:
@@ -72,7 +72,7 @@ def _instances(
     for sequence, file in inventory.files(path).items():
         if wanted is not None:
             try:
-                known = {path.name, *_uids(file.path, entries.get(sequence), path.name in wanted)}
+                known = {path.name, *_uids(file, entries.get(sequence), path.name in wanted)}
             except OSError as error:
                 done.failed[_below(inventory, file.path)] = error.strerror or type(error).__name__
                 continue
@@ -83,13 +83,13 @@ def _instances(
         yield file, f"{path.name}-{sequence:08d}.dcm"
 
 
-def _uids(file: Path, entry: Entry | None, wanted_anyway: bool) -> tuple[str, ...]:
+def _uids(file: InstanceFile, entry: Entry | None, wanted_anyway: bool) -> tuple[str, ...]:
     """UIDs by which an instance may be asked for; from its head when the index does not know it."""
     if entry is not None:
         return entry.sop_instance_uid, entry.study_instance_uid, entry.series_instance_uid
     if wanted_anyway:
         return ()
-    head = read_head(file)
+    head = read_head(file.source)
     return head.sop_instance_uid, head.study_instance_uid, head.series_instance_uid
 
 

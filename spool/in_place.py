@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from clara_dicom_adapter.spool.incoming import MOST_AT_ONCE, Arriving, IncomingInstance
+from clara_dicom_adapter.spool.incoming import MOST_AT_ONCE, Arriving, IncomingInstance, Named
 from clara_dicom_adapter.spool.models import StoredInstance
 from clara_dicom_adapter.spool.prepared import PreparedFiles, Taken
 from clara_dicom_adapter.spool.seal import PREAMBLE_BYTES, ContentHash, Seal
@@ -21,7 +21,7 @@ _PAGE: Final = 4096
 class InPlace(IncomingInstance):
     """An instance in a prepared file."""
 
-    named_later = True
+    waits_for_the_journal = True
 
     def __init__(
         self,
@@ -104,14 +104,19 @@ class InPlace(IncomingInstance):
         self._stored(instance)
         return instance
 
-    def name(self) -> None:
+    def name(self, done: Named) -> None:
         instance = self._committed
         if instance is None or self._closed:
             return
-        if not self._named:
-            os.ftruncate(self._taken.descriptor, instance.bytes)
-            self._rename(instance)
-        self._close()
+        try:
+            if not self._named:
+                os.ftruncate(self._taken.descriptor, instance.bytes)
+                self._rename(instance)
+            self._close()
+        except OSError as error:
+            done(error)
+        else:
+            done(None)
 
     def _close(self) -> None:
         self._closed = True

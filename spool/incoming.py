@@ -57,15 +57,19 @@ class Arriving:
         )
 
 
+Named = Callable[[OSError | None], None]
+"""Called once, from whichever thread: the instance has its name, or why it has not."""
+
+
 class IncomingInstance(ABC):
     """An instance that is arriving; used by one thread at a time."""
 
     flush_seconds: float | None = None
     """What the flushes of :meth:`commit` took; None when nothing was flushed."""
-    path: Path
-    """The file that it arrives in."""
-    named_later = False
-    """Whether :meth:`name` has something to do."""
+    path: Path | None
+    """The file that it arrives in; None while it is in none."""
+    waits_for_the_journal = False
+    """Whether :meth:`name` may take as long as the file system's journal is kept busy."""
 
     @abstractmethod
     def write(self, *fragments: bytes | memoryview) -> None:
@@ -80,12 +84,12 @@ class IncomingInstance(ABC):
         """
 
     @abstractmethod
-    def name(self) -> None:
-        """Give what is durable its final name, if it has none; the reply need not wait for this.
+    def name(self, done: Named) -> None:
+        """Give what is durable its final name, if it has none, now or soon; the reply need not wait for this.
 
-        Raises:
-            OSError: It has none. It is safe all the same. Try again, or call :meth:`discard`: then it gets its name
-                when the receiver looks through its spool.
+        Args:
+            done: When it is told an error, the instance has no name. It is safe all the same. Try again, or call
+                :meth:`discard`: then it gets its name when the receiver looks through its spool.
         """
 
     @abstractmethod
@@ -141,8 +145,9 @@ class NewFile(IncomingInstance):
         self._stored(instance)
         return instance
 
-    def name(self) -> None:
+    def name(self, done: Named) -> None:
         """It has it since it is durable."""
+        done(None)
 
     def discard(self) -> None:
         if self._committed:

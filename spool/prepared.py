@@ -23,12 +23,11 @@ from typing import Final
 from clara_dicom_adapter.spool.seal import PREAMBLE_BYTES, Seal
 
 PREPARED: Final = "prepared"
-SIZES: Final[tuple[int, ...]] = (16 << 10, 64 << 10, 192 << 10, 576 << 10, 2304 << 10)
-"""Bytes: of a report, something small, and slices of 256, 512 and 1024 pixels square with 16 bits each. What is larger
-takes so long to write that the journal does not matter."""
-_WORTHWHILE_UNFLUSHED: Final = 192 << 10
-"""Without a flush a small new file costs less than a prepared one, which has to be cut; a large one costs more, for
-every block has to be found."""
+SIZES: Final[tuple[int, ...]] = (192 << 10, 576 << 10, 2304 << 10)
+"""Bytes: of slices of 256, 512 and 1024 pixels square with 16 bits each. Flushed or not, a smaller instance costs less
+in other ways; a larger one takes so long to write that the journal does not matter."""
+_WORTHWHILE: Final = 64 << 10
+"""Bytes, below which a new file costs less than one that has to be cut, where segments cannot be used."""
 _USUAL: Final = 576 << 10
 """Size that is reckoned with while nothing is known of a SOP class."""
 _HEADROOM: Final = 2048
@@ -55,25 +54,19 @@ class Taken:
 class PreparedFiles:
     """Those of a spool, as a process takes them that receives. Every method may be called from any thread."""
 
-    def __init__(self, root: Path, *, durable: bool = True) -> None:
-        """Args:
-        durable: False: for instances that are not flushed.
-        """
+    def __init__(self, root: Path) -> None:
         self.path = root / PREPARED
-        self._sizes = sizes(durable=durable)
         self._lock = threading.Lock()
         self._folder: int | None = None
         self._free: dict[int, deque[str]] = {size: deque() for size in SIZES}
         self._looked_at = float("-inf")
-        self._last_sizes: dict[str, int] = {}
 
-    def take(self, sop_class_uid: str) -> Taken | None:
-        """A file for an instance of a class, by the length of the last one; None when there is none that fits."""
-        wanted = self._last_sizes.get(sop_class_uid, _USUAL - _HEADROOM) + _HEADROOM
-        for size in SIZES:
-            if size >= wanted:
-                return self._take(size) if size in self._sizes else None
-        return None
+    def take(self, last: int | None) -> Taken | None:
+        """A file for an instance, by the bytes of the last one of its SOP class; None when there is none that fits."""
+        wanted = last + _HEADROOM if last is not None else _USUAL
+        if wanted < _WORTHWHILE:
+            return None
+        return next((self._take(size) for size in SIZES if size >= wanted), None)
 
     def _take(self, size: int) -> Taken | None:
         while (name := self._next(size)) is not None:
@@ -120,12 +113,6 @@ class PreparedFiles:
         with self._lock:
             self._free[taken.size].append(taken.name)
 
-    def learn(self, sop_class_uid: str, size: int) -> None:
-        """An instance of a class had so many bytes."""
-        if len(self._last_sizes) > 1000:  # classes are a peer's to name
-            self._last_sizes.clear()
-        self._last_sizes[sop_class_uid] = size
-
     def close(self) -> None:
         """Take no more."""
         with self._lock:
@@ -153,11 +140,6 @@ def _lock_blank(descriptor: int, folder: int, name: str, size: int) -> bool:
         os.unlink(name, dir_fd=folder)
         return False
     return True
-
-
-def sizes(*, durable: bool) -> tuple[int, ...]:
-    """Sizes of prepared files that are worthwhile."""
-    return tuple(size for size in SIZES if durable or size >= _WORTHWHILE_UNFLUSHED)
 
 
 def size_of(name: str) -> int | None:

@@ -12,13 +12,17 @@ from typing import Final
 import structlog
 
 from clara_dicom_adapter.spool.durable import make_folder, sync_folder, write_all
-from clara_dicom_adapter.spool.prepared import PREPARED, SIZES, size_of, sizes
+from clara_dicom_adapter.spool.prepared import PREPARED, SIZES, size_of
 from clara_dicom_adapter.spool.sealed import MADE_NS, SealedFiles, blank_files
+from clara_dicom_adapter.spool.segment import SEGMENT_BYTES, SEGMENTS
+from clara_dicom_adapter.spool.segments import MOST_TAKEN
 
 log = structlog.get_logger("clara_dicom_adapter.spool")
 
-_SHARES: Final = (1 / 16, 1 / 16, 1 / 8, 5 / 8, 1 / 8)
+_SHARES: Final = (1 / 8, 3 / 4, 1 / 8)
 """Of the space, by size."""
+_FOR_SEGMENTS: Final = 1 / 2
+"""Of the space, at most."""
 _ROOM: Final = 4
 """Nothing is prepared unless so many times its space is there: on a nearly full disk it would come and go."""
 _IN_THE_MAKING: Final = ".new"
@@ -41,13 +45,15 @@ class Preparer:
         sealed: SealedFiles | None = None,
         *,
         room: Callable[[], int],
+        listeners: int = 1,
         durable: bool = True,
     ) -> None:
         """Args:
         most_bytes: That prepared files may take of the disk; 0: none are prepared.
         sealed: Told of files that are made, for nobody need look into these before they are written.
         room: Bytes that the storage rule leaves. When it leaves none, what is prepared makes room.
-            durable: False: for instances that are not flushed.
+        listeners: Processes that receive.
+        durable: False: for instances that are not flushed.
         """
         self._sealed = sealed
         self._path = root / PREPARED
@@ -58,19 +64,20 @@ class Preparer:
                 "files_not_prepared", path=str(root), reason=f"the file system is {file_system(root) or 'unknown'}"
             )
             most_bytes = 0
+        # a process that receives has no use for more; a small space is for prepared files
+        count = min(MOST_TAKEN * listeners, int(most_bytes * _FOR_SEGMENTS) // SEGMENT_BYTES) if durable else 0
+        self._segments = [self._path.parent / SEGMENTS / f"{number:02d}" for number in range(count)]
+        most_bytes -= count * SEGMENT_BYTES
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="preparing")
         self._last_count = 0
         self._last_counted = time.monotonic()
         self._complete_at = 0  # when the folder was last changed, if nothing was missing then
-        worthwhile = sizes(durable=durable)
-        self._wanted = {
-            size: int(most_bytes * share) // size if size in worthwhile else 0
-            for size, share in zip(SIZES, _SHARES, strict=True)
-        }
+        self._wanted = {size: int(most_bytes * share) // size for size, share in zip(SIZES, _SHARES, strict=True)}
 
     def start(self) -> None:
         """Remove what an earlier run was making, and what is not wanted any more; nobody may receive yet."""
         make_folder(self._path, durable=True)
+        make_folder(self._path.parent / SEGMENTS, durable=True)
         too_many = self._count()
         for path in blank_files(self._path):
             size = size_of(path.name)
@@ -89,9 +96,15 @@ class Preparer:
         if room <= 0:
             for path in blank_files(self._path):
                 path.unlink()
-        if room < self._needed or self._path.stat().st_mtime_ns == self._complete_at:
+        if room < self._needed:
             return False
+        for path in self._segments:
+            if not path.exists():
+                self._make_segment(path)
+                return True
         changed_at = self._path.stat().st_mtime_ns
+        if changed_at == self._complete_at:
+            return False
         there = self._count()
         if self._busy(sum(there.values())):
             return False
@@ -120,6 +133,14 @@ class Preparer:
                 there[size] += 1
         return there
 
+    @staticmethod
+    def _make_segment(path: Path) -> None:
+        new = path.with_suffix(_IN_THE_MAKING)
+        new.unlink(missing_ok=True)
+        _make(new, SEGMENT_BYTES)
+        new.rename(path)
+        sync_folder(path.parent)
+
     def _prepare(self, size: int, count: int) -> None:
         new = [self._path / f"{size}-{secrets.token_hex(8)}{_IN_THE_MAKING}" for _ in range(count)]
         # the journal takes what is flushed at the same time in one commit
@@ -144,7 +165,8 @@ def _make(path: Path, size: int) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
     try:
         # written and not only reserved: to write into reserved blocks is a change for the journal
-        write_all(descriptor, _ZEROS[:size])
+        for at in range(0, size, len(_ZEROS)):
+            write_all(descriptor, _ZEROS[: size - at])
         os.utime(descriptor, ns=(MADE_NS, MADE_NS))
         os.fdatasync(descriptor)
     except OSError:

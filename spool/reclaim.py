@@ -6,6 +6,7 @@ that the index no longer knows, and it would be submitted again.
 
 import shutil
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from clara_dicom_adapter.spool.association import FACTS, GONE, OUTCOME, Associat
 from clara_dicom_adapter.spool.database import Database
 from clara_dicom_adapter.spool.durable import sync_folder
 from clara_dicom_adapter.spool.models import ReclaimTotals, instance_name, is_association_id
+from clara_dicom_adapter.spool.replay import in_segments
 from clara_dicom_adapter.spool.sealed import SealedFiles
 
 _INSTANCES_AT_ONCE = 1000
@@ -47,7 +49,7 @@ class Reclaimer:
     def reclaim(self) -> ReclaimTotals:
         """Delete all that may be deleted now; safe to repeat, and from several processes at once."""
         instances = size = parts = folders = 0
-        while released := self._released():
+        for released in self._released_in_turn():
             self._delete(released)
             instances += len(released)
             size += sum(each.bytes for each in released)
@@ -89,12 +91,20 @@ class Reclaimer:
 
     # ---- instances ----
 
-    def _released(self) -> list[_Released]:
+    def _released_in_turn(self) -> Iterator[list[_Released]]:
+        """All of them, some at a time; without those of which a copy lies in a segment, for a moment yet."""
+        last = ("", -1)
+        while released := self._released_after(last):
+            last = released[-1].association_id, released[-1].sequence
+            kept = in_segments(self._associations.parent)  # looked at later than who is released
+            yield [each for each in released if (each.association_id, each.sequence) not in kept]
+
+    def _released_after(self, last: tuple[str, int]) -> list[_Released]:
         with self._database.read() as connection:
             rows = connection.execute(
-                "SELECT association_id, sequence, received_ns, bytes FROM instance WHERE released"
-                " ORDER BY association_id LIMIT ?",
-                (_INSTANCES_AT_ONCE,),
+                "SELECT association_id, sequence, received_ns, bytes FROM instance"
+                " WHERE released AND (association_id, sequence) > (?, ?) ORDER BY association_id, sequence LIMIT ?",
+                (*last, _INSTANCES_AT_ONCE),
             )
             return [_Released(*row) for row in rows]
 

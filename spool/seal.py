@@ -39,19 +39,19 @@ class Seal:
     size: int
     content: int
 
-    def preamble(self) -> bytes:
-        """The 128 bytes at the head of the file."""
+    def preamble(self, key: int = 0) -> bytes:
+        """The 128 bytes at the head of the file, or, with the key of a lap, of a copy in a segment."""
         association = bytes.fromhex(self.association_id)
         fields = _FIELDS.pack(_MAGIC, association, self.sequence, self.received_ns, self.size, self.content)
-        return (fields + _OWN_HASH.pack(ContentHash(fields).intdigest())).ljust(PREAMBLE_BYTES, b"\0")
+        return (fields + _OWN_HASH.pack(ContentHash(fields, key).intdigest())).ljust(PREAMBLE_BYTES, b"\0")
 
     @classmethod
-    def read(cls, preamble: bytes) -> Self | None:
-        """The seal in a preamble; None when there is none that is whole."""
+    def read(cls, preamble: bytes, key: int = 0) -> Self | None:
+        """The seal in a preamble; None when there is none that is whole and has this key."""
         if len(preamble) < PREAMBLE_BYTES or not preamble.startswith(_MAGIC):
             return None
         fields = preamble[: _FIELDS.size]
-        if _OWN_HASH.unpack_from(preamble, _FIELDS.size)[0] != ContentHash(fields).intdigest():
+        if _OWN_HASH.unpack_from(preamble, _FIELDS.size)[0] != ContentHash(fields, key).intdigest():
             return None
         _, association, sequence, received_ns, size, content = _FIELDS.unpack(fields)
         return cls(association.hex(), sequence, received_ns, size, content)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import structlog
 
@@ -16,6 +16,7 @@ from clara_dicom_adapter.spool.damaged import set_aside
 from clara_dicom_adapter.spool.durable import sync_folder
 from clara_dicom_adapter.spool.models import instance_name
 from clara_dicom_adapter.spool.prepared import PREPARED
+from clara_dicom_adapter.spool.replay import Placed, replay
 from clara_dicom_adapter.spool.seal import PREAMBLE_BYTES, Seal
 
 log = structlog.get_logger("clara_dicom_adapter.spool")
@@ -24,18 +25,6 @@ MADE_NS: Final = 0
 """Time of the last change of a file that is prepared and was never written since: none that a clock gives."""
 _CLOCK_TICK_NS: Final = 1_000_000_000
 """Longer than two changes may have the same time."""
-
-
-class Placed(NamedTuple):
-    """What became of sealed files.
-
-    Attributes:
-        named: So many have their name now.
-        left: Associations of which one has none yet: somebody else is at it, or the disk refuses.
-    """
-
-    named: int
-    left: frozenset[str]
 
 
 class SealedFiles:
@@ -54,9 +43,17 @@ class SealedFiles:
         self._blank.update(dict.fromkeys(names, MADE_NS))
 
     def place(self) -> Placed:
-        """Like :func:`place_sealed`, of what has changed since the last time."""
+        """Give every instance its name that no process is about to give one: what is sealed, and what is in segments.
+
+        Of the sealed files those are looked at that have changed since the last time.
+
+        Raises:
+            OSError: The names cannot be made durable.
+        """
         with self._lock:
-            return place_sealed(self._root, self._blank)
+            sealed = place_sealed(self._root, self._blank)
+            copied = replay(self._root)
+            return Placed(sealed.named + copied.named, sealed.left | copied.left)
 
 
 def place_sealed(root: Path, blank: dict[str, int] | None = None) -> Placed:

@@ -154,15 +154,18 @@ class Spool:
                 ended.append(folder)
         return ended
 
-    def preparer(self, most_bytes: int, *, room: Callable[[], int], durable: bool = True) -> Preparer:
+    def preparer(
+        self, most_bytes: int, *, room: Callable[[], int], listeners: int = 1, durable: bool = True
+    ) -> Preparer:
         """Who keeps files prepared, once the associations of an earlier run are ended; for the receiver only.
 
         Args:
+            listeners: Processes that receive.
             durable: False: for instances that are not flushed.
         """
         if self.role is not SpoolRole.RECEIVER:
             raise ValueError("only the receiver prepares files")
-        return Preparer(self.root, most_bytes, self._sealed, room=room, durable=durable)
+        return Preparer(self.root, most_bytes, self._sealed, room=room, listeners=listeners, durable=durable)
 
     def remove_unbegun(self) -> None:
         """Remove folders of associations that never began; for the receiver, before anything is received."""

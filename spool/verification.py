@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from clara_dicom_adapter.dicom import part10
 from clara_dicom_adapter.errors import InvalidInstance, SpoolUnusable
@@ -98,8 +98,10 @@ class _Association:
 
     def _problem_of(self, file: InstanceFile, entry: Entry | None) -> str:
         try:
-            size, as_sealed = _read_through(file)
-            meta = part10.read_meta(file.path)
+            with file.open() as stream:
+                meta = part10.read_meta_of(stream)
+                stream.seek(0)
+                size, as_sealed = _read_through(file, stream)
         except FileNotFoundError:
             return "is in the index, and its file is gone" if self._is_lost(file.sequence) else ""
         except InvalidInstance as error:
@@ -134,14 +136,13 @@ class _Association:
         return not any(self._path.glob(f"{sequence:08d}-*.dcm"))
 
 
-def _read_through(file: InstanceFile) -> tuple[int, bool]:
+def _read_through(file: InstanceFile, stream: BinaryIO) -> tuple[int, bool]:
     """Read a whole instance, so that a fault of the disk shows; its size, and whether it agrees with its seal."""
-    with file.path.open("rb", buffering=0) as stream:
-        preamble = stream.read(PREAMBLE_BYTES)
-        seal = Seal.read(preamble)
-        if seal is not None:
-            return file.bytes, seal.agrees_with(stream) and seal.size == file.bytes
-        size = len(preamble)
-        while piece := stream.read(_PIECE):
-            size += len(piece)
+    preamble = stream.read(PREAMBLE_BYTES)
+    seal = Seal.read(preamble)
+    if seal is not None:
+        return file.bytes, seal.agrees_with(stream) and seal.size == file.bytes
+    size = len(preamble)
+    while piece := stream.read(_PIECE):
+        size += len(piece)
     return size, True

@@ -10,22 +10,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
 from clara_dicom_adapter import part_status
 from clara_dicom_adapter.configuration.settings import DataFolder, StorageSettings
 from clara_dicom_adapter.spool import Spool, SpoolRole
-from clara_dicom_adapter.spool.prepared import PREPARED, size_of
+from clara_dicom_adapter.spool.prepared import PREPARED
+from clara_dicom_adapter.spool.segment import SEGMENTS
 from receivers.peers import Load, Peer
 from receivers.process import Failed, Receiver, launch
 from receivers.sender import CALLED
 
 _START_SECONDS: Final = 60.0
 _PREPARED_BYTES: Final = int(0.99e6 * StorageSettings().prepared_space_mb)
-_OF_THEM_UNFLUSHED: Final = 0.87
-"""Share of them when nothing is flushed: those for small instances are left out."""
 _NOBODY: Final = "127.0.0.1:1"
 
 
@@ -59,7 +58,7 @@ def _run(durability: str) -> Callable[[Path, Path, Load], Receiver]:
         )
         try:
             receiver.port = _wait_for(receiver, data)
-            _wait_until_prepared(receiver, data, 1.0 if durability == "flush" else _OF_THEM_UNFLUSHED)
+            _wait_until_prepared(receiver, data)
         except Failed:
             receiver.end()
             raise
@@ -90,15 +89,22 @@ def _wait_for(receiver: Receiver, data: DataFolder) -> int:
         time.sleep(0.02)
 
 
-def _wait_until_prepared(receiver: Receiver, data: DataFolder, share: float) -> None:
+def _wait_until_prepared(receiver: Receiver, data: DataFolder) -> None:
     """A receiver that has run for some seconds has its files prepared, and so must this one."""
     deadline = time.monotonic() + _START_SECONDS
-    prepared = data.payloads / "spool" / PREPARED
-    while sum(size_of(path.name) or 0 for path in prepared.iterdir()) < share * _PREPARED_BYTES:
+    while _bytes_in(data.payloads / "spool", PREPARED, SEGMENTS) < _PREPARED_BYTES:
         receiver.check()
         if time.monotonic() > deadline:
             raise Failed(f"its files are not prepared: {receiver.tail()}")
         time.sleep(0.1)
+
+
+def _bytes_in(spool: Path, *folders: str) -> int:
+    total = 0
+    for path in (path for name in folders for path in (spool / name).iterdir()):
+        with suppress(FileNotFoundError):  # renamed meanwhile
+            total += path.stat().st_size
+    return total
 
 
 def _received(folder: Path) -> Iterable[Path]:

@@ -28,7 +28,7 @@ def storing(spool: Spool, facts: AssociationFacts) -> StoreSession:
         KnownAeTitle(ClaraAeTitle(name="CLARA", ae_title="CLARA"), facts.ae),
         open_folder=lambda: spool.begin_association(facts),
         can_store=lambda: True,
-        naming=Naming(),
+        naming=Naming(lambda: None),
         closed=lambda live, outcome, owed: None,
     )
 

@@ -15,7 +15,7 @@ from support.started import process_of_its_own, tool
 from clara_dicom_adapter import part_status
 from clara_dicom_adapter.cli.app import run
 from clara_dicom_adapter.configuration.settings import DataFolder
-from clara_dicom_adapter.spool.prepared import PREPARED, size_of, sizes
+from clara_dicom_adapter.spool.prepared import PREPARED, SIZES, size_of
 
 _CALLS = "fdatasync,fsync,sync_file_range,syncfs,sync,ftruncate,rename,renameat,renameat2,sendto"
 _FLUSH = re.compile(r"\b(?:fdatasync|fsync|sync_file_range|syncfs)\(\d+<([^>]*)>")
@@ -52,11 +52,10 @@ def traced_receiver(root: Path, storage: dict[str, object], trace: Path) -> Iter
         port = status.ports["dicom"]
         assert status.addresses == {"dicom": f"127.0.0.1:{port}, [::1]:{port}"}
         if storage.get("preparedSpaceMB"):
-            durable = storage["durability"] == "flush"
             prepared = data.payloads / "spool" / PREPARED
             wait_until(
                 "files of every size are prepared",
-                lambda: {size_of(path.name) for path in prepared.iterdir()} - {None} == {*sizes(durable=durable)},
+                lambda: {size_of(path.name) for path in prepared.iterdir()} - {None} == {*SIZES},
             )
         yield port
 

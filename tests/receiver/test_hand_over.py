@@ -37,7 +37,7 @@ from clara_dicom_adapter.spool import (
     Target,
     preparing,
 )
-from clara_dicom_adapter.spool.prepared import PREPARED, size_of, sizes
+from clara_dicom_adapter.spool.prepared import PREPARED, SIZES, size_of
 from clara_dicom_adapter.temporal import attributes, queues
 from clara_dicom_adapter.workflows.models import (
     AssociationOutcome,
@@ -425,7 +425,7 @@ async def test_an_arriving_instance_keeps_its_window_open_and_an_idle_associatio
     site.configured = Configured(timeout=1.2, group_by="none")
     site.prepared_space_mb = prepared_space_mb
     await site.start()
-    await until(site.prepared_sizes, lambda found: found == (set(sizes(durable=False)) if prepared_space_mb else set()))
+    await until(site.prepared_sizes, lambda found: found == ({*SIZES} if prepared_space_mb else set()))
     await site.send("1.2.3")
     window = site.window("")
     await site.letters(window, has_end)

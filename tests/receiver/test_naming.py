@@ -16,27 +16,29 @@ from clara_dicom_adapter.receiver.acceptance import KnownAeTitle
 from clara_dicom_adapter.receiver.c_store import StoreSession
 from clara_dicom_adapter.receiver.live import LiveAssociation
 from clara_dicom_adapter.receiver.naming import Naming
-from clara_dicom_adapter.spool import Spool, SpoolRole, preparing
+from clara_dicom_adapter.spool import Spool, SpoolRole, prepared, preparing, ways
 from clara_dicom_adapter.spool.sealed import place_sealed
 from clara_dicom_adapter.workflows.models import AssociationOutcome
 
 
 @pytest.fixture(autouse=True)
-def any_file_system(monkeypatch: pytest.MonkeyPatch) -> None:
+def any_file_system_and_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preparing, "file_system", lambda _: "ext4")
+    monkeypatch.setattr(ways, "is_supported", lambda: False)
+    monkeypatch.setattr(prepared, "_WORTHWHILE", 0)
 
 
 class HeldUp(Naming):
     """Does nothing until somebody waits for it."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(lambda: None)
         self._gate = threading.Event()
         self.put(self._gate.wait)
 
-    def wait(self) -> None:
+    def _drain(self) -> None:
         self._gate.set()
-        super().wait()
+        super()._drain()
 
 
 @contextmanager
@@ -71,7 +73,7 @@ def store(session: StoreSession, count: int) -> None:
 
 
 def test_a_task_that_fails_does_not_stop_the_next() -> None:
-    naming = Naming()
+    naming = Naming(lambda: None)
     done: list[int] = []
     naming.put(lambda: done.append(1))
     naming.put(lambda: done.append(1 // 0))
@@ -94,7 +96,7 @@ def test_who_puts_too_much_waits() -> None:
 def test_a_name_that_the_disk_refuses_is_tried_again_before_the_end(
     tmp_path: Path, failures: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with storing(tmp_path, Naming()) as (session, live, spool):
+    with storing(tmp_path, Naming(lambda: None)) as (session, live, spool):
         truncate, left = os.ftruncate, [None] * failures
 
         def refuse(descriptor: int, length: int) -> None:

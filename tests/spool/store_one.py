@@ -40,7 +40,7 @@ def main(root: Path, at: str, *, durable: bool) -> None:
         if number == 2 and at == "committed":
             kill()
         os.write(1, f"reply {number}\n".encode())
-        incoming.name()
+        incoming.name(lambda _: None)
 
 
 main(Path(sys.argv[1]), sys.argv[2], durable="os" not in sys.argv[3:])

@@ -17,18 +17,19 @@ from typing import BinaryIO
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.spooling import CT, EXPLICIT_LITTLE_ENDIAN, STUDY, facts, store
+from support.spooling import CT, EXPLICIT_LITTLE_ENDIAN, STUDY, facts, have_named, store
 
 from clara_dicom_adapter.dicom import part10
-from clara_dicom_adapter.spool import IncomingInstance, Spool, SpoolRole, damaged, preparing, sealed
+from clara_dicom_adapter.spool import IncomingInstance, Spool, SpoolRole, damaged, preparing, sealed, ways
+from clara_dicom_adapter.spool import prepared as prepared_files
 from clara_dicom_adapter.spool.association import AssociationFolder
 from clara_dicom_adapter.spool.damaged import DAMAGED
 from clara_dicom_adapter.spool.in_place import InPlace
 from clara_dicom_adapter.spool.incoming import NewFile
 from clara_dicom_adapter.spool.inventory import Inventory
 from clara_dicom_adapter.spool.prepared import PREPARED, SIZES, size_of
+from clara_dicom_adapter.spool.replay import Placed
 from clara_dicom_adapter.spool.seal import Seal, seal_of
-from clara_dicom_adapter.spool.sealed import Placed
 from clara_dicom_adapter.spool.verification import verify
 from clara_dicom_adapter.workflows.models import AssociationOutcome
 
@@ -46,9 +47,11 @@ def prepare(spool: Spool, space: int = MEGABYTES, *, durable: bool = True) -> No
 
 
 @pytest.fixture(autouse=True)
-def any_file_system(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is tested here holds on all of them, but for a power cut."""
+def any_file_system_and_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tested here holds on all of them, but for a power cut, and for instances however small."""
     monkeypatch.setattr(preparing, "file_system", lambda _: "ext4")
+    monkeypatch.setattr(ways, "is_supported", lambda: False)
+    monkeypatch.setattr(prepared_files, "_WORTHWHILE", 0)
 
 
 @pytest.fixture
@@ -92,7 +95,7 @@ def test_the_bytes_are_there_however_they_come(
             incoming.write(*views * repeat)
             buffer[:] = b"\xee" * len(buffer)
         stored = incoming.commit()
-        incoming.name()
+        have_named(incoming)
         seal = seal_of(stored.path)
         content = stored.path.read_bytes()
         outgrown = len(content) > USUAL
@@ -107,24 +110,28 @@ def test_the_bytes_are_there_however_they_come(
 def test_a_file_is_taken_by_the_length_of_the_last_of_its_class(spool: Spool, prepared: Path) -> None:
     folder = spool.begin_association(facts())
     before = {size: sum(size_of(name) == size for name in names(prepared)) for size in SIZES}
-    for length in (10_000, 10_000, 150_000, 150_000, 3_000_000, 1000):
+    for length in (150_000, 150_000, 500_000, 500_000, 3_000_000, 1000):
         incoming = begin(folder)
         incoming.write(bytes(length))
         assert incoming.commit().bytes > length
-        incoming.name()
+        have_named(incoming)
     after = {size: sum(size_of(name) == size for name in names(prepared)) for size in SIZES}
     taken = {size: before[size] - after[size] for size in SIZES}
-    # nothing known: the usual; 10 kB; 10 kB, outgrown; 150 kB; 150 kB, outgrown; 3 MB: no file is as large
-    assert taken == {SIZES[0]: 2, SIZES[1]: 0, SIZES[2]: 2, SIZES[3]: 1, SIZES[4]: 0}
+    # nothing known: the usual; 150 kB; 150 kB, outgrown; 500 kB; 500 kB, outgrown; 3 MB: no file is as large
+    assert taken == {SIZES[0]: 2, SIZES[1]: 3, SIZES[2]: 0}
     assert len(folder.files()) == 6
     (last, *_) = reversed(list(folder.stored()))
     assert seal_of(last.path) is None, "in a file of its own"
 
 
-def test_without_a_flush_only_large_instances_are_received_into_prepared_files(root: Path) -> None:
+def test_without_a_flush_small_instances_are_received_into_new_files(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(preparing, "file_system", lambda _: "ext4")
     with Spool.open(root, SpoolRole.RECEIVER, durable=False) as spool:
         prepare(spool, durable=False)
-        assert {size_of(name) for name in names(root / PREPARED)} == {*SIZES[2:]}
+        assert {size_of(name) for name in names(root / PREPARED)} == {*SIZES}
         folder = spool.begin_association(facts())
         kinds = []
         for length in (150_000, 150_000, 10_000, 10_000, 150_000, 150_000):  # a file is chosen by the length before
@@ -132,7 +139,7 @@ def test_without_a_flush_only_large_instances_are_received_into_prepared_files(r
             kinds.append(type(incoming))
             incoming.write(b"x" * length)
             stored = incoming.commit()
-            incoming.name()
+            have_named(incoming)
             assert incoming.flush_seconds is None
             assert stored.path.read_bytes().endswith(b"x" * length)
         assert kinds == [InPlace, InPlace, InPlace, NewFile, NewFile, InPlace]
@@ -151,7 +158,7 @@ def test_two_receivers_never_take_the_same_file(root: Path, spool: Spool, prepar
             incoming.write(b"%d" % number)
         for incoming in several:
             incoming.commit()
-            incoming.name()
+            have_named(incoming)
     found = sorted(
         one.path.read_bytes()[-3:].lstrip(b"\0 ") for each in (first, second, third) for one in each.stored()
     )
@@ -385,7 +392,7 @@ def test_what_cannot_be_named_is_safe_and_is_named_later(
     with monkeypatch.context() as patch:
         patch.setattr(os, call, lambda *_arguments, **_names: Path("/nowhere").stat())
         with pytest.raises(OSError, match="nowhere"):
-            incoming.name()
+            have_named(incoming)
     incoming.discard()
     assert folder.files() == {}
     assert sealed.place_sealed(spool.root).named == 1
@@ -404,7 +411,7 @@ def test_what_could_not_be_named_keeps_its_association(
     with monkeypatch.context() as patch:
         patch.setattr(os, "rename", lambda *_arguments, **_names: Path("/nowhere").stat())
         with pytest.raises(OSError, match="nowhere"):
-            incoming.name()
+            have_named(incoming)
     incoming.discard()
     folder.end(AssociationOutcome.RELEASED)
     assert spool.reclaim().associations == 0

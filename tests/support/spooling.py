@@ -1,10 +1,12 @@
 """What tests around the spool share: associations and instances that need no network."""
 
+import queue
 from datetime import UTC, datetime
 
 from clara_dicom_adapter.spool import (
     AssociationFacts,
     AssociationFolder,
+    IncomingInstance,
     InstanceHead,
     Spool,
     StoredInstance,
@@ -43,8 +45,17 @@ def store(
         )
         incoming.write(data)
         stored.append(incoming.commit())
-        incoming.name()
+        have_named(incoming)
     return stored
+
+
+def have_named(incoming: IncomingInstance) -> None:
+    """Give an instance its name; raises OSError when it has none."""
+    told: queue.SimpleQueue[OSError | None] = queue.SimpleQueue()
+    incoming.name(told.put)
+    error = told.get(timeout=30)
+    if error is not None:
+        raise error
 
 
 def heads(stored: list[StoredInstance]) -> list[InstanceHead]:

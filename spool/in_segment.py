@@ -1,0 +1,158 @@
+"""A small instance on its way into a segment: the hot path of those.
+
+It is kept in memory until it is complete, for only then it is known how long it is. One that turns out to be larger, or
+for which no segment has room, goes the way of the larger ones.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from clara_dicom_adapter.spool.durable import write_all
+from clara_dicom_adapter.spool.incoming import Arriving, IncomingInstance, Named
+from clara_dicom_adapter.spool.models import StoredInstance
+from clara_dicom_adapter.spool.seal import PREAMBLE_BYTES, ContentHash, Seal
+from clara_dicom_adapter.spool.segment import MOST_BYTES, PAGE
+from clara_dicom_adapter.spool.segments import Place, Segments
+from clara_dicom_adapter.spool.settling import Settling
+
+_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+
+
+class InSegment(IncomingInstance):
+    """An instance in a segment; or, from the moment when that is out of the question, in a file."""
+
+    def __init__(
+        self,
+        arriving: Arriving,
+        segments: Segments,
+        settling: Settling,
+        *,
+        larger: Callable[[int | None], IncomingInstance],
+        stored: Callable[[StoredInstance], None],
+    ) -> None:
+        """Args:
+        larger: Begins the same instance in a file, given its bytes where they are known.
+        stored: Called when it is durable.
+        """
+        self._arriving = arriving
+        self.path = None
+        self._segments = segments
+        self._settling = settling
+        self._larger = larger
+        self._stored = stored
+        self._header = arriving.header()
+        self._dataset: list[bytes] = []
+        self.bytes = len(self._header)
+        self._other: IncomingInstance | None = None
+        self._place: Place | None = None
+        self._committed: StoredInstance | None = None
+        self._file = b""
+        self._named = False
+        self._done: Named | None = None
+
+    def write(self, *fragments: bytes | memoryview) -> None:
+        if self._other is not None:
+            self._other.write(*fragments)
+            return
+        self.bytes += sum(map(len, fragments))
+        if self.bytes > MOST_BYTES:
+            self._spill(None, *fragments)
+        else:
+            self._dataset.extend(map(bytes, fragments))
+
+    def _spill(self, size: int | None, *fragments: bytes | memoryview) -> IncomingInstance:
+        self._other = other = self._larger(size)
+        self.path, self.waits_for_the_journal = other.path, other.waits_for_the_journal
+        dataset, self._dataset = self._dataset, []
+        if dataset or fragments:
+            other.write(*dataset, *fragments)
+        return other
+
+    def commit(self) -> StoredInstance:
+        if self._other is None:
+            self._place = self._segments.take(self.bytes)
+        if self._place is None:
+            return self._commit_larger(self._other or self._spill(self.bytes))
+        place, arriving = self._place, self._arriving
+        # not before the lap, should the clock have been set back
+        instance = arriving.stored(max(time.time_ns(), place.lap.begun_ns), self.bytes)
+        content = b"".join((self._header[PREAMBLE_BYTES:], *self._dataset))
+        seal = Seal(
+            arriving.association_id,
+            arriving.sequence,
+            instance.received_ns,
+            instance.bytes,
+            ContentHash(content).intdigest(),
+        )
+        before = time.perf_counter()
+        try:
+            place.segment.write([seal.preamble(place.lap.key), content, bytes(-self.bytes % PAGE)], place.at)
+        except OSError:
+            self._place = None
+            place.segment.settled()
+            raise
+        self.flush_seconds = time.perf_counter() - before
+        self._file = seal.preamble() + content
+        self._dataset.clear()
+        self._committed = instance
+        self._stored(instance)
+        return instance
+
+    def _commit_larger(self, other: IncomingInstance) -> StoredInstance:
+        instance = other.commit()
+        self.flush_seconds = other.flush_seconds
+        return instance
+
+    def name(self, done: Named) -> None:
+        if self._other is not None:
+            self._other.name(done)
+            return
+        if self._committed is None or self._place is None:
+            return
+        try:
+            descriptor = os.open(self._part, _FLAGS, 0o640, dir_fd=self._arriving.folder_descriptor)
+            try:
+                write_all(descriptor, self._file)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            done(error)
+            return
+        self._done = done
+        self._settling.put(self)
+
+    @property
+    def _part(self) -> str:
+        return f"{self._arriving.sequence:08d}.part"
+
+    def settle(self, error: OSError | None) -> None:
+        """Its file is durable and gets its name; or with an error: it is not."""
+        done, self._done = self._done, None
+        if self._place is None or self._committed is None or done is None:
+            return
+        if error is None:
+            folder = self._arriving.folder_descriptor
+            try:
+                os.rename(self._part, self._committed.name, src_dir_fd=folder, dst_dir_fd=folder)
+            except OSError as failure:
+                error = failure
+        if error is None:
+            self._let_go(self._place.segment.settled)
+        done(error)
+
+    def discard(self) -> None:
+        if self._other is not None:
+            self._other.discard()
+        elif self._place is not None and self._committed is not None:
+            with suppress(OSError):
+                os.unlink(self._part, dir_fd=self._arriving.folder_descriptor)
+            self._let_go(self._place.segment.leave)
+        self._dataset.clear()
+
+    def _let_go(self, how: Callable[[], None]) -> None:
+        self._place = None
+        self._file = b""
+        how()

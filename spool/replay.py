@@ -1,0 +1,189 @@
+"""Segments as the receiver looks through them: those whose listener has died hold instances that have no file yet.
+
+Safe to repeat, and harmless where the file is there: after a power cut it may be there and not whole.
+"""
+
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import structlog
+
+from clara_dicom_adapter.errors import SpoolUnusable
+from clara_dicom_adapter.spool.association import ASSOCIATIONS
+from clara_dicom_adapter.spool.damaged import DAMAGED, keep_aside
+from clara_dicom_adapter.spool.durable import make_folder, sync_folder, write_all
+from clara_dicom_adapter.spool.models import InstanceKey, instance_name
+from clara_dicom_adapter.spool.seal import PREAMBLE_BYTES, ContentHash, Seal
+from clara_dicom_adapter.spool.segment import SEGMENTS, Copy, Lap, content, copies, end_lap, read_lap
+
+log = structlog.get_logger("clara_dicom_adapter.spool")
+
+_PART_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+
+
+class Placed(NamedTuple):
+    """What became of instances without a name.
+
+    Attributes:
+        named: So many have their name now.
+        left: Associations of which one has none yet: somebody else is at it, or the disk refuses.
+    """
+
+    named: int
+    left: frozenset[str]
+
+
+def replay(root: Path) -> Placed:
+    """Give each instance its file that is in a segment which no process has, and make the segment blank.
+
+    What does not agree with its seal is set aside, and so is what belongs to no association.
+
+    Raises:
+        OSError: The names cannot be made durable.
+    """
+    named = 0
+    left: set[str] = set()
+    for path in _segments(root):
+        with _opened(path, os.O_RDWR) as (descriptor, is_ours):
+            try:
+                lap = read_lap(descriptor)
+            except SpoolUnusable as error:
+                if is_ours:
+                    _give_up(root, path, error)
+                continue
+            if lap is None:
+                continue
+            if not is_ours:
+                left.update(_without_file(root, descriptor, lap))
+                continue
+            done, refused = _place_all(root, path, descriptor, lap)
+            named += done
+            left |= refused
+            if not refused:
+                end_lap(descriptor)
+    return Placed(named, frozenset(left))
+
+
+def in_segments(root: Path) -> set[InstanceKey]:
+    """Instances of which a copy lies in a segment: if one were deleted now, it might come back from there.
+
+    Raises:
+        OSError: The disk refuses, so that nobody knows.
+    """
+    found: set[InstanceKey] = set()
+    for path in _segments(root):
+        with suppress(FileNotFoundError, SpoolUnusable), _opened(path, os.O_RDONLY, lock=False) as (descriptor, _):
+            lap = read_lap(descriptor)
+            if lap is not None:
+                found.update(copy.instance for copy in copies(descriptor, lap))
+            os.fdatasync(descriptor)  # a head that says blank may have been seen before it was flushed
+    return found
+
+
+def copies_without_file(root: Path) -> Iterator[tuple[Path, Copy]]:
+    """Every whole instance in a segment that has no file under its name yet; nothing is locked or changed."""
+    for path in _segments(root):
+        with suppress(FileNotFoundError, SpoolUnusable), _opened(path, os.O_RDONLY, lock=False) as (descriptor, _):
+            lap = read_lap(descriptor)
+            for copy in copies(descriptor, lap) if lap is not None else ():
+                if not _file(root, copy.seal).exists() and agrees(copy, content(descriptor, copy)):
+                    yield path, copy
+
+
+def read_copy(path: Path, copy: Copy) -> bytes:
+    """An instance as its own file holds it; FileNotFoundError when its segment is used for something else by now."""
+    with _opened(path, os.O_RDONLY, lock=False) as (descriptor, _):
+        instance = content(descriptor, copy)
+    if not agrees(copy, instance):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    return instance
+
+
+def _segments(root: Path) -> list[Path]:
+    folder = root / SEGMENTS
+    return sorted(path for path in folder.iterdir() if not path.suffix) if folder.is_dir() else []
+
+
+@contextmanager
+def _opened(path: Path, flags: int, *, lock: bool = True) -> Iterator[tuple[int, bool]]:
+    """A segment, and whether it is locked for the caller."""
+    descriptor = os.open(path, flags | os.O_CLOEXEC)
+    try:
+        is_ours = False
+        if lock:
+            with suppress(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                is_ours = True
+        yield descriptor, is_ours
+    finally:
+        os.close(descriptor)
+
+
+def _without_file(root: Path, descriptor: int, lap: Lap) -> set[str]:
+    return {copy.seal.association_id for copy in copies(descriptor, lap) if not _file(root, copy.seal).exists()}
+
+
+def _file(root: Path, seal: Seal) -> Path:
+    return root / ASSOCIATIONS / seal.association_id / instance_name(seal.sequence, seal.received_ns)
+
+
+def agrees(copy: Copy, instance: bytes) -> bool:
+    """Whether bytes are those that a copy was sealed with."""
+    seal = copy.seal
+    return len(instance) == seal.size and ContentHash(instance[PREAMBLE_BYTES:]).intdigest() == seal.content
+
+
+def _place_all(root: Path, path: Path, descriptor: int, lap: Lap) -> tuple[int, set[str]]:
+    """How many have their file now, and the associations of those that have none; the files are durable."""
+    named, refused = 0, set[str]()
+    folders: set[Path] = set()
+    for copy in copies(descriptor, lap):
+        seal = copy.seal
+        try:
+            instance = content(descriptor, copy)
+            file = _file(root, seal)
+            if not agrees(copy, instance):
+                keep_aside(root, instance, seal)
+            elif not file.parent.is_dir():
+                log.error("copy_without_association", path=str(path), association_id=seal.association_id)
+                keep_aside(root, instance, seal)
+            else:
+                named += _place(file, instance)
+                folders.add(file.parent)
+        except OSError as error:
+            refused.add(seal.association_id)
+            log.error("copy_not_named", path=str(path), association_id=seal.association_id, error=str(error))
+    for folder in folders:
+        sync_folder(folder)
+    return named, refused
+
+
+def _place(file: Path, instance: bytes) -> bool:
+    """Make the file of an instance durable, unless it is; whether it had to be written."""
+    with suppress(FileNotFoundError), file.open("rb", buffering=0) as stream:
+        if stream.read(len(instance) + 1) == instance:
+            os.fdatasync(stream.fileno())
+            return False
+    part = file.with_suffix(".part")
+    descriptor = os.open(part, _PART_FLAGS, 0o640)
+    try:
+        write_all(descriptor, instance)
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
+    part.rename(file)
+    return True
+
+
+def _give_up(root: Path, path: Path, why: SpoolUnusable) -> None:
+    """A power cut before anything was answered leaves such a head, and so does a disk that loses what it has."""
+    make_folder(root / DAMAGED, durable=False)
+    kept = root / DAMAGED / f"segment-{time.time_ns()}"
+    path.rename(kept)
+    log.error("segment_set_aside", path=str(kept), reason=str(why))

@@ -1,0 +1,267 @@
+"""The segments that a listener writes small instances into: durable with one flush for all who wait at the same time.
+
+A copy is enough for 0000. The instance's own file is made behind the reply
+(:mod:`~clara_dicom_adapter.spool.settling`); a segment is written anew from its beginning only when the files of all
+its copies are durable under their names. Whoever died before left its segment to the receiver, which makes those files
+(:mod:`~clara_dicom_adapter.spool.replay`).
+"""
+
+import errno
+import fcntl
+import os
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from clara_dicom_adapter.errors import SpoolUnusable
+from clara_dicom_adapter.spool.segment import PAGE, SEGMENTS, Lap, begin_lap, end_lap, pages, read_lap
+
+log = structlog.get_logger("clara_dicom_adapter.spool")
+
+MOST_TAKEN: Final = 3
+"""One that is written, one whose files are being made durable, and one for when that takes long."""
+_LOOK_AGAIN_SECONDS: Final = 0.5
+
+
+class OpenSegment:
+    """A segment that is locked by this process, in one lap."""
+
+    def __init__(self, descriptor: int) -> None:
+        """Raises OSError when the disk refuses."""
+        self.descriptor = descriptor
+        self.lap = begin_lap(descriptor)
+        self._size = os.fstat(descriptor).st_size
+        self._at = PAGE
+        self._changed = threading.Condition()
+        self._written = self._durable = 0
+        self._flushing = False
+        self._error: OSError | None = None
+        self._unnamed = 0
+        self._left = False
+        self.written_at = time.monotonic()
+        """When a place in it was last taken."""
+
+    def take(self, size: int) -> int | None:
+        """A place for so many bytes, whole pages; None when there is none."""
+        with self._changed:
+            if self._at + size > self._size or self._error is not None:
+                return None
+            at, self._at = self._at, self._at + size
+            self._unnamed += 1
+            self.written_at = time.monotonic()
+            return at
+
+    def write(self, vector: list[bytes], at: int) -> None:
+        """Write a copy, and return when it is durable; whoever finds nobody flushing flushes for all who wait.
+
+        Raises:
+            OSError: It is not, and nobody will take it for an instance.
+        """
+        try:
+            written = os.pwritev(self.descriptor, vector, at)
+            if written != sum(map(len, vector)):  # its blocks are there: a disk that takes a part takes nothing more
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            self._flush()
+        except OSError as error:
+            with self._changed:
+                self._error = self._error or error
+            os.pwrite(self.descriptor, bytes(PAGE), at)
+            raise
+
+    def _flush(self) -> None:
+        with self._changed:
+            self._written += 1
+            mine = self._written
+            self._changed.wait_for(lambda: self._durable >= mine or not self._flushing)
+            if self._error is not None:  # a second flush may say that all is well when nothing is
+                raise self._error
+            if self._durable >= mine:
+                return
+            self._flushing, group = True, self._written
+        error = None
+        try:
+            os.fdatasync(self.descriptor)
+        except OSError as failure:
+            error = failure
+        with self._changed:
+            self._flushing = False
+            if error is None:
+                self._durable = group
+            else:
+                self._error = error
+            self._changed.notify_all()
+        if error is not None:
+            raise error
+
+    def settled(self) -> None:
+        """The file of a copy has its name, or what was to be one has been withdrawn."""
+        with self._changed:
+            self._unnamed -= 1
+
+    def leave(self) -> None:
+        """Somebody else is to make the file of a copy, once this process has let go of the segment."""
+        with self._changed:
+            self._unnamed -= 1
+            self._left = True
+
+    @property
+    def begun(self) -> bool:
+        """Whether a place was ever taken in it."""
+        return self._at > PAGE
+
+    @property
+    def all_named(self) -> bool:
+        """Whether every copy has its file, except those that are left."""
+        with self._changed:
+            return self._unnamed == 0
+
+    def end(self) -> bool:
+        """End the lap, once the files are durable under their names; whether it can be used again.
+
+        Raises:
+            OSError: The disk refuses.
+        """
+        if self._left or self._error is not None:
+            return False
+        end_lap(self.descriptor)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Room for one copy.
+
+    Attributes:
+        at: Where in the segment.
+    """
+
+    segment: OpenSegment
+    at: int
+
+    @property
+    def lap(self) -> Lap:
+        return self.segment.lap
+
+
+class Segments:
+    """Those of a spool, as a process takes them that receives. Every method may be called from any thread."""
+
+    def __init__(self, root: Path) -> None:
+        self.path = root / SEGMENTS
+        self._lock = threading.Lock()
+        self._current: OpenSegment | None = None
+        self._full: list[OpenSegment] = []
+        self._blank: deque[int] = deque()
+        self._taken = 0
+        self._looked_at = float("-inf")
+        self._looked_whether_there_at = float("-inf")
+        self._there = False
+        self._closed = False
+
+    def take(self, size: int) -> Place | None:
+        """Room for a copy of so many bytes; None when no segment has any just now."""
+        size = pages(size)
+        with self._lock:
+            while not self._closed:
+                if self._current is not None:
+                    at = self._current.take(size)
+                    if at is not None:
+                        return Place(self._current, at)
+                    self._full.append(self._current)
+                    self._current = None
+                descriptor = self._blank.popleft() if self._blank else self._look()
+                if descriptor is None:
+                    return None
+                try:
+                    self._current = OpenSegment(descriptor)
+                except OSError as error:
+                    self._give_up(descriptor, error)
+                    return None
+            return None
+
+    @property
+    def there(self) -> bool:
+        """Whether the spool has segments at all: they are made behind the start of a receiver, and not everywhere."""
+        now = time.monotonic()
+        if not self._there and now - self._looked_whether_there_at >= _LOOK_AGAIN_SECONDS:
+            self._looked_whether_there_at = now
+            self._there = self.path.is_dir() and any(self.path.iterdir())
+        return self._there
+
+    def _look(self) -> int | None:
+        """Lock a blank segment that nobody has."""
+        now = time.monotonic()
+        if self._taken >= MOST_TAKEN or now - self._looked_at < _LOOK_AGAIN_SECONDS:
+            return None
+        self._looked_at = now
+        for path in sorted(self.path.iterdir()) if self.path.is_dir() else ():
+            descriptor = _lock_blank(path)
+            if descriptor is not None:
+                self._taken += 1
+                self._looked_at = float("-inf")
+                return descriptor
+        return None
+
+    def _give_up(self, descriptor: int, why: object) -> None:
+        """Let go of a segment: the receiver looks after what is in it."""
+        log.error("segment_given_up", path=str(self.path), reason=str(why))
+        os.close(descriptor)
+        self._taken -= 1
+
+    @property
+    def used(self) -> bool:
+        """Whether there is something in one of them."""
+        with self._lock:
+            return bool(self._full) or (self._current is not None and self._current.begun)
+
+    def ready(self, idle_seconds: float) -> list[OpenSegment]:
+        """Segments that are full, or unused for so long, and all of whose copies have their files."""
+        with self._lock:
+            current = self._current
+            if current is not None and current.begun and time.monotonic() - current.written_at >= idle_seconds:
+                self._full.append(current)
+                self._current = None
+            return [segment for segment in self._full if segment.all_named]
+
+    def end(self, segment: OpenSegment) -> None:
+        """The files of a segment are durable under their names: use it again, or let go of it."""
+        with self._lock:
+            if segment not in self._full:
+                return
+            self._full.remove(segment)
+            try:
+                again = segment.end()
+            except OSError as error:
+                self._give_up(segment.descriptor, error)
+                return
+            if again and not self._closed:
+                self._blank.append(segment.descriptor)
+            else:
+                self._give_up(segment.descriptor, "the files of its copies could not all be made")
+
+    def close(self) -> None:
+        """Take no more; what has no file is left to the receiver."""
+        with self._lock:
+            self._closed = True
+            segments = [*self._full, *([self._current] if self._current is not None else [])]
+            for descriptor in [*self._blank, *(segment.descriptor for segment in segments)]:
+                os.close(descriptor)
+            self._full, self._current = [], None
+            self._blank.clear()
+
+
+def _lock_blank(path: Path) -> int | None:
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if read_lap(descriptor) is None and path.exists():
+            return descriptor
+    except (OSError, SpoolUnusable):
+        pass  # somebody has it, or the receiver is to look at it
+    os.close(descriptor)
+    return None

@@ -1,0 +1,461 @@
+"""Small instances in segments: durable with one flush for all who wait, whole or not there whatever happens."""
+
+import errno
+import os
+import random
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.spooling import CT, EXPLICIT_LITTLE_ENDIAN, STUDY, batch, facts, have_named, heads, store
+
+from clara_dicom_adapter.dicom import part10
+from clara_dicom_adapter.spool import AssociationFolder, Spool, SpoolRole, preparing, replay, segments, settling
+from clara_dicom_adapter.spool.damaged import DAMAGED
+from clara_dicom_adapter.spool.in_segment import InSegment
+from clara_dicom_adapter.spool.incoming import NewFile
+from clara_dicom_adapter.spool.models import InstanceKey
+from clara_dicom_adapter.spool.seal import PREAMBLE_BYTES, Seal, seal_of
+from clara_dicom_adapter.spool.sealed import SealedFiles
+from clara_dicom_adapter.spool.segment import (
+    MOST_BYTES,
+    PAGE,
+    SEGMENT_BYTES,
+    SEGMENTS,
+    begin_lap,
+    content,
+    copies,
+    end_lap,
+    read_lap,
+)
+from clara_dicom_adapter.spool.segments import OpenSegment
+from clara_dicom_adapter.workflows.models import AssociationOutcome, Owner
+
+OWNER = Owner(workflow_id="receive-1", run_id="run", group=1)
+
+
+@pytest.fixture(autouse=True)
+def any_file_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tested here holds on all of them, but for a power cut."""
+    monkeypatch.setattr(preparing, "file_system", lambda _: "ext4")
+
+
+@pytest.fixture
+def never_settles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files get their names when somebody waits for them, and segments stay as they are."""
+    monkeypatch.setattr(settling, "_PAUSE_SECONDS", 1000.0)
+    monkeypatch.setattr(settling, "_IDLE_SECONDS", 1000.0)
+
+
+@pytest.fixture
+def folder(spool: Spool) -> AssociationFolder:
+    """An association in a spool with two segments, and nothing else that is prepared."""
+    make_segments(spool.root, 2)
+    return spool.begin_association(facts())
+
+
+def make_segments(root: Path, count: int, size: int = SEGMENT_BYTES) -> None:
+    (root / SEGMENTS).mkdir(exist_ok=True)
+    for number in range(count):
+        (root / SEGMENTS / f"{number:02d}").write_bytes(bytes(size))
+
+
+def begin(folder: AssociationFolder, number: int = 1) -> InSegment:
+    incoming = folder.begin_instance(
+        sop_class_uid=CT, sop_instance_uid=f"{STUDY}.1.{number}", transfer_syntax_uid=EXPLICIT_LITTLE_ENDIAN
+    )
+    assert isinstance(incoming, InSegment)
+    return incoming
+
+
+def answered(folder: AssociationFolder, data: bytes = b"abc", number: int = 1) -> InSegment:
+    incoming = begin(folder, number)
+    incoming.write(data)
+    incoming.commit()
+    return incoming
+
+
+def die(incoming: InSegment) -> None:
+    """Its process lets go of what it has, as the kernel makes it."""
+    incoming._segments.close()
+
+
+def settle(incoming: InSegment) -> None:
+    """Have it named now."""
+    told: list[OSError | None] = []
+    incoming.name(told.append)
+    incoming._settling.wait()
+    assert told == [None]
+
+
+def in_use(root: Path) -> list[Path]:
+    """Segments that hold something."""
+    return [path for path in sorted((root / SEGMENTS).iterdir()) if any(path.read_bytes()[:PAGE])]
+
+
+def placed(root: Path) -> tuple[int, frozenset[str]]:
+    return SealedFiles(root).place()
+
+
+lengths = st.lists(st.integers(0, 9000) | st.sampled_from([4096, MOST_BYTES]), max_size=6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(writes=lengths)
+def test_the_bytes_are_there_however_they_come(tmp_path_factory: pytest.TempPathFactory, writes: list[int]) -> None:
+    """In a segment, or in a file once there are too many of them."""
+    with Spool.open(tmp_path_factory.mktemp("spool"), SpoolRole.RECEIVER) as spool:
+        make_segments(spool.root, 1, 40 * PAGE)
+        incoming = begin(spool.begin_association(facts()))
+        sent = b""
+        for number, length in enumerate(writes):
+            buffer = bytearray(random.Random(number).randbytes(length))
+            sent += buffer
+            incoming.write(memoryview(buffer))
+            buffer[:] = b"\xee" * length  # the receiver receives the next bytes into it
+        stored = incoming.commit()
+        small = stored.bytes <= MOST_BYTES
+        assert (incoming.path is None) == small
+        have_named(incoming)
+        found = stored.path.read_bytes()
+        assert len(found) == stored.bytes
+        assert found[part10.read_meta(stored.path).dataset_offset :] == sent
+        seal = seal_of(stored.path)
+        assert (seal is not None) == small
+        if seal is not None:
+            with stored.path.open("rb") as stream:
+                assert seal.agrees_with(stream)
+
+
+@pytest.mark.usefixtures("never_settles")
+def test_what_was_answered_is_there_when_its_listener_has_died(root: Path, folder: AssociationFolder) -> None:
+    several = [answered(folder, b"%03d" % number * 3000, number) for number in range(1, 9)]
+    assert folder.files() == {}
+    die(several[0])
+    assert placed(root) == (8, frozenset())
+    assert in_use(root) == []
+    for number, stored in enumerate(folder.stored(), start=1):
+        assert stored.sequence == number
+        assert stored.path.read_bytes().endswith(b"%03d" % number * 3000)
+    assert placed(root) == (0, frozenset())
+
+
+@pytest.mark.usefixtures("never_settles")
+def test_what_a_listener_still_has_is_left_to_it(root: Path, folder: AssociationFolder) -> None:
+    incoming = answered(folder)
+    assert placed(root) == (0, frozenset({folder.association_id}))
+    settle(incoming)
+    assert placed(root) == (0, frozenset()), "it has its name, and its segment is not looked into"
+    assert len(in_use(root)) == 1
+
+
+@pytest.mark.usefixtures("never_settles")
+def test_a_file_that_a_power_cut_has_left_half_is_made_whole(root: Path, folder: AssociationFolder) -> None:
+    incoming = answered(folder, b"x" * 9000)
+    assert incoming._committed is not None
+    path = incoming._committed.path
+    path.write_bytes(b"")
+    die(incoming)
+    assert placed(root) == (1, frozenset())
+    assert path.read_bytes().endswith(b"x" * 9000)
+
+
+@pytest.mark.usefixtures("never_settles")
+@pytest.mark.parametrize("torn", [PREAMBLE_BYTES + 5, 5000, 8191])
+def test_one_that_is_torn_is_set_aside_and_those_behind_it_are_there(
+    root: Path, folder: AssociationFolder, torn: int
+) -> None:
+    """A power cut came within the flush of one, while another association had its own."""
+    first, second, third = (answered(folder, b"%d" % number * 9000, number) for number in (1, 2, 3))
+    assert second._place is not None
+    os.pwrite(second._place.segment.descriptor, b"\xff\xff\xff", second._place.at + torn)
+    die(first)
+    assert placed(root)[0] == 2
+    assert sorted(folder.files()) == [1, 3]
+    (aside,) = (root / DAMAGED).iterdir()
+    assert aside.name.startswith(f"{folder.association_id}-00000002-")
+    assert third._committed is not None
+    assert in_use(root) == []
+
+
+@pytest.mark.usefixtures("never_settles")
+def test_one_without_a_seal_hides_none_that_lies_behind_it(root: Path, folder: AssociationFolder) -> None:
+    first, second, _third = (answered(folder, b"%d" % number * 9000, number) for number in (1, 2, 3))
+    assert second._place is not None
+    os.pwrite(second._place.segment.descriptor, bytes(PAGE), second._place.at)
+    die(first)
+    placed(root)
+    assert sorted(folder.files()) == [1, 3]
+
+
+@pytest.mark.usefixtures("never_settles")
+def test_what_an_earlier_lap_has_left_does_not_come_again(root: Path, folder: AssociationFolder) -> None:
+    first = answered(folder, b"1" * 9000)
+    die(first)
+    assert placed(root)[0] == 1
+    (stored,) = folder.stored()
+    stored.path.unlink()
+    with Spool.open(root, SpoolRole.TOOL) as other:
+        again = other.begin_association(facts())
+        second = answered(again, b"2")
+        die(second)
+    assert placed(root)[0] == 1
+    assert (folder.files(), sorted(again.files())) == ({}, [1])
+
+
+@pytest.mark.usefixtures("never_settles")
+def test_a_sender_cannot_put_an_instance_into_another_association(root: Path, folder: AssociationFolder) -> None:
+    """Its dataset has what looks like a copy, on every page."""
+    forged = Seal(folder.association_id, 77, 1, PREAMBLE_BYTES + 3, 0).preamble().ljust(PAGE, b"\0")
+    incoming = begin(folder)
+    padding = PAGE - incoming.bytes % PAGE
+    incoming.write(bytes(padding) + forged * 10)
+    stored = incoming.commit()
+    assert incoming._place is not None
+    descriptor = incoming._place.segment.descriptor
+    os.pwrite(descriptor, bytes(PAGE), incoming._place.at)  # torn, so that every page behind is looked at
+    assert list(copies(descriptor, incoming._place.lap)) == []
+    assert os.pread(descriptor, stored.bytes, PAGE).count(forged) == 10
+    die(incoming)
+    assert placed(root)[0] == 0
+
+
+@pytest.mark.usefixtures("never_settles")
+def test_what_is_released_stays_until_it_cannot_come_back(spool: Spool, root: Path, folder: AssociationFolder) -> None:
+    incoming = answered(folder)
+    settle(incoming)
+    spool.claim(OWNER, [batch(spool, folder, heads(list(folder.stored()))).batch_id])
+    spool.release(OWNER)
+    folder.end(AssociationOutcome.RELEASED)
+    assert replay.in_segments(root) == {InstanceKey(folder.association_id, 1)}
+    assert spool.reclaim().instances == 0
+    assert len(folder.files()) == 1
+    die(incoming)
+    placed(root)
+    assert replay.in_segments(root) == set()
+    assert spool.reclaim().instances == 1
+
+
+def test_a_segment_is_used_again_when_its_files_are_durable_under_their_names(
+    root: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_segments(root, 1, 5 * PAGE)
+    monkeypatch.setattr(settling, "_PAUSE_SECONDS", 0.01)
+    folder = spool.begin_association(facts())
+    flushed: list[set[int]] = []
+    syncfs, end = settling._syncfs, OpenSegment.end
+
+    def flush(descriptor: int) -> int:
+        found = int(syncfs(descriptor))
+        flushed.append(set(folder.files()))
+        return found
+
+    def ends(segment: OpenSegment) -> bool:
+        held = {copy.instance.sequence for copy in copies(segment.descriptor, segment.lap)}
+        assert held
+        assert held <= flushed[-1], "every name was made before the last flush"
+        return end(segment)
+
+    monkeypatch.setattr(settling, "_syncfs", flush)
+    monkeypatch.setattr(OpenSegment, "end", ends)
+    monkeypatch.setattr(settling, "_IDLE_SECONDS", 0.05)
+    for number in range(1, 20):
+        have_named(answered(folder, b"%d" % number, number))
+    assert sorted(folder.files()) == list(range(1, 20))
+    assert len(flushed) >= 4
+
+
+@pytest.mark.usefixtures("never_settles")
+def test_a_small_instance_gets_a_file_of_its_own_when_no_segment_has_room(root: Path, spool: Spool) -> None:
+    make_segments(root, 1, 3 * PAGE)
+    folder = spool.begin_association(facts())
+    several = [answered(folder, b"%d" % number, number) for number in (1, 2, 3)]
+    assert [each._place is not None for each in several] == [True, True, False]
+    assert isinstance(several[2]._other, NewFile)
+    assert list(folder.files()) == [3]
+    die(several[0])
+    placed(root)
+    assert list(folder.files()) == [1, 2, 3]
+
+
+@pytest.mark.usefixtures("never_settles")
+def test_one_flush_serves_all_who_wait_and_nobody_returns_before_it(
+    root: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_segments(root, 1)
+    folders = [spool.begin_association(facts()) for _ in range(8)]
+    flush, flushing, go_on = os.fdatasync, threading.Event(), threading.Event()
+    flushes: list[int] = []
+
+    def held_up(descriptor: int) -> None:
+        flushes.append(descriptor)
+        if len(flushes) == 1:
+            flushing.set()
+            assert go_on.wait(30)
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", held_up)
+    with ThreadPoolExecutor(8) as threads:
+        first = threads.submit(answered, folders[0])
+        assert flushing.wait(30)
+        others = [threads.submit(answered, folder) for folder in folders[1:]]
+        ways = folders[0]._ways
+        assert ways is not None
+        assert ways._small is not None
+        current = ways._small[0]._current
+        assert current is not None
+        while current._written < 8:
+            time.sleep(0.001)
+        assert not any(each.done() for each in (first, *others))
+        go_on.set()
+        assert [each.result()._committed is not None for each in (first, *others)] == [True] * 8
+    assert len(flushes) == 2, "the first one's, and one for the seven that came meanwhile"
+
+
+@pytest.mark.usefixtures("never_settles")
+@pytest.mark.parametrize("call", ["fdatasync", "pwritev"])
+def test_what_the_disk_refuses_is_not_durable_and_takes_no_other_with_it(
+    root: Path, folder: AssociationFolder, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = answered(folder, b"1")
+
+    def refuse(*_arguments: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, refuse)
+        failing = begin(folder, 2)
+        failing.write(b"2")
+        with pytest.raises(OSError, match="Input/output error"):
+            failing.commit()
+        failing.discard()
+    third = answered(folder, b"3", 3)
+    assert third._place is not None
+    assert first._place is not None
+    assert third._place.segment is not first._place.segment, "a flush that failed may not be told of twice"
+    die(first)
+    placed(root)
+    assert sorted(folder.files()) == [1, 3]
+
+
+def test_what_could_not_be_named_is_named_by_the_receiver(
+    root: Path, folder: AssociationFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settling, "_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(settling, "_IDLE_SECONDS", 0.05)
+    incoming = answered(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(settling, "_syncfs", lambda _descriptor: -1)
+        with pytest.raises(OSError):  # noqa: PT011 - whatever errno there was
+            have_named(incoming)
+    incoming.discard()
+    folder.end(AssociationOutcome.RELEASED)
+    deadline = time.monotonic() + 30
+    while placed(root)[0] == 0:  # its listener lets go of the segment once nothing else in it waits for a name
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert sorted(folder.files()) == [1]
+    assert in_use(root) == []
+
+
+@pytest.mark.usefixtures("never_settles")
+def test_a_head_that_is_damaged_is_set_aside(root: Path, folder: AssociationFolder) -> None:
+    incoming = answered(folder)
+    assert incoming._place is not None
+    os.pwrite(incoming._place.segment.descriptor, b"?", 3)
+    die(incoming)
+    assert placed(root) == (0, frozenset())
+    assert [path.name.startswith("segment-") for path in (root / DAMAGED).iterdir()] == [True]
+    assert len(list((root / SEGMENTS).iterdir())) == 1
+
+
+@pytest.mark.usefixtures("never_settles")
+def test_what_belongs_to_no_association_is_set_aside(root: Path, folder: AssociationFolder) -> None:
+    incoming = answered(folder, b"abc")
+    die(incoming)
+    shutil.rmtree(folder.path)
+    placed(root)
+    (aside,) = (root / DAMAGED).iterdir()
+    assert aside.read_bytes().endswith(b"abc")
+    assert in_use(root) == []
+
+
+@pytest.mark.usefixtures("never_settles")
+def test_a_copy_that_the_disk_refuses_to_name_keeps_its_segment_and_its_association(
+    root: Path, folder: AssociationFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    incoming = answered(folder)
+    die(incoming)
+
+    def refuse(*_arguments: object) -> bool:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(replay, "_place", refuse)
+        assert placed(root) == (0, frozenset({folder.association_id}))
+    assert len(in_use(root)) == 1
+    assert placed(root) == (1, frozenset())
+
+
+def test_a_clock_that_is_set_back_does_not_put_an_instance_before_its_lap(
+    folder: AssociationFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = answered(folder)
+    assert first._place is not None
+    lap = first._place.lap
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time_ns", lambda: 1)
+        second = answered(folder, number=2)
+    assert second._committed is not None
+    assert second._committed.received_ns == lap.begun_ns
+
+
+@pytest.fixture
+def blank(tmp_path: Path) -> Iterator[int]:
+    (tmp_path / "segment").write_bytes(bytes(4 * PAGE))
+    descriptor = os.open(tmp_path / "segment", os.O_RDWR)
+    yield descriptor
+    os.close(descriptor)
+
+
+def test_a_lap_is_read_as_it_was_begun_until_it_is_ended(blank: int) -> None:
+    assert read_lap(blank) is None
+    lap = begin_lap(blank)
+    assert read_lap(blank) == lap
+    seal = Seal("0" * 32, 1, 2, PREAMBLE_BYTES + 3, 4)
+    os.pwrite(blank, seal.preamble(lap.key) + b"abc", 2 * PAGE)
+    (copy,) = copies(blank, lap)
+    assert (copy.at, copy.seal) == (2 * PAGE, seal)
+    assert content(blank, copy) == seal.preamble() + b"abc"
+    end_lap(blank)
+    assert read_lap(blank) is None
+    assert begin_lap(blank).key != lap.key
+
+
+def test_an_idle_segment_is_emptied(root: Path, folder: AssociationFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settling, "_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(settling, "_IDLE_SECONDS", 0.05)
+    store(folder)
+    deadline = time.monotonic() + 30
+    while in_use(root):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_listeners_do_not_share_a_segment(root: Path, folder: AssociationFolder) -> None:
+    ours = segments.Segments(root)
+    theirs = segments.Segments(root)
+    mine, yours = ours.take(1), theirs.take(1)
+    assert mine is not None
+    assert yours is not None
+    assert theirs.take(SEGMENT_BYTES) is None, "there are only two"
+    inodes = {os.fstat(place.segment.descriptor).st_ino for place in (mine, yours)}
+    assert len(inodes) == 2
+    ours.close()
+    theirs.close()
