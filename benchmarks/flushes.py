@@ -4,7 +4,7 @@
 
 Each writer is a thread, as an association is, and writes one instance after the other in pieces of 128 KiB; the next
 one begins when the one before is as durable as the way promises. Ways take turns, in rounds; medians are shown. Run it
-on the disk that is meant (``--folder``). Decision 0009 rests on it.
+on the disk that is meant (``--folder``). Decisions 0009 and 0013 rest on it.
 """
 
 import argparse

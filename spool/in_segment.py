@@ -49,8 +49,8 @@ class InSegment(IncomingInstance):
         self._other: IncomingInstance | None = None
         self._place: Place | None = None
         self._committed: StoredInstance | None = None
-        self._file = b""
-        self._named = False
+        self._seal: Seal | None = None
+        self._content = b""
         self._done: Named | None = None
 
     def write(self, *fragments: bytes | memoryview) -> None:
@@ -95,7 +95,7 @@ class InSegment(IncomingInstance):
             place.segment.settled()
             raise
         self.flush_seconds = time.perf_counter() - before
-        self._file = seal.preamble() + content
+        self._seal, self._content = seal, content
         self._dataset.clear()
         self._committed = instance
         self._stored(instance)
@@ -110,14 +110,18 @@ class InSegment(IncomingInstance):
         if self._other is not None:
             self._other.name(done)
             return
-        if self._committed is None or self._place is None:
+        if self._seal is None or self._place is None:
             return
         try:
+            # let go of as soon as it is written, for a slow disk makes many wait for their names
+            size = self.bytes - PREAMBLE_BYTES
+            content = self._content or os.pread(self._place.segment.descriptor, size, self._place.at + PREAMBLE_BYTES)
             descriptor = os.open(self._part, _FLAGS, 0o640, dir_fd=self._arriving.folder_descriptor)
             try:
-                write_all(descriptor, self._file)
+                write_all(descriptor, self._seal.preamble() + content)
             finally:
                 os.close(descriptor)
+            self._content = b""
         except OSError as error:
             done(error)
             return
@@ -154,5 +158,5 @@ class InSegment(IncomingInstance):
 
     def _let_go(self, how: Callable[[], None]) -> None:
         self._place = None
-        self._file = b""
+        self._content = b""
         how()

@@ -19,7 +19,7 @@ from clara_dicom_adapter.spool.segments import MOST_TAKEN
 
 log = structlog.get_logger("clara_dicom_adapter.spool")
 
-_SHARES: Final = (1 / 8, 3 / 4, 1 / 8)
+_SHARES: Final = (1 / 4, 5 / 8, 1 / 8)
 """Of the space, by size."""
 _FOR_SEGMENTS: Final = 1 / 2
 """Of the space, at most."""

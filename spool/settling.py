@@ -84,14 +84,11 @@ class Settling:
                 self._changed.wait_for(self._is_urgent, _PAUSE_SECONDS if self._group else 0)
                 group, self._group, self._bytes = self._group, [], 0
                 stopping = self._stopping
-            try:
-                self._settle(group, 0 if stopping else _IDLE_SECONDS)
-            except Exception:  # whoever comes next is settled all the same
-                log.exception("settling_failed")
+            self._settle(group, 0 if stopping else _IDLE_SECONDS)
             with self._changed:
                 self._settled += len(group)
                 self._changed.notify_all()
-                if stopping and not self._group:
+                if stopping and not group:
                     return
 
     def _is_something(self) -> bool:
@@ -107,7 +104,10 @@ class Settling:
             return
         error = self._flush()
         for each in group:
-            each.settle(error)
+            try:
+                each.settle(error)
+            except Exception:  # whoever comes next is settled all the same
+                log.exception("settling_failed")
         if error is None:
             for segment in ready:
                 self._segments.end(segment)

@@ -16,7 +16,9 @@ from support.site import Site, result_uid, wait_until
 from clara_dicom_adapter.clara.model import JobState
 from clara_dicom_adapter.dicom.part10 import read_meta
 from clara_dicom_adapter.spool.prepared import PREPARED, SIZES
+from clara_dicom_adapter.spool.replay import copies_without_file
 from clara_dicom_adapter.spool.seal import seal_of
+from clara_dicom_adapter.spool.segment import SEGMENTS
 
 LARGE = max(SIZES) + 100_000
 """An instance of so many bytes is received into a new file, once its class is known for them."""
@@ -69,7 +71,7 @@ def test_a_listener_dies_over_a_prepared_file(
 ) -> None:
     files = make_objects(tmp_path / "a", 6, size=100_000)
     before = site.associations()
-    wait_until("files are prepared", lambda: len(list((site.spool / PREPARED).iterdir())) >= 100)
+    wait_until("files are prepared", lambda: len(list((site.spool / PREPARED).iterdir())) >= 50)
     with site.modality("ASSOC", files) as modality:
         assert modality.store(*files[:3])
         folder = new_folder(site, before)
@@ -77,6 +79,36 @@ def test_a_listener_dies_over_a_prepared_file(
             assert modality.store(files[3]) == answered
             point.wait()
             assert len(sealed(site, folder)) == left
+            assert len(named(folder)) == 3
+    assert site.acknowledged["ASSOC"] & uids(files) == uids(files[: 3 + answered])
+    site.send("ASSOC", files[3 + answered :])
+    site.settle()
+
+
+@pytest.mark.parametrize(
+    ("calls", "where", "answered", "left"),
+    [
+        ("pwritev,pwritev2", "", False, 0),  # complete, and not in the segment
+        ("fdatasync", "", False, 1),  # in the segment, and not on the device
+        ("write", "00000004.part", True, 1),  # answered, and its own file is empty
+        ("syncfs", "", True, 1),  # its file is written, and not on the device
+        ("renameat,renameat2", "", True, 1),  # its file is on the device under no final name
+    ],
+)
+def test_a_listener_dies_over_a_segment(
+    site: Site, tmp_path: Path, calls: str, where: str, answered: bool, left: int
+) -> None:
+    files = make_objects(tmp_path / "a", 6, size=5000)
+    before = site.associations()
+    wait_until("there are segments", lambda: len(list((site.spool / SEGMENTS).glob("[0-9][0-9]"))) == 2)
+    with site.modality("ASSOC", files) as modality:
+        assert modality.store(*files[:3])
+        folder = new_folder(site, before)
+        wait_until("they have their names", lambda: len(named(folder)) == 3)
+        with killed_at(site, modality, calls, path=folder / where if where else "") as point:
+            assert modality.store(files[3]) == answered
+            point.wait()
+            assert [copy.seal.sequence for _, copy in copies_without_file(site.spool)] == [4] * left
             assert len(named(folder)) == 3
     assert site.acknowledged["ASSOC"] & uids(files) == uids(files[: 3 + answered])
     site.send("ASSOC", files[3 + answered :])

@@ -16,6 +16,8 @@ from clara_dicom_adapter import part_status
 from clara_dicom_adapter.cli.app import run
 from clara_dicom_adapter.configuration.settings import DataFolder
 from clara_dicom_adapter.spool.prepared import PREPARED, SIZES, size_of
+from clara_dicom_adapter.spool.replay import in_segments
+from clara_dicom_adapter.spool.segment import SEGMENTS
 
 _CALLS = "fdatasync,fsync,sync_file_range,syncfs,sync,ftruncate,rename,renameat,renameat2,sendto"
 _FLUSH = re.compile(r"\b(?:fdatasync|fsync|sync_file_range|syncfs)\(\d+<([^>]*)>")
@@ -68,6 +70,10 @@ def steps(trace: Path) -> list[tuple[str, str]]:
         flushed = _FLUSH.search(line)
         if re.search(rf"fdatasync\(\d+<[^>]*/{PREPARED}/\d+-[^.>]*>", line):
             step = "data in place"
+        elif re.search(rf"fdatasync\(\d+<[^>]*/{SEGMENTS}/\d+>", line):
+            step = "data in segment"
+        elif re.search(r"\bsyncfs\(", line):
+            step = "file system"
         elif flushed and "/associations/" in flushed[1]:
             if re.search(r"/\d+\.part$", flushed[1]):
                 step = "data"
@@ -92,6 +98,7 @@ def outcomes(root: Path) -> list[Path]:
     return list(DataFolder(root / "data").payloads.glob("spool/associations/*/outcome.json"))
 
 
+IN_SEGMENT = ["data in segment", "reply"]
 IN_PLACE = ["data in place", "reply"]
 OUTGROWN = ["data in place", "name", "folder", "reply"]
 NEW_FILE = ["data", "name", "folder", "reply"]
@@ -104,8 +111,8 @@ LATER = ["cut", "name"]
 @pytest.mark.parametrize(
     ("storage", "sizes", "expected"),
     [
-        ({"durability": "flush", "preparedSpaceMB": 20}, (3000, 3000, 3000), [IN_PLACE] * 3),
-        ({"durability": "flush", "preparedSpaceMB": 20}, (3000, 40_000, 40_000), [IN_PLACE, OUTGROWN, IN_PLACE]),
+        ({"durability": "flush", "preparedSpaceMB": 20}, (100_000, 100_000, 100_000), [IN_PLACE] * 3),
+        ({"durability": "flush", "preparedSpaceMB": 20}, (100_000, 300_000, 300_000), [IN_PLACE, OUTGROWN, IN_PLACE]),
         ({"durability": "flush", "preparedSpaceMB": 0}, (3000, 3000, 3000), [NEW_FILE] * 3),
         ({"durability": "os", "preparedSpaceMB": 20}, (300_000, 300_000, 300_000), [UNFLUSHED_IN_PLACE] * 3),
         ({"durability": "os", "preparedSpaceMB": 0}, (3000, 3000, 3000), [UNFLUSHED] * 3),
@@ -137,3 +144,26 @@ def test_what_0000_promises_is_done_before_it_is_sent(
     cuts = [at for at, (thread, step) in enumerate(found) if thread not in answering and step == "cut"]
     assert all(cut > replies[number] for cut, number in zip(cuts, named_later, strict=True))
     assert ("facts" in {step for _, step in steps(trace)}) == (storage["durability"] == "flush")
+
+
+def test_an_instance_in_a_segment_has_its_name_when_its_file_is_flushed_behind_the_reply(tmp_path: Path) -> None:
+    """And the segment is emptied after one more flush, which makes the names durable."""
+    trace = tmp_path / "trace"
+    with traced_receiver(tmp_path, {"durability": "flush", "preparedSpaceMB": 70}, trace) as port:
+        spool = DataFolder(tmp_path / "data").payloads / "spool"
+        wait_until("there are segments", lambda: len(list((spool / SEGMENTS).glob("[0-9][0-9]"))) == 2)
+        assoc = associate(port)
+        for _ in range(3):
+            assert assoc.send_c_store(instance(3000)).Status == 0
+        assoc.release()
+        wait_until("its outcome is written", lambda: len(outcomes(tmp_path)) == 1)
+        wait_until("the segments are empty", lambda: not in_segments(spool))
+    found = [(thread, step) for thread, step in steps(trace) if step != "facts"]
+    answering = {thread for thread, step in found if step == "reply"}
+    assert [step for thread, step in found if thread in answering] == IN_SEGMENT * 3
+    behind = [step for thread, step in found if thread not in answering]
+    groups = " ".join(behind).replace("file system name", "file system, name")
+    assert re.fullmatch(r"(file system,( name)+ )+file system data in segment", groups), behind
+    assert behind.count("name") == 3
+    ends = [(thread, step) for thread, step in found if step in {"reply", "name"}]
+    assert ends[0][1] == "reply"

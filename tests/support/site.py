@@ -112,7 +112,7 @@ class Site:
                             "watermarkPercent": 100,
                             "reserveSpaceGB": 0.1,
                             "reconcileIntervalSeconds": 3,
-                            "preparedSpaceMB": 50,
+                            "preparedSpaceMB": 70,
                         },
                         "api": {"port": 0},
                     },
