@@ -95,7 +95,7 @@ def test_what_outgrows_its_prepared_file_on_a_full_disk_hurts_no_other(tmp_path:
         if " - ext4 " not in mount:
             pytest.skip("no loop device: a small disk cannot be ext4 here")
         prepared, associations = inside / "spool" / PREPARED, inside / "spool" / "associations"
-        wait_until("files are prepared", lambda: {size_of(path.name) for path in prepared.iterdir()} >= {*SIZES[:4]})
+        wait_until("files are prepared", lambda: {size_of(path.name) for path in prepared.iterdir()} >= {*SIZES[:2]})
         with established(port) as first, established(port) as second:
             whole = message_with("1.2.2.1", b"\2" * 500_000, pdu_length=16384)
             second.sendall(whole[:300_000])

@@ -157,14 +157,14 @@ def test_what_was_answered_survives_the_death_of_its_listener(
     times = Counter(one.sop_instance_uid for one in stored)
     assert set(times.values()) == {1}
     assert acknowledged <= set(times) <= acknowledged | unanswered
-    in_place = 0
+    sealed = 0
     for one in stored:
         header = part10.header(CT_IMAGE, one.sop_instance_uid, IMPLICIT_LITTLE_ENDIAN, "CT1")
         assert one.path.read_bytes()[128:] == header[128:] + data_set(one.sop_instance_uid), "but for its preamble"
-        in_place += seal_of(one.path) is not None
+        sealed += seal_of(one.path) is not None
     print(  # noqa: T201 - the figures of the run
         f"{len(killed)} kills, {len(acknowledged)} answered, {len(unanswered)} not, {len(stored)} stored, "
-        f"{in_place} of them in prepared files"
+        f"{sealed} of them sealed"
     )
-    assert in_place < len(stored), "there are few prepared files"
-    assert in_place > 0 or durability is Durability.OS
+    assert sealed < len(stored), "there are few prepared files and segments"
+    assert sealed > 0 or durability is Durability.OS
