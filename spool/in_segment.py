@@ -1,7 +1,8 @@
 """A small instance on its way into a segment: the hot path of those.
 
-It is kept in memory until it is complete, for only then it is known how long it is. One that turns out to be larger, or
-for which no segment has room, goes the way of the larger ones.
+It is kept in memory until it is complete, for only then it is known how long it is. One that turns out to be larger or
+slow, or for which no segment has room, goes the way of the larger ones: who asks which study it is of, so that a window
+stays open for it, looks into its file.
 """
 
 import os
@@ -18,6 +19,7 @@ from clara_dicom_adapter.spool.segment import MOST_BYTES, PAGE
 from clara_dicom_adapter.spool.segments import Place, Segments
 from clara_dicom_adapter.spool.settling import Settling
 
+_SLOW_SECONDS: Final = 0.3
 _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 
 
@@ -46,6 +48,7 @@ class InSegment(IncomingInstance):
         self._header = arriving.header()
         self._dataset: list[bytes] = []
         self.bytes = len(self._header)
+        self._begun = time.monotonic()
         self._other: IncomingInstance | None = None
         self._place: Place | None = None
         self._committed: StoredInstance | None = None
@@ -58,7 +61,7 @@ class InSegment(IncomingInstance):
             self._other.write(*fragments)
             return
         self.bytes += sum(map(len, fragments))
-        if self.bytes > MOST_BYTES:
+        if self.bytes > MOST_BYTES or time.monotonic() - self._begun > _SLOW_SECONDS:
             self._spill(None, *fragments)
         else:
             self._dataset.extend(map(bytes, fragments))

@@ -83,20 +83,21 @@ class Site:
         self.secret = secrets.token_hex(32)
         self.configured = Configured()
         self.prepared_space_mb = 0
+        self.durable = False
         self.reconcile_interval_seconds = 0.5
         self.service: ReceiverService | None = None
         self.spool: Spool | None = None
 
     async def start(self) -> None:
-        self.spool = Spool.open(self.root, SpoolRole.RECEIVER, durable=False)
+        self.spool = Spool.open(self.root, SpoolRole.RECEIVER, durable=self.durable)
         self.service = ReceiverService(
-            InThisProcess(ScpSettings(port=0, host=(LOOPBACK,)), Arrivals(self.root, durable=False)),
+            InThisProcess(ScpSettings(port=0, host=(LOOPBACK,)), Arrivals(self.root, durable=self.durable)),
             StorageSettings(
                 watermark_percent=100,
                 reserve_space_gb=0,
                 reconcile_interval_seconds=self.reconcile_interval_seconds,
                 prepared_space_mb=self.prepared_space_mb,
-                durability=Durability.OS,
+                durability=Durability.FLUSH if self.durable else Durability.OS,
             ),
             self.spool,
             configuration=self.configured,
@@ -417,13 +418,17 @@ async def _ended(site: Site, association_id: str) -> bool:
     return site.spool.association(association_id).outcome is not None
 
 
-@pytest.mark.parametrize("prepared_space_mb", [0, 20], ids=["in a new file", "in a prepared file"])
+@pytest.mark.parametrize(
+    ("prepared_space_mb", "durable"),
+    [(0, False), (20, False), (70, True)],
+    ids=["in a new file", "in a prepared file", "too slow for a segment"],
+)
 async def test_an_arriving_instance_keeps_its_window_open_and_an_idle_association_does_not(
-    site: Site, prepared_space_mb: int, monkeypatch: pytest.MonkeyPatch
+    site: Site, prepared_space_mb: int, durable: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preparing, "file_system", lambda _: "ext4")
     site.configured = Configured(timeout=1.2, group_by="none")
-    site.prepared_space_mb = prepared_space_mb
+    site.prepared_space_mb, site.durable = prepared_space_mb, durable
     await site.start()
     await until(site.prepared_sizes, lambda found: found == ({*SIZES} if prepared_space_mb else set()))
     await site.send("1.2.3")
