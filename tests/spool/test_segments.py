@@ -21,6 +21,7 @@ from clara_dicom_adapter.spool.damaged import DAMAGED
 from clara_dicom_adapter.spool.in_segment import InSegment
 from clara_dicom_adapter.spool.incoming import NewFile
 from clara_dicom_adapter.spool.models import InstanceKey
+from clara_dicom_adapter.spool.open_segment import OpenSegment
 from clara_dicom_adapter.spool.seal import PREAMBLE_BYTES, Seal, seal_of
 from clara_dicom_adapter.spool.sealed import SealedFiles
 from clara_dicom_adapter.spool.segment import (
@@ -34,7 +35,6 @@ from clara_dicom_adapter.spool.segment import (
     end_lap,
     read_lap,
 )
-from clara_dicom_adapter.spool.segments import OpenSegment
 from clara_dicom_adapter.workflows.models import AssociationOutcome, Owner
 
 OWNER = Owner(workflow_id="receive-1", run_id="run", group=1)
