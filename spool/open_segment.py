@@ -1,4 +1,4 @@
-"""A segment in one lap, as the process writes into it that has it: places for copies, and one flush for all who wait."""
+"""A segment in one lap, as the process that has it writes into it: places for copies, one flush for all who wait."""
 
 import errno
 import os
