@@ -46,7 +46,7 @@ class InSegment(IncomingInstance):
         self._larger = larger
         self._stored = stored
         self._header = arriving.header()
-        self._dataset: list[bytes] = []
+        self._dataset = bytearray()
         self.bytes = len(self._header)
         self._begun = time.monotonic()
         self._other: IncomingInstance | None = None
@@ -64,14 +64,15 @@ class InSegment(IncomingInstance):
         if self.bytes > MOST_BYTES or time.monotonic() - self._begun > _SLOW_SECONDS:
             self._spill(None, *fragments)
         else:
-            self._dataset.extend(map(bytes, fragments))
+            for fragment in fragments:
+                self._dataset += fragment
 
     def _spill(self, size: int | None, *fragments: bytes | memoryview) -> IncomingInstance:
         self._other = other = self._larger(size)
         self.path, self.waits_for_the_journal = other.path, other.waits_for_the_journal
-        dataset, self._dataset = self._dataset, []
+        dataset, self._dataset = self._dataset, bytearray()
         if dataset or fragments:
-            other.write(*dataset, *fragments)
+            other.write(bytes(dataset), *fragments)
         return other
 
     def commit(self) -> StoredInstance:
@@ -82,7 +83,7 @@ class InSegment(IncomingInstance):
         place, arriving = self._place, self._arriving
         # not before the lap, should the clock have been set back
         instance = arriving.stored(max(time.time_ns(), place.lap.begun_ns), self.bytes)
-        content = b"".join((self._header[PREAMBLE_BYTES:], *self._dataset))
+        content = b"".join((self._header[PREAMBLE_BYTES:], self._dataset))
         seal = Seal(
             arriving.association_id,
             arriving.sequence,
