@@ -257,7 +257,7 @@ class _Field(NamedTuple):
     layout: str
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def _fields(pdu: bytes) -> tuple[_Field, ...]:
     """Every number that a reader of the PDU acts on."""
     found = [_Field(0, ">B"), _Field(2, ">I")]
