@@ -9,7 +9,9 @@ already is tried first. An engine that is led by coverage takes the same target.
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, Protocol, cast
+from unittest import SkipTest
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.core import HypothesisHandle
@@ -34,8 +36,7 @@ FINDINGS: Final = settings(
     deadline=None,
     print_blob=True,
     report_multiple_bugs=False,
-    phases=(Phase.reuse, Phase.generate, Phase.shrink),
-    max_examples=1,  # it has to make up one, the simplest
+    phases=(Phase.reuse, Phase.shrink),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
 )
 """Of a property that is a target: what was found, made small."""
@@ -50,7 +51,8 @@ class _Property(Protocol):
 def target(test: Callable[..., None]) -> Callable[[bytes], None]:
     """Plays the example that some bytes choose; raises what hypothesis has made of one that was not stood."""
     fuzzed = cast("_Property", test)
-    fuzzed()
+    with suppress(SkipTest):  # nothing has been found yet
+        fuzzed()
     play_one = fuzzed.hypothesis.fuzz_one_input
 
     def play(example: bytes) -> None:
@@ -60,7 +62,8 @@ def target(test: Callable[..., None]) -> Callable[[bytes], None]:
             found = error
         else:
             return
-        fuzzed()
+        with suppress(SkipTest):  # what is found cannot be kept
+            fuzzed()
         raise found  # it does not happen again
 
     return play
