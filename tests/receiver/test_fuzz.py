@@ -122,3 +122,36 @@ def test_an_instance_that_is_stored_before_its_end_would_be_found(monkeypatch: p
 
     monkeypatch.setattr(fuzzed_messages, "StoreMessages", Hasty)
     assert found().count("Stream(") == 1, "one is enough"
+
+
+def test_a_stream_that_does_not_come_to_an_end_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Endless(PDataParser):
+        def take(self, count: int) -> bytes:
+            while True:
+                super().take(0)
+
+    monkeypatch.setattr(fuzzed_messages, "PDataParser", Endless)
+    monkeypatch.setattr(fuzzed_messages, "HANG_SECONDS", 0.2)
+    assert "it hangs" in found()
+
+
+def test_a_process_that_grows_would_be_found(tell: Tell) -> None:
+    kept = bytearray()
+
+    @settings(FINDINGS, database=InMemoryExampleDatabase())
+    @given(st.booleans())
+    def leaks(_: bool) -> None:
+        kept.extend(bytes(2_000_000))
+
+    with pytest.raises(AssertionError, match="memory has grown"):
+        fuzz(leaks, Figures(), tell, time_share=1, count_share=1)
+
+
+def test_a_listener_that_has_ended_is_found_and_replaced(tmp_path: Path) -> None:
+    with Listeners(tmp_path, Durability.OS) as listeners:
+        ended = listeners.pid()
+        assert listeners.stop() == 0
+        with pytest.raises((AssertionError, OSError)):
+            listeners.stand([], Figures())
+        assert listeners.pid() != ended
+        listeners.stand([], Figures())
