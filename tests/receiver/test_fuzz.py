@@ -14,7 +14,8 @@ from support import fuzzed_messages
 from support.fuzzed_associations import Listeners
 from support.fuzzed_messages import Figures, accepted, complete_in, play, stand
 from support.fuzzing import COUNT, EXAMPLE_BYTES, FINDINGS, SECONDS, fuzz, target
-from support.mutations import CORPUS, Arriving, Association, Recording, arriving, associations
+from support.mutations import Arriving, Association, arriving, associations
+from support.recordings import CORPUS, Recording
 
 from clara_dicom_adapter.configuration.settings import Durability
 from clara_dicom_adapter.receiver.dimse import StoreMessages

@@ -16,9 +16,10 @@ from clara_dicom_adapter.configuration.settings import Durability
 from clara_dicom_adapter.receiver import accepting
 from support.fuzzed_listener import ANSWER_SECONDS, ListenerUnderTest, listener_under_test
 from support.fuzzed_messages import Figures, complete_in
-from support.mutations import P_DATA, Association
+from support.mutations import Association
 from support.receiver_wire import association_request, store_message
 from support.receiving import LOOPBACK
+from support.recordings import P_DATA
 
 
 class Listeners:

@@ -18,7 +18,8 @@ from pynetdicom.pdu import A_ASSOCIATE_RQ
 from clara_dicom_adapter.receiver.commands import SUCCESS, StoreRequest
 from clara_dicom_adapter.receiver.dimse import AcceptedContext, Echo, Foreign, Senseless, StoreMessages
 from clara_dicom_adapter.receiver.pdata import Broken, OtherPdu, PDataParser
-from support.mutations import CORPUS, P_DATA, Arriving, Recording, Stream
+from support.mutations import Arriving, Stream
+from support.recordings import CORPUS, P_DATA, Recording
 
 MAXIMUM_PDU: Final = 131072
 HANG_SECONDS: Final = 5.0

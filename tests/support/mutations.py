@@ -7,52 +7,18 @@ needed, from what the stream has become by then; simpler choices stand first.
 import struct
 from collections.abc import Iterator, Sized
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import count, cycle
-from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from hypothesis import strategies as st
 from hypothesis.vendor.pretty import RepresentationPrinter
 
-P_DATA: Final = 4
+from support.recordings import CORPUS, P_DATA, Pdv, Recording, fields, pdvs
+
 _LONGEST: Final = 1 << 18
 """No stream is longer; repeating what is repeated would end elsewhere."""
 _CALLING_AE_TITLE: Final = slice(26, 42)  # PS3.8 table 9-11
 
-
-class Recording(NamedTuple):
-    """One association of a real sender."""
-
-    name: str
-    request: bytes
-    """The A-ASSOCIATE-RQ."""
-    pdus: tuple[bytes, ...]
-    """What came after it."""
-
-
-class Pdv(NamedTuple):
-    """One PDV of a P-DATA-TF."""
-
-    context_id: int
-    control: int
-    data: bytes
-
-
-def _recording(path: Path) -> Recording:
-    data, pdus = path.read_bytes(), []
-    while data:
-        end = 6 + struct.unpack_from(">I", data, 2)[0]
-        pdus.append(data[:end])
-        data = data[end:]
-    return Recording(path.stem, pdus[0], tuple(pdus[1:]))
-
-
-CORPUS: Final = sorted(
-    (_recording(path) for path in (Path(__file__).parents[1] / "receiver" / "corpus").glob("*.bin")),
-    key=lambda recording: (sum(map(len, recording.pdus)), recording.name),
-)
-"""All recordings, the shortest first."""
 
 _ODD_PDUS: Final = (
     b"\2\0\0\0\0\4\0\0\0\0",  # A-ASSOCIATE-AC
@@ -238,44 +204,6 @@ def _ended(draw: st.DrawFn, pdus: list[bytes]) -> str:
 # ---- headers and elements ----
 
 
-def pdvs(pdu: bytes) -> list[Pdv]:
-    """The PDVs of a PDU as far as they make sense."""
-    found, at = [], 6
-    while pdu[0] == P_DATA and at + 6 <= len(pdu):
-        length, context_id, control = struct.unpack_from(">IBB", pdu, at)
-        if length < 2 or at + 4 + length > len(pdu):
-            break
-        found.append(Pdv(context_id, control, pdu[at + 6 : at + 4 + length]))
-        at += 4 + length
-    return found
-
-
-class _Field(NamedTuple):
-    """Place and layout of a number."""
-
-    at: int
-    layout: str
-
-
-@lru_cache(maxsize=256)
-def _fields(pdu: bytes) -> tuple[_Field, ...]:
-    """Every number that a reader of the PDU acts on."""
-    found = [_Field(0, ">B"), _Field(2, ">I")]
-    at = 6
-    for pdv in pdvs(pdu):
-        found += (_Field(at, ">I"), _Field(at + 4, ">B"), _Field(at + 5, ">B"))
-        end = at + 6 + len(pdv.data)
-        element = at + 6
-        while pdv.control & 1 and element + 8 <= end:
-            length = struct.unpack_from("<I", pdu, element + 4)[0]
-            found += (_Field(element, "<H"), _Field(element + 2, "<H"), _Field(element + 4, "<I"))
-            if length >= 2:
-                found.append(_Field(element + 8, "<H"))
-            element += 8 + length
-        at = end
-    return tuple(each for each in found if each.at + struct.calcsize(each.layout) <= len(pdu))
-
-
 def _numbers(size: int) -> st.SearchStrategy[int]:
     """Numbers of so many bytes: at the limits of what fits into fewer bits, or any."""
     limits = [limit for bits in range(8 * size) for limit in ((1 << bits) - 1, 1 << bits)]
@@ -289,10 +217,10 @@ _NEAR: Final = st.sampled_from((-1, 1, -2, 2, None, None, None, None))
 def _renumbered(draw: st.DrawFn, pdus: list[bytes]) -> str:
     at = _index(draw, pdus)
     pdu = pdus[at]
-    fields = _fields(pdu)
-    if not fields:
+    numbers = fields(pdu)
+    if not numbers:
         return f"PDU {at} left as it was"
-    place, layout = fields[_index(draw, fields)]
+    place, layout = numbers[_index(draw, numbers)]
     size = struct.calcsize(layout)
     old = int(struct.unpack_from(layout, pdu, place)[0])
     near = draw(_NEAR)
