@@ -68,7 +68,8 @@ class Listeners:
                 figures.count(*_play(listener, association))
             listener.prepare()
             _look(listener, self._idle)
-        except Exception:
+        except Exception as error:
+            error.add_note(f"with {several}")  # it may not happen again, and then hypothesis does not tell
             self._listener = None
             self._stack.close()
             raise
@@ -105,7 +106,8 @@ def _answer(port: int, request: bytes, data: bytes, *, ahead: bool = False) -> b
             if _is_one_pdu(request) and not ahead:
                 answer = peer.recv(65536)
             peer.sendall(data)
-            peer.shutdown(socket.SHUT_WR)
+            with suppress(OSError):  # ENOTCONN: reset meanwhile, which is no ConnectionError
+                peer.shutdown(socket.SHUT_WR)
         while came := peer.recv(65536):
             answer += came
     return answer

@@ -64,7 +64,8 @@ def target(test: Callable[..., None]) -> Callable[[bytes], None]:
             return
         with suppress(SkipTest):  # what is found cannot be kept
             fuzzed()
-        raise found  # it does not happen again
+        found.add_note("it did not happen again")
+        raise found
 
     return play
 
