@@ -31,9 +31,9 @@ check: install
 test: install
 	FAULTS=$(FAULTS) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=25
 
-# SECONDS=3600 or COUNT=1000000; SEED= and FIRST= play a finding again
+# SECONDS=3600 or COUNT=1000000; what was found is tried first the next time
 fuzz: install
-	@SECONDS="$(or $(SECONDS),60)" COUNT=$(COUNT) SEED=$(SEED) FIRST=$(FIRST) PYTHONPATH=tests $(BIN)/python tests/receiver/fuzz.py
+	FUZZ_SECONDS="$(or $(SECONDS),60)" FUZZ_COUNT=$(COUNT) $(BIN)/python -m pytest -q -rP tests/receiver/test_fuzz.py
 
 demo: install
 	@$(BIN)/python -m clara_dicom_adapter.cli demo $(if $(KEEP),--keep) $(if $(JSON),--json)

@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
+from hypothesis.vendor.pretty import RepresentationPrinter
 from schemathesis.checks import not_a_server_error
 from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import positive_data_acceptance
@@ -37,6 +39,13 @@ def schema_of(dialect: Dialect, folder: Path) -> Iterator[schemathesis.BaseSchem
     app = create_app(dependencies(engine, data, Settings(api=ApiSettings(dialect=dialect))))
     yield schemathesis.openapi.from_asgi("/openapi.json", app, headers=LOCAL)
     engine.dispose()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def examples_are_printed_again() -> Iterator[None]:
+    """Schemathesis has hypothesis print no example, for as long as the process lives."""
+    with mock.patch("hypothesis.core.RepresentationPrinter", RepresentationPrinter):
+        yield
 
 
 @pytest.fixture(scope="module")

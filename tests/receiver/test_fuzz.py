@@ -1,39 +1,45 @@
-"""A minute of what ``make fuzz`` does for hours; FUZZ_SECONDS and SEED say for how long, and with which streams."""
+"""What real senders said, changed: a minute of it here, hours with ``make fuzz SECONDS=3600`` or ``COUNT=1000000``."""
 
-import os
-import secrets
 import sys
-import time
-from collections.abc import Iterator
-from itertools import count, repeat, takewhile
+from collections.abc import Callable
+from itertools import repeat
 from pathlib import Path
+from random import Random
 
 import pytest
-from support import fuzzed_listener, fuzzed_messages
-from support.fuzzed_messages import Figures, Finding, accepted, complete_in, play
-from support.mutations import Recording, corpus
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.database import InMemoryExampleDatabase
+from support import fuzzed_messages
+from support.fuzzed_associations import Listeners
+from support.fuzzed_messages import Figures, accepted, complete_in, play, stand
+from support.fuzzing import COUNT, EXAMPLE_BYTES, FINDINGS, SECONDS, fuzz, target
+from support.mutations import Arriving, Association, arriving, associations
+from support.recordings import CORPUS, Recording
 
 from clara_dicom_adapter.configuration.settings import Durability
 from clara_dicom_adapter.receiver.dimse import StoreMessages
 from clara_dicom_adapter.receiver.pdata import PDataParser
 
-SECONDS = float(os.environ.get("FUZZ_SECONDS") or 60)
-SEED = int(os.environ.get("SEED") or secrets.randbits(32))
-GROWTH = 16 << 20
+Tell = Callable[[str], None]
+LIMIT = pytest.mark.timeout(0 if COUNT else SECONDS * 2 + 600)  # making a finding small takes up to 300 s
 
 
-def within(seconds: float) -> Iterator[int]:
-    """Numbers until the time is over."""
-    end = time.monotonic() + seconds
-    return takewhile(lambda _: time.monotonic() < end, count())
+@pytest.fixture
+def tell(capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest) -> Tell:
+    def tell(text: str) -> None:
+        with capsys.disabled():  # on standard error, because the output of several processes of tests goes nowhere
+            sys.stderr.write(f"\n{request.node.name}: {text}")
+
+    return tell
 
 
-def tell(capsys: pytest.CaptureFixture[str], what: str, figures: Figures) -> None:
-    with capsys.disabled():  # on standard error, because the output of several processes of tests goes nowhere
-        print(f"\n{figures.streams} {what}, {figures.stored} instances, SEED={SEED}", file=sys.stderr)  # noqa: T201
+def show(figures: Figures) -> None:
+    for ending, times in figures.endings.most_common():
+        sys.stdout.write(f"{times:10} {ending}\n")
 
 
-@pytest.mark.parametrize("recording", corpus(), ids=lambda recording: recording.name)
+@pytest.mark.parametrize("recording", CORPUS, ids=lambda recording: recording.name)
 def test_what_real_senders_say_is_understood_whatever_its_pieces(recording: Recording) -> None:
     data = b"".join(recording.pdus)
     there = complete_in(data)
@@ -44,50 +50,109 @@ def test_what_real_senders_say_is_understood_whatever_its_pieces(recording: Reco
         assert told.ending in {"PDU 5", "PDU 7"}, "released or aborted"
 
 
-@pytest.mark.timeout(SECONDS * 2 + 120)
-def test_changed_streams_are_stood_by_parser_and_messages(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    figures = fuzzed_messages.run(corpus(), SEED, within(SECONDS * 0.6), tmp_path)
-    tell(capsys, "changed streams", figures)
-    assert figures.grown_bytes < GROWTH
+@LIMIT
+def test_changed_streams_are_stood_by_parser_and_messages(tell: Tell) -> None:
+    figures = Figures()
+
+    @FINDINGS
+    @given(arriving())
+    def streams(arriving: Arriving) -> None:
+        stand(arriving, figures)
+
+    fuzz(streams, figures, tell, time_share=0.6, count_share=1)
+    show(figures)
     assert figures.stored > 0
     assert len(figures.endings) > 10, "they all end in the same way"
 
 
-@pytest.mark.timeout(SECONDS * 2 + 120)
+@LIMIT
 @pytest.mark.parametrize("durability", Durability)
-def test_changed_associations_are_stood_by_a_listener(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, durability: Durability
-) -> None:
-    with fuzzed_listener.listener_under_test(tmp_path, durability) as listener:
-        figures = fuzzed_listener.run(listener, corpus(), SEED, within(SECONDS * 0.2))
-        tell(capsys, f"changed associations, {listener.in_place} of their instances in place", figures)
+def test_changed_associations_are_stood_by_a_listener(tell: Tell, tmp_path: Path, durability: Durability) -> None:
+    figures = Figures()
+    with Listeners(tmp_path, durability) as listeners:
+
+        @FINDINGS
+        @given(st.lists(associations(), min_size=1))
+        def one_after_the_other(several: list[Association]) -> None:
+            listeners.stand(several, figures)
+
+        fuzz(one_after_the_other, figures, tell, time_share=0.2, count_share=0.02, pid=listeners.pid)
+        tell(f"{listeners.in_place} instances, the good ones between them too, were received into prepared files")
+        show(figures)
         assert set(figures.endings) >= {"released", "aborted", "connection-lost"}
-        assert (listener.in_place > 0) == (durability is Durability.FLUSH)
-        assert listener.stop() == 0
+        assert (listeners.in_place > 0) == (durability is Durability.FLUSH)
+        assert listeners.stop() == 0
 
 
-def test_a_header_that_is_forgotten_at_the_end_of_a_buffer_would_be_found(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def found() -> str:
+    """What is said of a fault in the receiver, made small."""
+
+    @settings(FINDINGS, database=InMemoryExampleDatabase())
+    @given(arriving())
+    def streams(arriving: Arriving) -> None:
+        stand(arriving, Figures())
+
+    def many() -> None:
+        play, random = target(streams), Random(1)
+        for _ in range(300):
+            play(random.randbytes(EXAMPLE_BYTES))
+
+    with pytest.raises(AssertionError) as caught:
+        many()
+    return "\n".join([str(caught.value), *caught.value.__notes__])
+
+
+def test_a_header_that_is_forgotten_at_the_end_of_a_buffer_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
     class Forgetful(PDataParser):
         def free(self) -> memoryview:
             self._at = self._end
             return super().free()
 
     monkeypatch.setattr(fuzzed_messages, "PDataParser", Forgetful)
-    with pytest.raises(Finding, match="FIRST="):
-        fuzzed_messages.run(corpus(), 1, range(1000), tmp_path)
-    assert list(tmp_path.iterdir()), "its bytes are kept"
+    said = found()
+    assert "it depends on how the bytes arrive" in said
+    assert "changes=()" in said, "nothing has to be changed for it"
+    assert "@reproduce_failure" in said
 
 
-def test_an_instance_that_is_stored_before_its_end_would_be_found(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_an_instance_that_is_stored_before_its_end_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
     class Hasty(StoreMessages):
         def _write(self) -> None:
             super()._write()
             self._finish()
 
     monkeypatch.setattr(fuzzed_messages, "StoreMessages", Hasty)
-    with pytest.raises(Finding):
-        fuzzed_messages.run(corpus(), 1, range(1000), tmp_path)
+    assert found().count("Stream(") == 1, "one is enough"
+
+
+def test_a_stream_that_does_not_come_to_an_end_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Endless(PDataParser):
+        def take(self, count: int) -> bytes:
+            while True:
+                super().take(0)
+
+    monkeypatch.setattr(fuzzed_messages, "PDataParser", Endless)
+    monkeypatch.setattr(fuzzed_messages, "HANG_SECONDS", 0.2)
+    assert "it hangs" in found()
+
+
+def test_a_process_that_grows_would_be_found(tell: Tell) -> None:
+    kept = bytearray()
+
+    @settings(FINDINGS, database=InMemoryExampleDatabase())
+    @given(st.booleans())
+    def leaks(_: bool) -> None:
+        kept.extend(bytes(2_000_000))
+
+    with pytest.raises(AssertionError, match="memory has grown"):
+        fuzz(leaks, Figures(), tell, time_share=1, count_share=1)
+
+
+def test_a_listener_that_has_ended_is_found_and_replaced(tmp_path: Path) -> None:
+    with Listeners(tmp_path, Durability.OS) as listeners:
+        ended = listeners.pid()
+        assert listeners.stop() == 0
+        with pytest.raises((AssertionError, OSError)):
+            listeners.stand([], Figures())
+        assert listeners.pid() != ended
+        listeners.stand([], Figures())

@@ -1,4 +1,4 @@
-"""Changed associations against a listener in its own process, which has to stand all of them and stay as it was.
+"""A listener in its own process, which has to stand changed associations and stay as it was.
 
 A listener that flushes stores into prepared files, and into new ones when there are none left; one that leaves flushing
 to the operating system always into new ones.
@@ -8,22 +8,17 @@ import json
 import os
 import shutil
 import socket
-import struct
 import subprocess
 import sys
-import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from random import Random
 from typing import Final
 from unittest import mock
 
 from clara_dicom_adapter.configuration.settings import Durability, ScpSettings, StorageSettings
 from clara_dicom_adapter.dicom.part10 import read_meta
 from clara_dicom_adapter.log import LogSetup
-from clara_dicom_adapter.receiver import accepting
 from clara_dicom_adapter.receiver.known import KnownCopy
 from clara_dicom_adapter.receiver.listeners import listen
 from clara_dicom_adapter.receiver.places import Places
@@ -31,20 +26,13 @@ from clara_dicom_adapter.receiver.reports import REPORTS, Ended, ListenerSetup, 
 from clara_dicom_adapter.spool import AssociationFolder, Preparer, Spool, SpoolRole, preparing
 from clara_dicom_adapter.spool.prepared import PREPARED
 from clara_dicom_adapter.spool.seal import seal_of
-from support.fuzzed_messages import Figures, Finding, Stored, complete_in, resident_bytes
-from support.mutations import P_DATA, Recording, Stream, mutate_request, mutated
-from support.receiver_wire import association_request, store_message
+from support.fuzzed_messages import Stored
+from support.mutations import calling_ae_title
 from support.receiving import LOOPBACK, Configured
 
-_ANSWER_SECONDS: Final = 20.0
+ANSWER_SECONDS: Final = 20.0
 """Much longer than anything takes; the listener's own limits are longer."""
-_BETWEEN_LOOKS: Final = 200
-_BETWEEN_PREPARATIONS: Final = 10
 _PREPARED_BYTES: Final = 20_000_000
-_SETTLED: Final = 400
-"""Streams after which the memory is looked at for the first time."""
-_GROWTH: Final = 32 << 20
-_CALLING_AE_TITLE: Final = slice(26, 42)  # PS3.8 table 9-11
 
 
 class ListenerUnderTest:
@@ -72,9 +60,9 @@ class ListenerUnderTest:
         """Wait until it listens."""
         self._report(lambda report: isinstance(report, Listening))
 
-    def ended(self, request: bytes | bytearray) -> Ended:
+    def ended(self, request: bytes) -> Ended:
         """How the association ended that was asked for; its calling AE title tells it from others."""
-        title = bytes(request)[_CALLING_AE_TITLE].decode("ascii", "replace").strip(" \0")
+        title = calling_ae_title(request)
         ended = self._report(lambda one: isinstance(one, Ended) and one.association.calling_ae_title == title)
         assert isinstance(ended, Ended)
         return ended
@@ -132,7 +120,7 @@ class ListenerUnderTest:
     def stop(self) -> int:
         """Have it end in order; its exit status."""
         self._channel.sendall(Stop(grace_seconds=1).model_dump_json().encode() + b"\n")
-        return self.process.wait(_ANSWER_SECONDS)
+        return self.process.wait(ANSWER_SECONDS)
 
 
 @contextmanager
@@ -171,7 +159,7 @@ def listener_under_test(root: Path, durability: Durability) -> Iterator[Listener
             process = subprocess.Popen(command, pass_fds=descriptors, stdout=log, stderr=log)
         theirs.close()
         try:
-            ours.settimeout(_ANSWER_SECONDS)
+            ours.settimeout(ANSWER_SECONDS)
             ours.sendall(setup.model_dump_json(by_alias=True).encode() + b"\n")
             listener = ListenerUnderTest(process, port, ours, spool, preparer)
             listener.begun()
@@ -183,57 +171,6 @@ def listener_under_test(root: Path, durability: Durability) -> Iterator[Listener
             places.close()
 
 
-def run(listener: ListenerUnderTest, recordings: Sequence[Recording], seed: int, numbers: Iterable[int]) -> Figures:
-    """Play associations one after the other, and look at the process now and then.
-
-    Raises:
-        Finding: Says which stream, and how it is played again.
-    """
-    figures, first = Figures(), 0
-    _good_association(listener)
-    listener.must_not_have_complained()
-    idle = listener.threads_and_files()
-    number = -1
-    try:
-        for number in numbers:
-            ending, stored = _play(listener, mutated(recordings, seed, number), Random(number))
-            figures.streams += 1
-            figures.stored += stored
-            figures.endings[ending] += 1
-            if figures.streams % _BETWEEN_PREPARATIONS == 0:
-                listener.prepare()
-            if figures.streams % _BETWEEN_LOOKS == 0:
-                _look(listener, idle)
-            if figures.streams == _SETTLED:
-                first = resident_bytes(listener.process.pid)
-        _look(listener, idle)
-        figures.grown_bytes = resident_bytes(listener.process.pid) - first if first else 0
-        assert figures.grown_bytes < _GROWTH, f"it has grown by {figures.grown_bytes} bytes"
-    except Exception as error:
-        raise Finding(f"SEED={seed} FIRST={number}, or up to {_BETWEEN_LOOKS} before it: {error!r}") from error
-    return figures
-
-
-def _play(listener: ListenerUnderTest, stream: Stream, random: Random) -> tuple[str, int]:
-    """How the association ended, and how many instances were stored."""
-    request = bytearray(stream.recording.request)
-    request[_CALLING_AE_TITLE] = b"N%-15d" % stream.number
-    if random.random() < 0.25:
-        mutate_request(random, request)
-    answer = _answer(listener.port, request, stream.data, ahead=random.random() < 0.1)
-    assert listener.process.poll() is None, "the process has ended"
-    if answer[:1] != b"\2":
-        return {b"\3": "rejected", b"\7": "aborted at once", b"": "closed at once"}[answer[:1]], 0
-    ended = listener.ended(request)
-    stored = listener.taken(ended.association.association_id)
-    assert ended.association.instances == len(stored)
-    sent = iter(complete_in(stream.data))
-    assert all(one in sent for one in stored), "what was stored is not what was sent, in its order"
-    missing = Counter(_successes(answer)) - Counter(uid for uid, _ in stored)
-    assert not missing, "Success for what is not there"
-    return ended.outcome.value, len(stored)
-
-
 def _has_seal(path: Path) -> bool:
     """Whether it was received into a prepared file; what is sealed must agree with its seal."""
     seal = seal_of(path)
@@ -243,69 +180,3 @@ def _has_seal(path: Path) -> bool:
         assert seal.size == path.stat().st_size, "not cut to its length"
         assert seal.agrees_with(stream), "not what was sealed"
     return True
-
-
-def _answer(port: int, request: bytes | bytearray, data: bytes, *, ahead: bool = False) -> bytes:
-    """Everything that comes back until the listener lets go of the connection.
-
-    Args:
-        ahead: Do not wait for the answer to the request, which breaks the protocol.
-    """
-    answer = b""
-    with socket.create_connection((LOOPBACK, port), _ANSWER_SECONDS) as peer, suppress(ConnectionError):
-        with suppress(ConnectionError):
-            peer.sendall(request)
-            if _is_one_pdu(request) and not ahead:
-                answer = peer.recv(65536)
-            peer.sendall(data)
-            peer.shutdown(socket.SHUT_WR)
-        while came := peer.recv(65536):
-            answer += came
-    return answer
-
-
-def _is_one_pdu(request: bytes | bytearray) -> bool:
-    """Whether there will be an answer to the request alone; one that lacks bytes, or has some more, is waited with."""
-    return len(request) >= 6 and 6 + struct.unpack_from(">I", request, 2)[0] == len(request)
-
-
-def _successes(answer: bytes) -> Iterator[str]:
-    """SOP instance of every C-STORE-RSP with status 0000."""
-    at = 0
-    while at + 6 <= len(answer):
-        kind, length = struct.unpack_from(">BxI", answer, at)
-        body, at = answer[at + 12 : at + 6 + length], at + 6 + length
-        elements: dict[int, bytes] = {}
-        while kind == P_DATA and len(body) >= 8:
-            _, element, size = struct.unpack_from("<HHI", body)
-            elements[element], body = body[8 : 8 + size], body[8 + size :]
-        if elements.get(0x0100) == b"\1\x80" and elements.get(0x0900) == b"\0\0":
-            yield elements[0x1000].rstrip(b"\0").decode()
-
-
-def _look(listener: ListenerUnderTest, idle: tuple[int, int]) -> None:
-    """It serves whoever is good, has complained of nothing, and has let go of everything."""
-    _good_association(listener)
-    listener.must_not_have_complained()
-    listener.must_have_named_everything()
-
-    def has_let_go() -> bool:
-        threads, files = listener.threads_and_files()
-        return threads < idle[0] + accepting._MOST_WAITING and files <= idle[1]  # one waited from the beginning
-
-    _until(has_let_go, "it keeps threads or files")
-
-
-def _good_association(listener: ListenerUnderTest) -> None:
-    request = association_request(b"CT1")
-    answer = _answer(listener.port, request, store_message("1.2.3", 20_000) + b"\5\0\0\0\0\4\0\0\0\0")
-    assert list(_successes(answer)) == ["1.2.3"]
-    assert answer[-10:-9] == b"\6", "not released"
-    assert listener.taken(listener.ended(request).association.association_id) == [("1.2.3", bytes(20_000))]
-
-
-def _until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + _ANSWER_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)

@@ -1,25 +1,25 @@
 """What senders said, changed: whole PDUs, their headers, elements of command sets, or any bytes.
 
-A stream is made from its seed and number alone, so a finding can be made again.
+Hypothesis draws the changes, so it also makes a finding small and plays it again. Each choice is drawn where it is
+needed, from what the stream has become by then; simpler choices stand first.
 """
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
-from itertools import count
-from pathlib import Path
-from random import Random
-from typing import Final, NamedTuple
+from collections.abc import Iterator, Sized
+from dataclasses import dataclass, field
+from itertools import count, cycle
+from typing import Final
 
-CORPUS: Final = Path(__file__).parents[1] / "receiver" / "corpus"
-P_DATA: Final = 4
-_CHANGES: Final = 3
+from hypothesis import strategies as st
+from hypothesis.vendor.pretty import RepresentationPrinter
+
+from support.recordings import CORPUS, P_DATA, Pdv, Recording, fields, pdvs
+
 _LONGEST: Final = 1 << 18
 """No stream is longer; repeating what is repeated would end elsewhere."""
+_CALLING_AE_TITLE: Final = slice(26, 42)  # PS3.8 table 9-11
 
-_NUMBERS: Final = (0, 1, 2, 3, 4, 5, 6, 7, 8, 0x7F, 0x80, 0xFF, 0x101, 0x4000, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x20000)
-_LARGE: Final = (2**24, 2**31 - 1, 2**31, 2**32 - 2, 2**32 - 1)
-_CONTROLS: Final = (0, 1, 2, 3, 4, 0x80, 0xFC, 0xFF)
+
 _ODD_PDUS: Final = (
     b"\2\0\0\0\0\4\0\0\0\0",  # A-ASSOCIATE-AC
     b"\3\0\0\0\0\4\0\1\1\1",  # A-ASSOCIATE-RJ
@@ -37,208 +37,224 @@ _ODD_PDUS: Final = (
 )
 
 
-class Recording(NamedTuple):
-    """One association of a real sender."""
+class _Told:
+    """Hypothesis tells of it without its bytes; by itself it would show every field of a dataclass."""
 
-    name: str
-    request: bytes
-    """The A-ASSOCIATE-RQ."""
-    pdus: tuple[bytes, ...]
-    """What came after it."""
+    def _repr_pretty_(self, printer: RepresentationPrinter, _cycle: bool) -> None:
+        printer.text(repr(self))
 
 
-class Stream(NamedTuple):
-    """What a sender says that has gone astray."""
+@dataclass(frozen=True)
+class Stream(_Told):
+    """What a sender says after its request, gone astray.
 
-    recording: Recording
-    number: int
-    data: bytes
+    Attributes:
+        sender: Name of the recording.
+        changes: What was changed, one after the other.
+    """
 
-
-class Pdv(NamedTuple):
-    """One PDV of a P-DATA-TF."""
-
-    context_id: int
-    control: int
-    data: bytes
+    sender: str
+    changes: tuple[str, ...]
+    data: bytes = field(repr=False)
 
 
-def corpus() -> list[Recording]:
-    """All recordings, always in the same order."""
-    return [_recording(path) for path in sorted(CORPUS.glob("*.bin"))]
+@dataclass(frozen=True)
+class Arriving(_Told):
+    """Streams for the parser, each on its own, and how they come.
+
+    Attributes:
+        pieces: Sizes of what comes at once; they begin anew after the last one.
+    """
+
+    pieces: tuple[int, ...]
+    buffer_bytes: int
+    streams: list[Stream]
 
 
-def _recording(path: Path) -> Recording:
-    data, pdus = path.read_bytes(), []
-    while data:
-        end = 6 + struct.unpack_from(">I", data, 2)[0]
-        pdus.append(data[:end])
-        data = data[end:]
-    return Recording(path.stem, pdus[0], tuple(pdus[1:]))
+@dataclass(frozen=True)
+class Association(_Told):
+    """A stream for a listener.
+
+    Attributes:
+        of_request: What was changed in its A-ASSOCIATE-RQ.
+        ahead: It does not wait for the answer to the request, which breaks the protocol.
+    """
+
+    of_request: tuple[str, ...]
+    request: bytes = field(repr=False)
+    stream: Stream
+    ahead: bool
 
 
-def streams(recordings: Sequence[Recording], seed: int, first: int = 0) -> Iterator[Stream]:
-    """Streams without end, from the given number on."""
-    return (mutated(recordings, seed, number) for number in count(first))
+def _sizes(drawn: bytes) -> tuple[int, ...]:
+    """Half of them short, for headers to be cut; only short ones would take too long, so they are not the simplest."""
+    return tuple((128 - byte) * 24 if byte < 128 else 1 + (255 - byte) // 11 for byte in drawn)
 
 
-def mutated(recordings: Sequence[Recording], seed: int, number: int) -> Stream:
-    """The stream of a number: a recording, changed in one to a few places."""
-    random = Random((seed << 64) + number)
-    recording = random.choice(recordings)
+_SIZES: Final = st.binary(min_size=6, max_size=12).map(_sizes)
+_BUFFERS: Final = st.sampled_from((*[4096] * 97, 64, 7, 6))
+_HOW_OFTEN: Final = st.sampled_from((0, *[1] * 6, 2, 2, 3, 4))
+
+
+@st.composite
+def _streams(draw: st.DrawFn, recording: Recording) -> Stream:
     pdus = list(recording.pdus)
-    changes = 1 + min(int(random.expovariate(1)), _CHANGES)
-    tail: list[Callable[[Random, bytearray], None]] = []
-    for _ in range(changes):
-        what = random.random()
-        if what < 0.35:
-            random.choice(_OF_PDUS)(random, pdus, recordings)
-        elif what < 0.8 and pdus:
-            at = random.randrange(len(pdus))
-            pdus[at] = _with_field(random, pdus[at])
-        else:
-            tail.append(random.choice(_OF_BYTES))
-    data = bytearray(b"".join(pdus))
-    for change in tail:
-        if data:
-            change(random, data)
-    return Stream(recording, number, bytes(data[:_LONGEST]))
+    changes = [draw(_OF_PDUS)(draw, pdus) for _ in range(draw(_HOW_OFTEN)) if pdus]
+    return Stream(recording.name, tuple(changes), b"".join(pdus)[:_LONGEST])
 
 
-def mutate_request(random: Random, request: bytearray) -> None:
-    """Change any bytes of an A-ASSOCIATE-RQ."""
-    for _ in range(1 + min(int(random.expovariate(1)), _CHANGES)):
-        if request:
-            random.choice(_OF_BYTES)(random, request)
+_STREAMS: Final = {recording.name: _streams(recording) for recording in CORPUS}
+_SEVERAL: Final = {sender: st.lists(streams, min_size=1) for sender, streams in _STREAMS.items()}
+_SENDERS: Final = st.sampled_from(CORPUS)
+
+
+@st.composite
+def arriving(draw: st.DrawFn) -> Arriving:
+    """A recording, changed in a few places, in pieces of any size through a buffer of any size.
+
+    There are several such streams in one example, because an example costs hypothesis more than a stream the receiver.
+    """
+    recording = draw(_SENDERS)
+    return Arriving(draw(_SIZES), draw(_BUFFERS), draw(_SEVERAL[recording.name]))
+
+
+_TITLES: Final = count()
+
+
+@st.composite
+def associations(draw: st.DrawFn) -> Association:
+    """A recording with its request, both changed; the calling AE title is another one every time it is made."""
+    recording = draw(_SENDERS)
+    request, changes = bytearray(recording.request), []
+    request[_CALLING_AE_TITLE] = b"N%-15d" % next(_TITLES)
+    data = bytes(request)
+    for _ in range(draw(st.sampled_from((*[0] * 9, 1, 2, 3)))):
+        data, change = draw(st.sampled_from((_overwritten, _doubled, _cut)))(draw, data)
+        changes.append(change)
+    return Association(tuple(changes), data, draw(_STREAMS[recording.name]), ahead=draw(st.integers(0, 9)) == 9)
+
+
+def calling_ae_title(request: bytes) -> str:
+    """What the reports call who has sent a request."""
+    return request[_CALLING_AE_TITLE].decode("ascii", "replace").strip(" \0")
+
+
+def _index(draw: st.DrawFn, these: Sized) -> int:
+    return draw(st.integers(0, max(len(these) - 1, 0)))
 
 
 # ---- whole PDUs ----
 
 
-def _drop(random: Random, pdus: list[bytes], _recordings: Sequence[Recording]) -> None:
-    if pdus:
-        del pdus[random.randrange(len(pdus))]
+def _dropped(draw: st.DrawFn, pdus: list[bytes]) -> str:
+    at = _index(draw, pdus)
+    del pdus[at]
+    return f"PDU {at} dropped"
 
 
-def _repeat(random: Random, pdus: list[bytes], _recordings: Sequence[Recording]) -> None:
-    if pdus:
-        at = random.randrange(len(pdus))
-        pdus[at:at] = [pdus[at]] * random.choice((1, 1, 1, 2, 20))
+def _repeated(draw: st.DrawFn, pdus: list[bytes]) -> str:
+    at, times = _index(draw, pdus), draw(st.sampled_from((1, 1, 1, 2, 20)))
+    pdus[at:at] = [pdus[at]] * times
+    return f"PDU {at} {times} times more"
 
 
-def _swap(random: Random, pdus: list[bytes], _recordings: Sequence[Recording]) -> None:
-    if pdus:
-        one, other = random.randrange(len(pdus)), random.randrange(len(pdus))
-        pdus[one], pdus[other] = pdus[other], pdus[one]
+def _swapped(draw: st.DrawFn, pdus: list[bytes]) -> str:
+    one, other = _index(draw, pdus), _index(draw, pdus)
+    pdus[one], pdus[other] = pdus[other], pdus[one]
+    return f"PDUs {one} and {other} swapped"
 
 
-def _insert(random: Random, pdus: list[bytes], recordings: Sequence[Recording]) -> None:
-    foreign = random.choice(_ODD_PDUS) if random.random() < 0.5 else random.choice(random.choice(recordings).pdus)
-    pdus.insert(random.randint(0, len(pdus)), foreign)
+_FOREIGN: Final = st.sampled_from(_ODD_PDUS) | st.sampled_from([pdu for recording in CORPUS for pdu in recording.pdus])
 
 
-def _reframe(random: Random, pdus: list[bytes], _recordings: Sequence[Recording]) -> None:
+def _inserted(draw: st.DrawFn, pdus: list[bytes]) -> str:
+    at, foreign = _index(draw, pdus), draw(_FOREIGN)
+    pdus.insert(at, foreign)
+    return f"PDU inserted at {at}: {foreign[:60].hex()} ({len(foreign)} bytes)"
+
+
+def _reframed(draw: st.DrawFn, pdus: list[bytes]) -> str:
     """The same PDVs, cut into smaller ones and put into PDUs at will; nothing that would be wrong."""
-    begin = random.randint(0, len(pdus))
-    end = next((at for at in range(begin, len(pdus)) if pdus[at][0] != P_DATA), len(pdus))
-    pieces: list[bytes] = []
-    for pdv in (pdv for pdu in pdus[begin:end] for pdv in pdvs(pdu)):
-        size = random.choice((1 + len(pdv.data) // 40, 100, 1000, 1 << 16))
-        for at in range(0, max(len(pdv.data), 1), size):
-            last = pdv.control & 2 if at + size >= len(pdv.data) else 0
-            piece = pdv.data[at : at + size]
-            pieces.append(struct.pack(">IBB", len(piece) + 2, pdv.context_id, pdv.control & 1 | last) + piece)
-    framed = []
-    while pieces:
-        taken = random.choice((1, 1, 2, 5, 50))
-        body, pieces = b"".join(pieces[:taken]), pieces[taken:]
-        framed.append(struct.pack(">BxI", P_DATA, len(body)) + body)
-    pdus[begin:end] = framed
+    begin, sizes, together = _index(draw, pdus), draw(_SIZES), draw(st.sampled_from((1, 2, 5, 50)))
+    end = next((at for at in range(begin, len(pdus)) if pdus[at][:1] != bytes([P_DATA])), len(pdus))
+    pieces = [piece for pdu in pdus[begin:end] for pdv in pdvs(pdu) for piece in _cut_smaller(pdv, cycle(sizes))]
+    bodies = (b"".join(pieces[at : at + together]) for at in range(0, len(pieces), together))
+    pdus[begin:end] = [struct.pack(">BxI", P_DATA, len(body)) + body for body in bodies]
+    return f"PDUs {begin} to {end} reframed as PDVs of {sizes}, {together} in a PDU"
 
 
-_OF_PDUS: Final = (_drop, _repeat, _swap, _insert, _reframe)
+def _cut_smaller(pdv: Pdv, sizes: Iterator[int]) -> Iterator[bytes]:
+    at = 0
+    while True:
+        piece = pdv.data[at : at + max(next(sizes), 1 + len(pdv.data) // 40)]
+        at += len(piece)
+        last = pdv.control & 2 if at == len(pdv.data) else 0
+        yield struct.pack(">IBB", len(piece) + 2, pdv.context_id, pdv.control & 1 | last) + piece
+        if at == len(pdv.data):
+            return
+
+
+def _ended(draw: st.DrawFn, pdus: list[bytes]) -> str:
+    at = _index(draw, pdus)
+    length = _index(draw, pdus[at])
+    pdus[at:] = [pdus[at][:length]] if length else []
+    return f"ends with {length} bytes of PDU {at}"
 
 
 # ---- headers and elements ----
 
 
-def pdvs(pdu: bytes) -> list[Pdv]:
-    """The PDVs of a PDU as far as they make sense."""
-    found, at = [], 6
-    while pdu[0] == P_DATA and at + 6 <= len(pdu):
-        length, context_id, control = struct.unpack_from(">IBB", pdu, at)
-        if length < 2 or at + 4 + length > len(pdu):
-            break
-        found.append(Pdv(context_id, control, pdu[at + 6 : at + 4 + length]))
-        at += 4 + length
-    return found
+def _numbers(size: int) -> st.SearchStrategy[int]:
+    """Numbers of so many bytes: at the limits of what fits into fewer bits, or any."""
+    limits = [limit for bits in range(8 * size) for limit in ((1 << bits) - 1, 1 << bits)]
+    return st.sampled_from([*limits, (1 << 8 * size) - 1]) | st.integers(0, (1 << 8 * size) - 1)
 
 
-class _Field(NamedTuple):
-    """Place and layout of a number."""
-
-    at: int
-    layout: str
+_NUMBERS: Final = {size: _numbers(size) for size in (1, 2, 4)}
+_NEAR: Final = st.sampled_from((-1, 1, -2, 2, None, None, None, None))
 
 
-@lru_cache(maxsize=1024)
-def _fields(pdu: bytes) -> tuple[_Field, ...]:
-    """Every number that a reader of the PDU acts on."""
-    found = [_Field(0, ">B"), _Field(2, ">I")]
-    at = 6
-    for pdv in pdvs(pdu):
-        found += (_Field(at, ">I"), _Field(at + 4, ">B"), _Field(at + 5, ">B"))
-        end = at + 6 + len(pdv.data)
-        element = at + 6
-        while pdv.control & 1 and element + 8 <= end:
-            length = struct.unpack_from("<I", pdu, element + 4)[0]
-            found += (_Field(element, "<H"), _Field(element + 2, "<H"), _Field(element + 4, "<I"))
-            if length >= 2:
-                found.append(_Field(element + 8, "<H"))
-            element += 8 + length
-        at = end
-    return tuple(field for field in found if field.at + struct.calcsize(field.layout) <= len(pdu))
-
-
-def _with_field(random: Random, pdu: bytes) -> bytes:
-    fields = _fields(pdu)
-    if not fields:
-        return pdu
-    at, layout = random.choice(fields)
+def _renumbered(draw: st.DrawFn, pdus: list[bytes]) -> str:
+    at = _index(draw, pdus)
+    pdu = pdus[at]
+    numbers = fields(pdu)
+    if not numbers:
+        return f"PDU {at} left as it was"
+    place, layout = numbers[_index(draw, numbers)]
     size = struct.calcsize(layout)
-    old = int(struct.unpack_from(layout, pdu, at)[0])
-    values = _CONTROLS if size == 1 and random.random() < 0.5 else _NUMBERS if size < 4 else _NUMBERS + _LARGE
-    near = random.random() < 0.4
-    new = old + random.choice((-2, -1, 1, 2)) if near else random.choice(values)
-    return pdu[:at] + struct.pack(layout, new % (1 << 8 * size)) + pdu[at + size :]
+    old = int(struct.unpack_from(layout, pdu, place)[0])
+    near = draw(_NEAR)
+    new = draw(_NUMBERS[size]) if near is None else (old + near) % (1 << 8 * size)
+    pdus[at] = pdu[:place] + struct.pack(layout, new) + pdu[place + size :]
+    return f"PDU {at}: number of {size} bytes at {place} is {new}, was {old}"
 
 
 # ---- any bytes ----
 
 
-def _flip(random: Random, data: bytearray) -> None:
-    data[random.randrange(len(data))] ^= 1 << random.randrange(8)
+def _overwritten(draw: st.DrawFn, data: bytes) -> tuple[bytes, str]:
+    at, removed = _index(draw, data), draw(st.sampled_from((1, 1, 2, 4, 0, 6, 100, 1000)))
+    new = draw(st.binary(max_size=4))
+    return data[:at] + new + data[at + removed :], f"{removed} bytes at {at} are {new!r}"
 
 
-def _set(random: Random, data: bytearray) -> None:
-    at = random.randrange(len(data))
-    data[at : at + random.choice((1, 2, 4))] = random.choice(
-        (b"\0", b"\xff", b"\x7f\xff\xff\xff", b"\0\0", random.randbytes(4))
-    )
+def _doubled(draw: st.DrawFn, data: bytes) -> tuple[bytes, str]:
+    begin, at, size = _index(draw, data), _index(draw, data), draw(st.sampled_from((1, 2, 6, 12, 200, 5000)))
+    return data[:at] + data[begin : begin + size] + data[at:], f"{size} bytes at {begin} also at {at}"
 
 
-def _cut(random: Random, data: bytearray) -> None:
-    del data[random.randrange(len(data)) :]
+def _cut(draw: st.DrawFn, data: bytes) -> tuple[bytes, str]:
+    length = _index(draw, data)
+    return data[:length], f"ends after {length} bytes"
 
 
-def _remove(random: Random, data: bytearray) -> None:
-    at = random.randrange(len(data))
-    del data[at : at + random.choice((1, 2, 4, 6, 100, 1000))]
+def _bytes_changed(draw: st.DrawFn, pdus: list[bytes]) -> str:
+    at = _index(draw, pdus)
+    changed, text = draw(st.sampled_from((_overwritten, _overwritten, _doubled)))(draw, pdus[at])
+    pdus[at : at + 1] = [changed] if changed else []
+    return f"PDU {at}: {text}"
 
 
-def _double(random: Random, data: bytearray) -> None:
-    begin, at = random.randrange(len(data)), random.randrange(len(data))
-    data[at:at] = data[begin : begin + random.choice((1, 2, 6, 12, 200, 5000))]
-
-
-_OF_BYTES: Final = (_flip, _set, _cut, _remove, _double)
+_OF_PDUS: Final = st.sampled_from(
+    (_dropped, _ended, _repeated, _swapped, _inserted, _reframed, *[_bytes_changed] * 2, *[_renumbered] * 6)
+)
