@@ -77,10 +77,13 @@ def test_changed_associations_are_stood_by_a_listener(tell: Tell, tmp_path: Path
             listeners.stand(several, figures)
 
         fuzz(one_after_the_other, figures, tell, time_share=0.2, count_share=0.02, pid=listeners.pid)
-        tell(f"{listeners.in_place} instances, the good ones between them too, were received into prepared files")
+        tell(
+            f"{listeners.sealed} instances, the good ones between them too, were received into segments and prepared "
+            "files"
+        )
         show(figures)
         assert set(figures.endings) >= {"released", "aborted", "connection-lost"}
-        assert (listeners.in_place > 0) == (durability is Durability.FLUSH)
+        assert (listeners.sealed > 0) == (durability is Durability.FLUSH)
         assert listeners.stop() == 0
 
 

@@ -26,8 +26,8 @@ class Listeners:
     """The listener under test, and the next one when that has failed."""
 
     def __init__(self, root: Path, durability: Durability) -> None:
-        self.in_place = 0
-        """Instances so far that were received into prepared files."""
+        self.sealed = 0
+        """Instances so far that were received into segments and prepared files."""
         self._root = root
         self._durability = durability
         self._started = 0
@@ -62,7 +62,7 @@ class Listeners:
     def stand(self, several: list[Association], figures: Figures) -> None:
         """Play associations; raises AssertionError or OSError for what was not stood."""
         listener = self._current()
-        before = listener.in_place
+        before = listener.sealed
         try:
             for association in several:
                 figures.count(*_play(listener, association))
@@ -73,7 +73,7 @@ class Listeners:
             self._listener = None
             self._stack.close()
             raise
-        self.in_place += listener.in_place - before
+        self.sealed += listener.sealed - before
 
 
 def _play(listener: ListenerUnderTest, association: Association) -> tuple[str, int]:

@@ -1,7 +1,7 @@
 """A listener in its own process, which has to stand changed associations and stay as it was.
 
-A listener that flushes stores into prepared files, and into new ones when there are none left; one that leaves flushing
-to the operating system always into new ones.
+A listener that flushes stores into segments and prepared files, and into new ones when there are none left; one that
+leaves flushing to the operating system always into new ones.
 """
 
 import json
@@ -24,7 +24,9 @@ from clara_dicom_adapter.receiver.listeners import listen
 from clara_dicom_adapter.receiver.places import Places
 from clara_dicom_adapter.receiver.reports import REPORTS, Ended, ListenerSetup, Listening, Report, Stop
 from clara_dicom_adapter.spool import AssociationFolder, Preparer, Spool, SpoolRole, preparing
+from clara_dicom_adapter.spool.association import ASSOCIATIONS
 from clara_dicom_adapter.spool.prepared import PREPARED
+from clara_dicom_adapter.spool.replay import copies_without_file
 from clara_dicom_adapter.spool.seal import seal_of
 from support.fuzzed_messages import Stored
 from support.mutations import calling_ae_title
@@ -32,7 +34,7 @@ from support.receiving import LOOPBACK, Configured
 
 ANSWER_SECONDS: Final = 20.0
 """Much longer than anything takes; the listener's own limits are longer."""
-_PREPARED_BYTES: Final = 20_000_000
+_PREPARED_BYTES: Final = 70_000_000
 
 
 class ListenerUnderTest:
@@ -48,8 +50,8 @@ class ListenerUnderTest:
     ) -> None:
         self.process = process
         self.port = port
-        self.in_place = 0
-        """Instances so far that were received into prepared files."""
+        self.sealed = 0
+        """Instances so far that were received into segments and prepared files."""
         self._preparer = preparer
         self._channel = channel
         self._lines = channel.makefile("rb")
@@ -84,7 +86,7 @@ class ListenerUnderTest:
         for _, name in folder.files().values():
             meta = read_meta(path / name)
             stored.append((meta.sop_instance_uid, (path / name).read_bytes()[meta.dataset_offset :]))
-            self.in_place += _has_seal(path / name)
+            self.sealed += _has_seal(path / name)
         assert folder.outcome is not None, "an association without an outcome"
         assert list(path.glob("*.part")) == [], "a part was left"
         shutil.rmtree(path)
@@ -97,9 +99,13 @@ class ListenerUnderTest:
             pass
 
     def must_have_named_everything(self) -> None:
-        """What is left of the prepared files holds nothing."""
-        left = [path.name for path in (self._spool.root / PREPARED).iterdir() if seal_of(path) is not None]
-        assert left == [], "an instance without a name"
+        """What is left of the prepared files holds nothing, and the segments nothing that has no file."""
+        root = self._spool.root
+        left = [path.name for path in (root / PREPARED).iterdir() if seal_of(path) is not None]
+        copies = [
+            copy for _, copy in copies_without_file(root) if (root / ASSOCIATIONS / copy.seal.association_id).exists()
+        ]
+        assert (left, copies) == ([], []), "an instance without a name"
 
     def must_not_have_complained(self) -> None:
         """No error of ours and no exception in its log since it was looked at last."""
@@ -172,7 +178,7 @@ def listener_under_test(root: Path, durability: Durability) -> Iterator[Listener
 
 
 def _has_seal(path: Path) -> bool:
-    """Whether it was received into a prepared file; what is sealed must agree with its seal."""
+    """Whether it was received into a prepared file or a segment; what is sealed must agree with its seal."""
     seal = seal_of(path)
     if seal is None:
         return False
