@@ -151,7 +151,7 @@ class Sending:
     async def _turn(self, parts: Sequence[Sequence[int]], route: Route, left: float, notes: Notes) -> None:
         """Send each part over an association that has been granted; each is given back as soon as it has ended."""
         # only the first tries again: if the peer wants one association at a time, the others had better be gone by then
-        hasty = replace(route, settings=replace(route.settings, retries=0))
+        hasty = replace(route, settings=replace(route.settings, retries=0, hasty=True))
         lanes = [
             _Lane(self._objects, part, hasty if number else route, left, notes) for number, part in enumerate(parts)
         ]

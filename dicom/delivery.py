@@ -93,6 +93,8 @@ class SendSettings:
             peer may be out of resources (A7xx) before that counts.
         retry_delay: Seconds before the first of these attempts; the pause doubles each time.
         warnings_are_failures: Whether an object answered with a warning status counts as not stored.
+        hasty: Whether a peer that is out of resources is given up at once, and no object counts as refused for that:
+            for one association of several, behind which another one waits.
     """
 
     calling_ae_title: str
@@ -102,6 +104,7 @@ class SendSettings:
     dataset_log: DatasetLog | None = None
     """Logs each dataset before it is sent."""
     warnings_are_failures: bool = False
+    hasty: bool = False
     wire_log: WireLog = field(default_factory=WireLog)
 
 

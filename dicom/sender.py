@@ -164,6 +164,9 @@ class _Delivery(Delivery):
             self._failures = 0
             self._progress = True
             if dimse.is_out_of_resources(response.status):
+                if self._settings.hasty:
+                    self._given_up = f"{self._peer.ae_title}: out of resources, status {response.status:04X}"
+                    break
                 if self._refusals < self._settings.retries:
                     self._refusals += 1
                     association.release()

@@ -148,6 +148,8 @@ class _Delivery(Delivery):
                 self._judge(stored, answer, told)
         if later:
             waiting.appendleft(later)
+            if self._settings.hasty:
+                raise _GivenUp("out of resources")
             self._pause(self._refusals, "out of resources")
 
     def _unanswered(self, loss: NoAnswer, waiting: deque[list[StoredObject]]) -> None:
@@ -182,6 +184,8 @@ class _Delivery(Delivery):
         if told.stored:
             self._refusals = 0
         later = [each for each in batch if dimse.is_out_of_resources(told.failed.get(each.sop_instance_uid) or 0)]
+        if self._settings.hasty:
+            return later
         if not later or self._refusals >= self._settings.retries:
             return []
         self._refusals += 1
