@@ -7,7 +7,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import httpx
 import pytest
 from support.platform import RunningPlatform
+from support.results_service import FakeResultsService
 
+from clara_dicom_adapter.clara import results
 from clara_dicom_adapter.clara.results import ResultsServiceClient, destinations
 from clara_dicom_adapter.errors import ResultsServiceRefused, ResultsServiceUnreachable
 
@@ -111,6 +113,21 @@ def test_a_report_of_a_task_that_is_gone_or_settled_is_refused(service: Callable
         pytest.raises(ResultsServiceRefused, match=f"HTTP status {status}"),
     ):
         client.report_success("t")
+
+
+def test_a_task_is_looked_for_behind_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "_LOOKED_THROUGH", 2)
+    with FakeResultsService() as service, ResultsServiceClient(service.url) as client:
+        for number in range(5):
+            service.add(f"t-{number}", [], "")
+        assert client.offers("ClaraSCU", "t-4")
+        assert not client.offers("ClaraSCU", "t-5")
+        assert service.sizes == [2, 4, 8, 2, 4, 8]
+
+
+def test_who_refuses_to_list_tasks_says_nothing_of_one(service: Callable[[Answer], str]) -> None:
+    with ResultsServiceClient(service((404, b""))) as client, pytest.raises(ResultsServiceUnreachable, match="404"):
+        client.offers("ClaraSCU", "t")
 
 
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:1", "http://nowhere.invalid", "http://[", "ftp://x", "x"])
