@@ -176,7 +176,7 @@ class ExportWorkflow:
             else:
                 if fetched is None:
                     continue
-                if again and not fetched.problem and fetched.downloaded < self._fetched.downloaded:
+                if again and fetched.downloaded < self._fetched.downloaded:
                     self._node = self._fetched.node_id  # it keeps what the platform has removed, and may come back
                 self._message = ""
                 return fetched
