@@ -158,7 +158,9 @@ def _task(entry: object) -> ResultTask | None:
     fields = {str(key).lower(): value for key, value in entry.items() if value is not None}
     if not fields.get("taskid"):
         return None
-    retries, uris = fields.get("retries", 0), fields.get("uris", ())
+    retries, uris = fields.get("retries", 0), fields.get("uris") or []
+    if not isinstance(uris, list):
+        uris = [uris]  # never none at all: that would be a task with nothing to do
     parameters = fields.get("parameters", "")
     return ResultTask(
         task_id=str(fields["taskid"]),
@@ -169,5 +171,5 @@ def _task(entry: object) -> ResultTask | None:
         state=str(fields.get("state", "")),
         agent=str(fields.get("agent", "")),
         retries=retries if isinstance(retries, int) else 0,
-        uris=tuple(str(uri) for uri in uris) if isinstance(uris, list) else (),
+        uris=tuple(uri if isinstance(uri, str) else json.dumps(uri) for uri in uris),
     )

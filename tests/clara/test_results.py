@@ -79,6 +79,27 @@ def test_keys_are_read_in_any_case_and_tasks_without_id_left_out(service: Callab
 
 
 @pytest.mark.parametrize(
+    ("uris", "expected"),
+    [
+        ("null", ()),
+        ("[]", ()),
+        ('""', ()),
+        ('"a"', ("a",)),
+        ("7", ("7",)),
+        ('{"uri": "a"}', ('{"uri": "a"}',)),
+        ('["a", null, {"b": 1}]', ("a", "null", '{"b": 1}')),
+    ],
+)
+def test_whatever_stands_for_files_is_not_taken_for_none(
+    service: Callable[[Answer], str], uris: str, expected: tuple[str, ...]
+) -> None:
+    """A task without files is a success."""
+    with ResultsServiceClient(service((200, f'[{{"taskId": "t", "uris": {uris}}}]'.encode()))) as client:
+        (task,) = client.pending("ClaraSCU")
+    assert task.uris == expected
+
+
+@pytest.mark.parametrize(
     ("answer", "error"),
     [
         ((500, b""), ResultsServiceUnreachable),
