@@ -21,6 +21,8 @@ log = structlog.get_logger("clara_dicom_adapter.dicom")
 LONGEST_PAUSE_SECONDS: Final = 60.0
 """Between two attempts at a peer; pauses double up to this."""
 _THEN: Final = "; then "
+_GOLDEN: Final = (5**0.5 - 1) / 2
+"""Steps of this size around a circle come nowhere near each other."""
 
 
 class Verdict(StrEnum):
@@ -89,8 +91,9 @@ class SendSettings:
 
     Attributes:
         retries: How often in a row an association may fail, or be lost without an answer to any object, before the
-            rest is given up, one that is lost with the same object as before not counted; and how often in a row the
-            peer may be out of resources (A7xx) before that counts.
+            rest is given up, one that is lost with an object that was lost before not counted (more often, when the
+            peer itself breaks them off); and how often in a row the peer may be out of resources (A7xx) before that
+            counts.
         retry_delay: Seconds before the first of these attempts; the pause doubles each time.
         warnings_are_failures: Whether an object answered with a warning status counts as not stored.
         hasty: Whether a peer that is out of resources is given up at once, and no object counts as refused for that:
@@ -141,6 +144,11 @@ class SendTotals:
 def pause_before(attempt: int, settings: SendSettings) -> float:
     """Seconds before an attempt at a peer, the first being the one after a failure."""
     return min(settings.retry_delay * 2.0 ** (attempt - 1), LONGEST_PAUSE_SECONDS)
+
+
+def apart(objects: Iterable[StoredObject]) -> list[StoredObject]:
+    """Objects in an order in which those that are neighbours among the files come far from each other."""
+    return sorted(objects, key=lambda stored: stored.index * _GOLDEN % 1)
 
 
 def lost_then(lost: str | None, reason: str) -> str:

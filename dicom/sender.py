@@ -15,7 +15,15 @@ import structlog
 
 from clara_dicom_adapter.dicom import dimse
 from clara_dicom_adapter.dicom.connecting import Peer
-from clara_dicom_adapter.dicom.delivery import Delivery, ObjectResult, SendSettings, SendTotals, UnderWay, Verdict
+from clara_dicom_adapter.dicom.delivery import (
+    Delivery,
+    ObjectResult,
+    SendSettings,
+    SendTotals,
+    UnderWay,
+    Verdict,
+    apart,
+)
 from clara_dicom_adapter.dicom.negotiation import MAXIMUM_CONTEXTS, AssociationRejected, Context
 from clara_dicom_adapter.dicom.requestor import StorageAssociation, StoredObject, TimeLimits, WireLog
 from clara_dicom_adapter.errors import AssociationFailed, InvalidInstance, PresentationContextRefused
@@ -24,6 +32,8 @@ __all__ = ["ObjectResult", "Peer", "SendSettings", "SendTotals", "TimeLimits", "
 
 log = structlog.get_logger("clara_dicom_adapter.dicom")
 
+OTHERS_TRIED: Final = 10
+"""Objects from all over the files, before a peer is given up that breaks each association off with its first object."""
 ATTEMPTS_PER_OBJECT: Final = 2
 """An association lost while an object is sent may be that object's doing; after this often the others go on without."""
 
@@ -105,11 +115,16 @@ class _Delivery(Delivery):
         """Whether the association has got an answer; then it may be lost, and the next one follows at once."""
 
     def deliver(self, objects: deque[StoredObject]) -> None:
-        """Give every object its result, over as many associations as that takes."""
+        """Give every object its result, over as many associations as that takes.
+
+        An object with which an association is lost before any answer goes behind all others, and those are taken in an
+        order in which neighbours come apart: many bad ones in a row do not cost the good ones behind them.
+        """
         losses: Counter[int] = Counter()
-        blamed: set[int] = set()
+        suspects: deque[StoredObject] = deque()  # with them an association was lost that had got no answer
         contexts = list(dict.fromkeys(stored.context for stored in objects))
-        while objects and not self._given_up and not self._stopped():
+        while (objects or suspects) and not self._given_up and not self._stopped():
+            queue = objects or suspects
             try:
                 association = StorageAssociation.request(
                     self._settings.calling_ae_title,
@@ -126,26 +141,31 @@ class _Delivery(Delivery):
                 continue
             self._progress = False
             try:
-                self._send_all(association, objects)
+                self._send_all(association, queue)
             except InvalidInstance:
-                self._object(objects.popleft(), Verdict.UNREADABLE, "cannot be read to its end")
+                self._object(queue.popleft(), Verdict.UNREADABLE, "cannot be read to its end")
             except AssociationFailed as failure:
-                stored = objects[0]
+                stored = queue[0]
                 losses[stored.index] += 1
                 self._lost[stored.index] = str(failure)
                 if self._time_is_over():
                     continue
                 if losses[stored.index] >= ATTEMPTS_PER_OBJECT:
-                    self._object(objects.popleft(), Verdict.UNKNOWN, str(failure))
+                    self._object(queue.popleft(), Verdict.UNKNOWN, str(failure))
+                elif not self._progress:
+                    suspects.append(queue.popleft())
                 if not self._progress:
-                    self._failed(failure, again=stored.index in blamed)
-                    blamed.add(stored.index)
+                    self._failed(failure, broken_off=failure.broken_off, again=queue is suspects)
+                    objects = deque(apart(objects))
             except BaseException:
                 association.abort()
                 raise
-        while objects and self._given_up:
-            self._give_up(objects.popleft(), self._given_up)
-        self._leave(objects)
+        rest = [*objects, *suspects]
+        if not self._given_up:
+            self._leave(rest)
+            return
+        for stored in rest:
+            self._give_up(stored, self._given_up)
 
     def _send_all(self, association: StorageAssociation, objects: deque[StoredObject]) -> None:
         """Send until all are done or ``stop`` says so; an object leaves the queue with its result."""
@@ -179,20 +199,23 @@ class _Delivery(Delivery):
             self._object(stored, verdict, reason, response.status, response.comment)
         association.release()
 
-    def _failed(self, failure: AssociationFailed, *, again: bool = False) -> None:
+    def _failed(self, failure: AssociationFailed, *, broken_off: bool = False, again: bool = False) -> None:
         """Wait before the next association, or give up.
 
         Args:
-            again: Whether it was lost with an object that has failed one before: that may be the object's doing, and
+            broken_off: Whether the peer itself ended it, with an object: it is there, and others are tried before it is
+                given up.
+            again: Whether it was lost with an object that had failed one before: that may be the object's doing, and
                 says nothing new of the peer.
         """
         self._failures += not again
         permanent = isinstance(failure, AssociationRejected) and failure.permanent
-        if permanent or self._failures > self._settings.retries:
+        retries = self._settings.retries
+        if permanent or self._failures > (max(retries, OTHERS_TRIED) if broken_off and retries else retries):
             log.warning("peer_given_up", **self._called, reason=failure.reason)
             self._given_up = str(failure)
-            return
-        self._pause(self._failures, failure.reason)
+        elif self._failures <= retries:
+            self._pause(max(self._failures, 1), failure.reason)
 
 
 def _judged(status: int, settings: SendSettings) -> tuple[Verdict, str]:

@@ -17,7 +17,15 @@ import httpx
 import structlog
 
 from clara_dicom_adapter.dicom import dimse, stow_answer, stow_status
-from clara_dicom_adapter.dicom.delivery import Delivery, ObjectResult, SendSettings, SendTotals, UnderWay, Verdict
+from clara_dicom_adapter.dicom.delivery import (
+    Delivery,
+    ObjectResult,
+    SendSettings,
+    SendTotals,
+    UnderWay,
+    Verdict,
+    apart,
+)
 from clara_dicom_adapter.dicom.requestor import StoredObject
 from clara_dicom_adapter.dicom.stow_body import Unreadable
 from clara_dicom_adapter.dicom.stow_service import NoAnswer, Service, WebPeer
@@ -174,7 +182,7 @@ class _Delivery(Delivery):
             else:
                 if rest := [each for each in batch if each not in loss.perhaps]:
                     waiting.appendleft(rest)
-                waiting.extendleft([stored] for stored in reversed(loss.perhaps))
+                waiting.extendleft([stored] for stored in reversed(apart(loss.perhaps)))
         self._pause(max(self._failures, 1), str(loss), at_least=loss.wait)
 
     def _wants_room(self, batch: Sequence[StoredObject], told: stow_answer.StowAnswer | None) -> list[StoredObject]:
