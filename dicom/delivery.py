@@ -112,6 +112,22 @@ class SendSettings:
 
 
 @dataclass(slots=True)
+class Trouble:
+    """What a peer has cost so far; calls that follow on each other share one.
+
+    Attributes:
+        failures: In a row without an answer in between: associations that failed, and objects that were lost with
+            theirs; or requests without an answer, of which one of several objects is told by what becomes of each.
+        refusals: Answers in a row that spoke of a want of resources, and were waited after.
+        losses: How often an object was lost, by its file.
+    """
+
+    failures: int = 0
+    refusals: int = 0
+    losses: Counter[Path] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
 class SendTotals:
     """Sums over one :func:`send`."""
 
@@ -120,8 +136,10 @@ class SendTotals:
     bytes: int = 0
     associations: int = 0
     stopped: bool = False
-    """Whether ``stop`` or the time limit ended it early; objects without a result were not sent, or are among the
-    unanswered."""
+    """Whether ``stop``, the time limit or a pause ended it early; objects without a result were not sent, or are among
+    the unanswered."""
+    pause: float = 0.0
+    """Seconds that are to be waited for before the rest is sent, if it was ended for that."""
     unanswered: dict[int, str] = field(default_factory=dict[int, str])
     """Objects without a result that were sent, by index, and how the response was lost."""
     reasons: Counter[str] = field(default_factory=Counter)
@@ -173,8 +191,11 @@ class Delivery:
         stop: Callable[[], bool],
         on_way: Callable[[UnderWay], None],
         seconds: float,
+        trouble: Trouble | None,
     ) -> None:
         """Begin; ``called`` is what log lines call the peer."""
+        self._trouble = trouble or Trouble()
+        self._leaves_to_wait = trouble is not None
         self._until = time.monotonic() + seconds
         self.totals = SendTotals()
         self._called = called
@@ -234,12 +255,15 @@ class Delivery:
         seconds = max(pause_before(attempt, self._settings), min(at_least, LONGEST_PAUSE_SECONDS))
         self._tell_under_way((), at_once=0)
         log.warning("peer_tried_again", **self._called, reason=reason, attempt=attempt, seconds=seconds)
+        if self._leaves_to_wait:
+            self.totals.pause = seconds
+            return
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0 and not self._stopped():
             time.sleep(min(left, 0.2))
 
     def _stopped(self) -> bool:
-        self.totals.stopped = self.totals.stopped or self._time_is_over() or self._stop()
+        self.totals.stopped = self.totals.stopped or self.totals.pause > 0 or self._time_is_over() or self._stop()
         return self.totals.stopped
 
     def _time_is_over(self) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -31,11 +32,17 @@ def files(tmp_path: Path) -> list[Path]:
     return make_objects(tmp_path / "o", OBJECTS)
 
 
-async def sent(files: list[Path], peer: Peer | WebPeer) -> list[ObjectResult]:
+@pytest.fixture(params=[0, 0.01])
+def settings(request: pytest.FixtureRequest) -> SendSettings:
+    """With and without a pause before it is tried again."""
+    return replace(SETTINGS, retry_delay=request.param)
+
+
+async def sent(files: list[Path], peer: Peer | WebPeer, settings: SendSettings) -> list[ObjectResult]:
     results = Results()
     with ThreadPoolExecutor(2) as threads:
         sending = Sending(dict(enumerate(files)), cast(Ledger, results), Turns(2), threads)
-        await asyncio.wait_for(sending.to(Route("pacs", peer, SETTINGS, 2, 600)), 60)
+        await asyncio.wait_for(sending.to(Route("pacs", peer, settings, 2, 600)), 60)
     return [results.by_index[index] for index in range(len(files))]
 
 
@@ -43,7 +50,9 @@ def odd_ones(files: list[Path]) -> set[str]:
     return {read_meta(path).sop_instance_uid for path in files[1::2]}
 
 
-async def test_what_a_second_association_has_no_room_for_is_sent_when_there_is_room(files: list[Path]) -> None:
+async def test_what_a_second_association_has_no_room_for_is_sent_when_there_is_room(
+    files: list[Path], settings: SendSettings
+) -> None:
     odd = odd_ones(files)
     refusals = iter([NO_ROOM, NO_ROOM])
 
@@ -52,12 +61,14 @@ async def test_what_a_second_association_has_no_room_for_is_sent_when_there_is_r
         return next(refusals, 0x0000) if str(event.request.AffectedSOPInstanceUID) in odd else 0x0000
 
     with pynetdicom_scp(files, answer=answer) as (peer, _):
-        results = await sent(files, peer)
+        results = await sent(files, peer, settings)
     assert {result.verdict for result in results} == {Verdict.STORED}
     assert next(refusals, None) is None
 
 
-async def test_what_a_second_request_has_no_room_for_is_sent_when_there_is_room(files: list[Path]) -> None:
+async def test_what_a_second_request_has_no_room_for_is_sent_when_there_is_room(
+    files: list[Path], settings: SendSettings
+) -> None:
     odd = odd_ones(files)
     refusals = iter([NO_ROOM, NO_ROOM])
 
@@ -67,12 +78,12 @@ async def test_what_a_second_request_has_no_room_for_is_sent_when_there_is_room(
         return everything(uids, number)
 
     with serving(answer) as service:
-        results = await sent(files, service.peer)
+        results = await sent(files, service.peer, settings)
     assert {result.verdict for result in results} == {Verdict.STORED}
     assert next(refusals, None) is None
 
 
-async def test_a_destination_that_stays_without_room_has_refused_all(files: list[Path]) -> None:
+async def test_a_destination_that_stays_without_room_has_refused_all(files: list[Path], settings: SendSettings) -> None:
     with pynetdicom_scp(files, answer=lambda _event, _number: NO_ROOM) as (peer, _):
-        results = await sent(files, peer)
+        results = await sent(files, peer, settings)
     assert {(result.verdict, result.status) for result in results} == {(Verdict.REFUSED, NO_ROOM)}
