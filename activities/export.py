@@ -88,7 +88,8 @@ class ExportActivities:
     async def fetch(self, request: FetchInput) -> FetchResult:
         """Download a task's objects to this node; safe to repeat, goes on where it stopped.
 
-        Objects that every destination has already are not downloaded again. What the platform refuses, and what is not
+        Objects that every destination has already are not downloaded again; those of a task whose destinations are not
+        known are, to be kept for a person. What the platform refuses, and what is not
         a DICOM part 10 file with a dataset, counts as not downloaded. Waits for its turn first. Raises ``StorageFull``
         and ``PlatformUnreachable``.
         """
@@ -117,6 +118,7 @@ class ExportActivities:
             ae_title=task.called_ae_title,
             job_id=task.job_id,
         )
+        destinations: tuple[str, ...] = ()
         try:
             known = [destination.name for destination in self._destinations.destinations()]
             if request.destinations:
@@ -125,10 +127,12 @@ class ExportActivities:
                 default = self._scu.export.default_destination
                 destinations = export_rules.destinations(task.parameters, known, default)
         except (export_rules.NoDestination, DestinationUnknown) as problem:
-            return result.model_copy(update={"problem": str(problem)})
+            # downloaded all the same: the platform may not have them any more when a person comes to name another one
+            result = result.model_copy(update={"problem": str(problem)})
         folder = self._folders.of(task.task_id)
         folder.create(task.task_id, request.agent, task.uris)
-        needless = frozenset.intersection(*(self._store.delivered(task.task_id, name) for name in destinations))
+        delivered = [self._store.delivered(task.task_id, name) for name in destinations]
+        needless = frozenset.intersection(*delivered) if delivered else frozenset[int]()
         download = Download(folder, task.payload_id, task.uris, needless)
         under_way.append(download)
         done = download.run(self._downloads, self._space, stop)

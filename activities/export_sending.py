@@ -19,7 +19,7 @@ from clara_dicom_adapter.activities.export_ledger import Ledger, Notes
 from clara_dicom_adapter.activities.export_turns import Turns
 from clara_dicom_adapter.activities.to_the_end import ended, in_thread
 from clara_dicom_adapter.dicom import stow
-from clara_dicom_adapter.dicom.delivery import ObjectResult, SendSettings, UnderWay, Verdict, lost_then
+from clara_dicom_adapter.dicom.delivery import ObjectResult, SendSettings, Trouble, UnderWay, Verdict, lost_then
 from clara_dicom_adapter.dicom.sender import Peer, send
 from clara_dicom_adapter.dicom.stow_service import WebPeer
 
@@ -57,8 +57,11 @@ class _Lane:
         part: Sequence[int],
         route: Route,
         left: float,
+        *,
         notes: Notes,
+        trouble: Trouble | None,
     ) -> None:
+        self._trouble = trouble
         self._name = uuid.uuid4().hex[:8]
         self._files = [objects[index] for index in part]
         self._part = part
@@ -68,6 +71,8 @@ class _Lane:
         self._begun = False
         self.reached = False
         """Whether anything was sent."""
+        self.pause = 0.0
+        """Seconds after which the rest is to be tried again."""
         self.given_up: list[ObjectResult] = []
         self.lost: dict[int, str] = {}
         """Objects that were sent, and whose responses were lost; they may be sent again."""
@@ -94,15 +99,14 @@ class _Lane:
             # a turn in which nothing was sent does not end for others: else all would only associate
             return turn_is_over(self._route, time.monotonic() - begun if self.reached else 0.0)
 
-        peer = self._route.peer
+        peer, settings, left, trouble = self._route.peer, self._route.settings, self._left, self._trouble
         if isinstance(peer, WebPeer):
             totals = stow.store(
-                self._files, peer, self._route.settings, take, stop=over, on_way=under_way, seconds=self._left
+                self._files, peer, settings, take, stop=over, on_way=under_way, seconds=left, trouble=trouble
             )
         else:
-            totals = send(
-                self._files, peer, self._route.settings, take, stop=over, on_way=under_way, seconds=self._left
-            )
+            totals = send(self._files, peer, settings, take, stop=over, on_way=under_way, seconds=left, trouble=trouble)
+        self.pause = totals.pause
         self.lost |= {self._part[index]: reason for index, reason in totals.unanswered.items()}
         if self._begun:
             self._notes.under_way(self._name, UnderWay(lost=self.lost))
@@ -123,6 +127,7 @@ class Sending:
         self._stopped = threading.Event()
         self._alone = False
         """Whether further associations were refused; from then on there is one."""
+        self._trouble = Trouble()
         self._lost = dict(ledger.lost)
         """Objects that were sent in an earlier turn or pass, and how their responses were lost."""
 
@@ -137,23 +142,34 @@ class Sending:
             await in_thread(open_journal.close)
 
     async def _all(self, route: Route, notes: Notes) -> None:
-        left = route.time_limit
+        left, pause = route.time_limit, 0.0
         while todo := [index for index in self._objects if self._ledger.is_to_be_sent(index)]:
             if left <= 0:
                 await in_thread(self._give_up, todo, route, notes)
                 return
+            if pause:  # without an association, which others can use meanwhile
+                await asyncio.sleep(min(pause, left))
+                left, pause = left - pause, 0.0
+                continue
             wanted = 1 if self._alone else math.ceil(len(todo) / WORTH_AN_ASSOCIATION)
             count = await self._turns.take(route.key, route.associations, wanted)
             begun = time.monotonic()
-            await self._turn([todo[number::count] for number in range(count)], route, left, notes)
+            pause = await self._turn([todo[number::count] for number in range(count)], route, left, notes)
             left -= time.monotonic() - begun
 
-    async def _turn(self, parts: Sequence[Sequence[int]], route: Route, left: float, notes: Notes) -> None:
-        """Send each part over an association that has been granted; each is given back as soon as it has ended."""
+    async def _turn(self, parts: Sequence[Sequence[int]], route: Route, left: float, notes: Notes) -> float:
+        """Send each part over an association that has been granted; each is given back as soon as it has ended.
+
+        Returns:
+            Seconds to wait for before the next turn.
+        """
         # only the first tries again: if the peer wants one association at a time, the others had better be gone by then
-        hasty = replace(route, settings=replace(route.settings, retries=0))
+        hasty = replace(route, settings=replace(route.settings, retries=0, hasty=True))
         lanes = [
-            _Lane(self._objects, part, hasty if number else route, left, notes) for number, part in enumerate(parts)
+            _Lane(self._objects, part, hasty, left, notes=notes, trouble=None)
+            if number
+            else _Lane(self._objects, part, route, left, notes=notes, trouble=self._trouble)
+            for number, part in enumerate(parts)
         ]
         running = self._started(lanes, route)
         try:
@@ -167,12 +183,16 @@ class Sending:
             each.result()
         for lane in lanes:
             self._lost |= lane.lost
-        if len(lanes) > 1 and any(lane.reached for lane in lanes):
-            # the peer is there; it may only not want so many associations at once
+        pause = lanes[0].pause
+        if len(lanes) > 1 and (pause or any(lane.reached for lane in lanes)):
+            # the peer is there, or may be later; it may only not want so many associations at once
             self._alone = self._alone or any(lane.given_up for lane in lanes)
-            return
+            if lanes[0].given_up:
+                self._trouble.failures = 0
+            return pause
         for lane in lanes:
             await in_thread(lane.write_given_up)
+        return pause
 
     def _started(self, lanes: Sequence[_Lane], route: Route) -> list[asyncio.Future[None]]:
         loop = asyncio.get_running_loop()

@@ -22,7 +22,7 @@ from temporalio.service import RPCError
 from clara_dicom_adapter.activities.heartbeat import heartbeats_aside
 from clara_dicom_adapter.activities.share import Share
 from clara_dicom_adapter.clara.results import ResultTask
-from clara_dicom_adapter.errors import AdapterError, ResultsServiceRefused
+from clara_dicom_adapter.errors import AdapterError, ResultsServiceRefused, ResultsServiceUnreachable
 from clara_dicom_adapter.temporal import queues
 from clara_dicom_adapter.workflows import names
 from clara_dicom_adapter.workflows.models import (
@@ -55,7 +55,10 @@ _TASK_ID: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
 class ResultsService(Protocol):
     """The Results Service."""
 
+    @property
+    def endpoint(self) -> str: ...
     def pending(self, agent: str, size: int) -> Sequence[ResultTask]: ...
+    def offers(self, agent: str, task_id: str) -> bool: ...
     def report_success(self, task_id: str) -> None: ...
     def report_failure(self, task_id: str, *, retry_later: bool) -> None: ...
 
@@ -170,9 +173,10 @@ class ResultsActivities:
     async def report(self, request: ReportInput) -> ReportResult:
         """Tell the Results Service how a task ended; safe to repeat.
 
-        Raises ``ResultsServiceUnreachable`` until there is an answer that settles the task. A refusal is one: the
-        service does not know the task or does not expect a report of it, and asking again would not change that. When
-        an attempt dies between the answer and its record, the service is told twice. Waits for its turn first.
+        Raises ``ResultsServiceUnreachable`` until there is an answer that settles the task. A refusal is one when the
+        service does not offer the task any more: it does not know it or does not expect a report of it, and asking
+        again would not change that. While it offers it, the refusal is somebody else's, such as a gateway's. When an
+        attempt dies between the answer and its record, the service is told twice. Waits for its turn first.
         """
         async with heartbeats_aside():
             return await self._reporting.run(lambda _stop: self._report(request))
@@ -186,6 +190,10 @@ class ResultsActivities:
             else:
                 self._service.report_failure(request.task_id, retry_later=request.retry_later)
         except ResultsServiceRefused as refusal:
+            if self._service.offers(request.agent, request.task_id):
+                raise ResultsServiceUnreachable(
+                    self._service.endpoint, f"{refusal}, while the service goes on offering the task"
+                ) from refusal
             result = ReportResult(accepted=False, message=str(refusal))
         else:
             result = ReportResult()

@@ -148,7 +148,9 @@ class Export(Schema):
 class ExportObject(Schema):
     """The newest result of one object at one destination."""
 
-    number: int = Field(description="Place in the task's list of uris, from 0.")
+    number: int = Field(
+        description="Place in the task's list of uris, from 0; below 0: of a file that only an earlier offer named."
+    )
     sop_instance_uid: str = Field(description="Empty when it is not known.")
     destination: str
     delivered: bool

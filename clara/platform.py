@@ -23,7 +23,7 @@ from clara_dicom_adapter.clara.model import (
     PlatformJob,
     identifier,
 )
-from clara_dicom_adapter.clara.transport import OPTIONS, StandstillGuard, noting, translated
+from clara_dicom_adapter.clara.transport import NOT_OF_A_FILE, OPTIONS, StandstillGuard, noting, translated
 from clara_dicom_adapter.clara.wire import clara_platform_pb2 as pb
 from clara_dicom_adapter.clara.wire import clara_platform_pb2_grpc as stubs
 from clara_dicom_adapter.errors import PlatformRefused, PlatformUnreachable
@@ -188,6 +188,10 @@ class PlatformClient:
 
         Returns:
             The file's size.
+
+        Raises:
+            PlatformRefused: There is no such file.
+            PlatformUnreachable: There is no answer, or none that says anything of the file.
         """
         request = pb.PayloadsDownloadRequest(header=header(), payload_id=wire_id(payload_id), name=name)
         part = target.with_name(target.name + ".part")
@@ -199,6 +203,10 @@ class PlatformClient:
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(target)
+        except PlatformRefused as refusal:
+            if refusal.code in NOT_OF_A_FILE:
+                raise PlatformUnreachable(self.endpoint, str(refusal)) from refusal
+            raise
         finally:
             part.unlink(missing_ok=True)
         return size

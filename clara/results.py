@@ -18,6 +18,8 @@ _TRY_AGAIN: Final = frozenset({408, 425, 429})
 _SETTLED: Final = frozenset({404, 409, 410})
 """Answers to a report by which the service itself has nothing more to learn: it does not know the task, or has another
 result of it. clara-wire names none of them; whatever else is answered may be a gateway's, or may be mended."""
+_LOOKED_THROUGH: Final = 100
+"""Tasks that are asked for at first when one of them is looked for."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,26 @@ class ResultsServiceClient:
 
     def pending(self, agent: str, size: int = 10) -> list[ResultTask]:
         """Tasks that wait for an agent; asking does not take them."""
+        tasks = [_task(entry) for entry in self._pending(agent, size)]
+        if None in tasks:
+            log.warning("results_task_unusable", agent=agent, count=tasks.count(None))
+        return [task for task in tasks if task]
+
+    def offers(self, agent: str, task_id: str) -> bool:
+        """Whether a task waits for an agent, however many others do; raises ``ResultsServiceUnreachable``."""
+        size = _LOOKED_THROUGH
+        while True:
+            try:
+                entries = self._pending(agent, size)
+            except ResultsServiceRefused as refusal:
+                raise ResultsServiceUnreachable(self.endpoint, str(refusal)) from refusal
+            if any(task.task_id == task_id for task in map(_task, entries) if task):
+                return True
+            if len(entries) < size:
+                return False
+            size *= 2
+
+    def _pending(self, agent: str, size: int) -> list[object]:
         answer = self._call("GET", f"/api/tasks/{quote(agent, safe='')}/pending", params={"size": size})
         if not answer.content.strip():
             return []
@@ -72,10 +94,7 @@ class ResultsServiceClient:
             return []
         if not isinstance(entries, list):
             raise ResultsServiceUnreachable(self.endpoint, "the list of tasks is not an array")
-        tasks = [_task(entry) for entry in entries]
-        if None in tasks:
-            log.warning("results_task_unusable", agent=agent, count=tasks.count(None))
-        return [task for task in tasks if task]
+        return entries
 
     def report_success(self, task_id: str) -> None:
         """Tell that a task is done; raises as :meth:`report_failure` does."""
@@ -85,7 +104,8 @@ class ResultsServiceClient:
         """Tell that a task failed, and whether it shall be offered again.
 
         Raises:
-            ResultsServiceRefused: The task is gone, or settled otherwise; no report of it will be taken.
+            ResultsServiceRefused: The task is gone, or settled otherwise, if it is the service that says so and no
+                gateway: then :meth:`offers` tells the same.
             ResultsServiceUnreachable: Nothing says that the service has the report, or will never take it.
         """
         self._report(f"/api/tasks/failure/{quote(task_id, safe='')}", json={"RetryLater": retry_later})
@@ -138,7 +158,9 @@ def _task(entry: object) -> ResultTask | None:
     fields = {str(key).lower(): value for key, value in entry.items() if value is not None}
     if not fields.get("taskid"):
         return None
-    retries, uris = fields.get("retries", 0), fields.get("uris", ())
+    retries, uris = fields.get("retries", 0), fields.get("uris") or []
+    if not isinstance(uris, list):
+        uris = [uris]  # never none at all: that would be a task with nothing to do
     parameters = fields.get("parameters", "")
     return ResultTask(
         task_id=str(fields["taskid"]),
@@ -149,5 +171,5 @@ def _task(entry: object) -> ResultTask | None:
         state=str(fields.get("state", "")),
         agent=str(fields.get("agent", "")),
         retries=retries if isinstance(retries, int) else 0,
-        uris=tuple(str(uri) for uri in uris) if isinstance(uris, list) else (),
+        uris=tuple(uri if isinstance(uri, str) else json.dumps(uri) for uri in uris),
     )

@@ -29,6 +29,15 @@ _NOT_AN_ANSWER: Final = frozenset(
         grpc.StatusCode.UNKNOWN,
     }
 )
+NOT_OF_A_FILE: Final = frozenset(
+    -status.value[0]
+    for status in (
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.PERMISSION_DENIED,
+    )
+)
+"""Codes of refusals by which something before the platform may speak, such as a gateway: they are no word of a file."""
 
 
 def translated(endpoint: str, call: str, error: grpc.RpcError) -> PlatformUnreachable | PlatformRefused:

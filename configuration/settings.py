@@ -172,8 +172,9 @@ class ExportSettings(Section):
     """Pause between two looks at the Results Service, milliseconds."""
     connect_retries: int = Field(default=2, ge=0)
     """Attempts after the first within one run, when the destination cannot be reached, drops the association or is out
-    of resources (A7xx); they are counted anew after each object that it stores. An association that is lost with the
-    same object as the last one is not counted."""
+    of resources (A7xx); they are counted anew after each object that it stores. An association that is lost with an
+    object that was lost before is not counted, and a destination that breaks off each itself is tried with ten objects
+    at least, unless this is 0."""
     connect_retry_delay_seconds: float = Field(default=5, ge=0)
     """Pause before the first of them; it doubles each time, up to a minute."""
     time_limit_seconds: float = Field(default=21600, gt=0)

@@ -21,6 +21,8 @@ log = structlog.get_logger("clara_dicom_adapter.dicom")
 LONGEST_PAUSE_SECONDS: Final = 60.0
 """Between two attempts at a peer; pauses double up to this."""
 _THEN: Final = "; then "
+_GOLDEN: Final = (5**0.5 - 1) / 2
+"""Steps of this size around a circle come nowhere near each other."""
 
 
 class Verdict(StrEnum):
@@ -89,10 +91,13 @@ class SendSettings:
 
     Attributes:
         retries: How often in a row an association may fail, or be lost without an answer to any object, before the
-            rest is given up, one that is lost with the same object as before not counted; and how often in a row the
-            peer may be out of resources (A7xx) before that counts.
+            rest is given up, one that is lost with an object that was lost before not counted (more often, when the
+            peer itself breaks them off); and how often in a row the peer may be out of resources (A7xx) before that
+            counts.
         retry_delay: Seconds before the first of these attempts; the pause doubles each time.
         warnings_are_failures: Whether an object answered with a warning status counts as not stored.
+        hasty: Whether a peer that is out of resources is given up at once, and no object counts as refused for that:
+            for one association of several, behind which another one waits.
     """
 
     calling_ae_title: str
@@ -102,7 +107,24 @@ class SendSettings:
     dataset_log: DatasetLog | None = None
     """Logs each dataset before it is sent."""
     warnings_are_failures: bool = False
+    hasty: bool = False
     wire_log: WireLog = field(default_factory=WireLog)
+
+
+@dataclass(slots=True)
+class Trouble:
+    """What a peer has cost so far; calls that follow on each other share one.
+
+    Attributes:
+        failures: In a row without an answer in between: associations that failed, and objects that were lost with
+            theirs; or requests without an answer, of which one of several objects is told by what becomes of each.
+        refusals: Answers in a row that spoke of a want of resources, and were waited after.
+        losses: How often an object was lost, by its file.
+    """
+
+    failures: int = 0
+    refusals: int = 0
+    losses: Counter[Path] = field(default_factory=Counter)
 
 
 @dataclass(slots=True)
@@ -114,8 +136,10 @@ class SendTotals:
     bytes: int = 0
     associations: int = 0
     stopped: bool = False
-    """Whether ``stop`` or the time limit ended it early; objects without a result were not sent, or are among the
-    unanswered."""
+    """Whether ``stop``, the time limit or a pause ended it early; objects without a result were not sent, or are among
+    the unanswered."""
+    pause: float = 0.0
+    """Seconds that are to be waited for before the rest is sent, if it was ended for that."""
     unanswered: dict[int, str] = field(default_factory=dict[int, str])
     """Objects without a result that were sent, by index, and how the response was lost."""
     reasons: Counter[str] = field(default_factory=Counter)
@@ -140,6 +164,11 @@ def pause_before(attempt: int, settings: SendSettings) -> float:
     return min(settings.retry_delay * 2.0 ** (attempt - 1), LONGEST_PAUSE_SECONDS)
 
 
+def apart(objects: Iterable[StoredObject]) -> list[StoredObject]:
+    """Objects in an order in which those that are neighbours among the files come far from each other."""
+    return sorted(objects, key=lambda stored: stored.index * _GOLDEN % 1)
+
+
 def lost_then(lost: str | None, reason: str) -> str:
     """Words for an object that may have been lost on its way, and of which nothing more is known for a reason."""
     return f"{lost}{_THEN}{reason}" if lost and lost != reason else reason
@@ -162,8 +191,11 @@ class Delivery:
         stop: Callable[[], bool],
         on_way: Callable[[UnderWay], None],
         seconds: float,
+        trouble: Trouble | None,
     ) -> None:
         """Begin; ``called`` is what log lines call the peer."""
+        self._trouble = trouble or Trouble()
+        self._leaves_to_wait = trouble is not None
         self._until = time.monotonic() + seconds
         self.totals = SendTotals()
         self._called = called
@@ -223,12 +255,15 @@ class Delivery:
         seconds = max(pause_before(attempt, self._settings), min(at_least, LONGEST_PAUSE_SECONDS))
         self._tell_under_way((), at_once=0)
         log.warning("peer_tried_again", **self._called, reason=reason, attempt=attempt, seconds=seconds)
+        if self._leaves_to_wait:
+            self.totals.pause = seconds
+            return
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0 and not self._stopped():
             time.sleep(min(left, 0.2))
 
     def _stopped(self) -> bool:
-        self.totals.stopped = self.totals.stopped or self._time_is_over() or self._stop()
+        self.totals.stopped = self.totals.stopped or self.totals.pause > 0 or self._time_is_over() or self._stop()
         return self.totals.stopped
 
     def _time_is_over(self) -> bool:

@@ -156,7 +156,8 @@ class StorageAssociation:
             over = time.monotonic() >= self._until
             reason = TIME_IS_OVER if over else f"lost: {self._abort_received() or words(error)}"
             self.abort()
-            raise AssociationFailed(self._peer.ae_title, reason) from error
+            broken_off = isinstance(error, ConnectionError) and not over
+            raise AssociationFailed(self._peer.ae_title, reason, broken_off=broken_off) from error
         except BaseException:
             self.abort()
             raise

@@ -6,7 +6,7 @@ nothing to choose for the peer, so nothing is ever transcoded. More than 128 of 
 
 import math
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,16 @@ import structlog
 
 from clara_dicom_adapter.dicom import dimse
 from clara_dicom_adapter.dicom.connecting import Peer
-from clara_dicom_adapter.dicom.delivery import Delivery, ObjectResult, SendSettings, SendTotals, UnderWay, Verdict
+from clara_dicom_adapter.dicom.delivery import (
+    Delivery,
+    ObjectResult,
+    SendSettings,
+    SendTotals,
+    Trouble,
+    UnderWay,
+    Verdict,
+    apart,
+)
 from clara_dicom_adapter.dicom.negotiation import MAXIMUM_CONTEXTS, AssociationRejected, Context
 from clara_dicom_adapter.dicom.requestor import StorageAssociation, StoredObject, TimeLimits, WireLog
 from clara_dicom_adapter.errors import AssociationFailed, InvalidInstance, PresentationContextRefused
@@ -24,6 +33,8 @@ __all__ = ["ObjectResult", "Peer", "SendSettings", "SendTotals", "TimeLimits", "
 
 log = structlog.get_logger("clara_dicom_adapter.dicom")
 
+OTHERS_TRIED: Final = 10
+"""Objects from all over the files, before a peer is given up that breaks each association off with its first object."""
 ATTEMPTS_PER_OBJECT: Final = 2
 """An association lost while an object is sent may be that object's doing; after this often the others go on without."""
 
@@ -37,6 +48,7 @@ def send(
     stop: Callable[[], bool] = lambda: False,
     on_way: Callable[[UnderWay], None] = lambda _: None,
     seconds: float = math.inf,
+    trouble: Trouble | None = None,
 ) -> SendTotals:
     """Send files one after the other.
 
@@ -45,12 +57,14 @@ def send(
         stop: Asked between objects; when it says True the association is released and the rest is left.
         on_way: Called before objects are sent, once for each association, and when there is a pause.
         seconds: For all of it; then the object under way is broken off as well, and is among the unanswered.
+        trouble: What the peer has cost before. With it the call ends where there is to be a pause, which is in the
+            totals; the next one, with the same trouble, goes on behind it.
 
     What the peer does never raises; it is in the results. An object whose response was lost is sent once more while
     there are retries left.
     """
     started = time.monotonic()
-    delivery = _Delivery(peer, settings, on_result, stop=stop, on_way=on_way, seconds=seconds)
+    delivery = _Delivery(peer, settings, on_result, stop=stop, on_way=on_way, seconds=seconds, trouble=trouble)
     objects = [stored for index, path in enumerate(files) if (stored := delivery.read(index, path))]
     for part in by_association(objects):
         delivery.deliver(deque(part))
@@ -91,25 +105,35 @@ class _Delivery(Delivery):
         stop: Callable[[], bool],
         on_way: Callable[[UnderWay], None],
         seconds: float,
+        trouble: Trouble | None,
     ) -> None:
         super().__init__(
-            {"called_ae_title": peer.ae_title}, settings, on_result, stop=stop, on_way=on_way, seconds=seconds
+            {"called_ae_title": peer.ae_title},
+            settings,
+            on_result,
+            stop=stop,
+            on_way=on_way,
+            seconds=seconds,
+            trouble=trouble,
         )
         self._peer = peer
-        self._failures = 0
-        """Associations in a row that failed, and objects that were lost with theirs, without an answer in between."""
-        self._refusals = 0
-        """Answers in a row that spoke of a want of resources, and were waited after."""
         self._given_up = ""
         self._progress = False
         """Whether the association has got an answer; then it may be lost, and the next one follows at once."""
 
     def deliver(self, objects: deque[StoredObject]) -> None:
-        """Give every object its result, over as many associations as that takes."""
-        losses: Counter[int] = Counter()
-        blamed: set[int] = set()
+        """Give every object its result, over as many associations as that takes.
+
+        An object with which an association is lost before any answer goes behind all others, and those are taken in an
+        order in which neighbours come apart: many bad ones in a row do not cost the good ones behind them.
+        """
         contexts = list(dict.fromkeys(stored.context for stored in objects))
-        while objects and not self._given_up and not self._stopped():
+        losses = self._trouble.losses
+        suspects = deque(stored for stored in objects if losses[stored.path])
+        if suspects:
+            objects = deque(apart(stored for stored in objects if not losses[stored.path]))
+        while (objects or suspects) and not self._given_up and not self._stopped():
+            queue = objects or suspects
             try:
                 association = StorageAssociation.request(
                     self._settings.calling_ae_title,
@@ -126,26 +150,37 @@ class _Delivery(Delivery):
                 continue
             self._progress = False
             try:
-                self._send_all(association, objects)
+                self._send_all(association, queue)
             except InvalidInstance:
-                self._object(objects.popleft(), Verdict.UNREADABLE, "cannot be read to its end")
+                self._object(queue.popleft(), Verdict.UNREADABLE, "cannot be read to its end")
             except AssociationFailed as failure:
-                stored = objects[0]
-                losses[stored.index] += 1
-                self._lost[stored.index] = str(failure)
-                if self._time_is_over():
-                    continue
-                if losses[stored.index] >= ATTEMPTS_PER_OBJECT:
-                    self._object(objects.popleft(), Verdict.UNKNOWN, str(failure))
-                if not self._progress:
-                    self._failed(failure, again=stored.index in blamed)
-                    blamed.add(stored.index)
+                self._lost_with(queue, suspects, failure)
             except BaseException:
                 association.abort()
                 raise
-        while objects and self._given_up:
-            self._give_up(objects.popleft(), self._given_up)
-        self._leave(objects)
+        rest = [*objects, *suspects]
+        if not self._given_up:
+            self._leave(rest)
+            return
+        for stored in rest:
+            self._give_up(stored, self._given_up)
+
+    def _lost_with(self, queue: deque[StoredObject], suspects: deque[StoredObject], failure: AssociationFailed) -> None:
+        """An association was lost with the first object of a queue."""
+        stored = queue[0]
+        self._trouble.losses[stored.path] += 1
+        self._lost[stored.index] = str(failure)
+        if self._time_is_over():
+            return
+        if self._trouble.losses[stored.path] >= ATTEMPTS_PER_OBJECT:
+            self._object(queue.popleft(), Verdict.UNKNOWN, str(failure))
+        elif not self._progress:
+            suspects.append(queue.popleft())
+        if not self._progress:
+            self._failed(failure, again=queue is suspects)
+            rest = apart(queue)
+            queue.clear()
+            queue.extend(rest)
 
     def _send_all(self, association: StorageAssociation, objects: deque[StoredObject]) -> None:
         """Send until all are done or ``stop`` says so; an object leaves the queue with its result."""
@@ -161,35 +196,40 @@ class _Delivery(Delivery):
             if self._settings.dataset_log is not None:
                 self._settings.dataset_log.sending(self._peer.ae_title, stored)
             response = association.store(stored)
-            self._failures = 0
+            self._trouble.failures = 0
             self._progress = True
             if dimse.is_out_of_resources(response.status):
-                if self._refusals < self._settings.retries:
-                    self._refusals += 1
+                if self._settings.hasty:
+                    self._given_up = f"{self._peer.ae_title}: out of resources, status {response.status:04X}"
+                    break
+                if self._trouble.refusals < self._settings.retries:
+                    self._trouble.refusals += 1
                     association.release()
-                    self._pause(self._refusals, f"status {response.status:04X}")
+                    self._pause(self._trouble.refusals, f"status {response.status:04X}")
                     return
             else:
-                self._refusals = 0
+                self._trouble.refusals = 0
             objects.popleft()
             verdict, reason = _judged(response.status, self._settings)
             self._object(stored, verdict, reason, response.status, response.comment)
         association.release()
 
     def _failed(self, failure: AssociationFailed, *, again: bool = False) -> None:
-        """Wait before the next association, or give up.
+        """Wait before the next association, or give up; not before others were tried when the peer itself broke it off.
 
         Args:
-            again: Whether it was lost with an object that has failed one before: that may be the object's doing, and
+            again: Whether it was lost with an object that had failed one before: that may be the object's doing, and
                 says nothing new of the peer.
         """
-        self._failures += not again
+        self._trouble.failures += not again
         permanent = isinstance(failure, AssociationRejected) and failure.permanent
-        if permanent or self._failures > self._settings.retries:
+        retries = self._settings.retries
+        bound = max(retries, OTHERS_TRIED) if failure.broken_off and retries else retries
+        if permanent or self._trouble.failures > bound:
             log.warning("peer_given_up", **self._called, reason=failure.reason)
             self._given_up = str(failure)
-            return
-        self._pause(self._failures, failure.reason)
+        elif self._trouble.failures <= retries:
+            self._pause(max(self._trouble.failures, 1), failure.reason)
 
 
 def _judged(status: int, settings: SendSettings) -> tuple[Verdict, str]:

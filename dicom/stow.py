@@ -17,7 +17,16 @@ import httpx
 import structlog
 
 from clara_dicom_adapter.dicom import dimse, stow_answer, stow_status
-from clara_dicom_adapter.dicom.delivery import Delivery, ObjectResult, SendSettings, SendTotals, UnderWay, Verdict
+from clara_dicom_adapter.dicom.delivery import (
+    Delivery,
+    ObjectResult,
+    SendSettings,
+    SendTotals,
+    Trouble,
+    UnderWay,
+    Verdict,
+    apart,
+)
 from clara_dicom_adapter.dicom.requestor import StoredObject
 from clara_dicom_adapter.dicom.stow_body import Unreadable
 from clara_dicom_adapter.dicom.stow_service import NoAnswer, Service, WebPeer
@@ -29,6 +38,7 @@ log = structlog.get_logger("clara_dicom_adapter.dicom")
 MOST_OBJECTS: Final = 50
 MOST_BYTES: Final = 64_000_000
 """Of one request; a larger object goes alone."""
+_LOST_WITH_OTHERS, _LOST_ALONE = 1, 2
 
 
 class _GivenUp(Exception):
@@ -44,10 +54,11 @@ def store(
     stop: Callable[[], bool] = lambda: False,
     on_way: Callable[[UnderWay], None] = lambda _: None,
     seconds: float = math.inf,
+    trouble: Trouble | None = None,
 ) -> SendTotals:
     """Send files in batches; arguments and results are those of ``dicom.sender.send``, ``stop`` is asked per batch."""
     started = time.monotonic()
-    delivery = _Delivery(peer, settings, on_result, stop=stop, on_way=on_way, seconds=seconds)
+    delivery = _Delivery(peer, settings, on_result, stop=stop, on_way=on_way, seconds=seconds, trouble=trouble)
     delivery.deliver([stored for index, path in enumerate(files) if (stored := delivery.read(index, path))])
     totals = delivery.totals
     log.info(
@@ -88,17 +99,22 @@ class _Delivery(Delivery):
         stop: Callable[[], bool],
         on_way: Callable[[UnderWay], None],
         seconds: float,
+        trouble: Trouble | None,
     ) -> None:
-        super().__init__({"destination": peer.name}, settings, on_result, stop=stop, on_way=on_way, seconds=seconds)
+        super().__init__(
+            {"destination": peer.name},
+            settings,
+            on_result,
+            stop=stop,
+            on_way=on_way,
+            seconds=seconds,
+            trouble=trouble,
+        )
         self._peer = peer
-        self._failures = 0
-        """Requests in a row without an answer; one of several objects is told by what becomes of each alone."""
-        self._refusals = 0
-        """Answers in a row that spoke of a want of resources, and were waited after."""
 
     def deliver(self, objects: Sequence[StoredObject]) -> None:
         """Give every object its result."""
-        waiting = deque(batches(objects))
+        waiting = self._arranged(objects)
         try:
             with Service(self._peer, self._settings.limits, self._left()) as service:
                 while waiting and not self._stopped():
@@ -109,6 +125,13 @@ class _Delivery(Delivery):
                 self._give_up(stored, f"{self._peer.name}: {problem}")
             return
         self._leave(chain.from_iterable(waiting))
+
+    def _arranged(self, objects: Sequence[StoredObject]) -> deque[list[StoredObject]]:
+        """In batches, but for what was lost before: that goes alone, behind the others when it was alone already."""
+        losses = self._trouble.losses
+        with_others = [[stored] for stored in apart(objects) if losses[stored.path] == _LOST_WITH_OTHERS]
+        alone = [[stored] for stored in objects if losses[stored.path] > _LOST_WITH_OTHERS]
+        return deque([*with_others, *batches([stored for stored in objects if not losses[stored.path]]), *alone])
 
     def _next(self, service: Service, waiting: deque[list[StoredObject]]) -> None:
         """Deal with the first batch; it leaves the queue when each object has a result or a batch of its own."""
@@ -128,7 +151,7 @@ class _Delivery(Delivery):
             return
         if hint := stow_status.hopeless(answer.status_code):
             raise _GivenUp(f"HTTP status {answer.status_code} (see {hint})")
-        self._failures = 0
+        self._trouble.failures = 0
         self._answered(answer, waiting)
 
     def _answered(self, answer: httpx.Response, waiting: deque[list[StoredObject]]) -> None:
@@ -148,7 +171,9 @@ class _Delivery(Delivery):
                 self._judge(stored, answer, told)
         if later:
             waiting.appendleft(later)
-            self._pause(self._refusals, "out of resources")
+            if self._settings.hasty:
+                raise _GivenUp("out of resources")
+            self._pause(self._trouble.refusals, "out of resources")
 
     def _unanswered(self, loss: NoAnswer, waiting: deque[list[StoredObject]]) -> None:
         """Wait before the next request, or give up; what the service may have is sent again one by one.
@@ -162,9 +187,11 @@ class _Delivery(Delivery):
         batch = waiting[0]
         divisible = len(batch) > 1 and bool(loss.perhaps)
         if not divisible or self._settings.retries == 0:
-            self._failures += 1  # else it may be the doing of one of them, and the next requests tell
-        if self._failures > self._settings.retries:
+            self._trouble.failures += 1  # else it may be the doing of one of them, and the next requests tell
+        if self._trouble.failures > self._settings.retries:
             raise _GivenUp(str(loss)) from loss
+        for stored in loss.perhaps:
+            self._trouble.losses[stored.path] += _LOST_WITH_OTHERS if len(batch) > 1 else _LOST_ALONE
         if loss.perhaps:
             waiting.popleft()
             if len(batch) == 1:
@@ -172,19 +199,21 @@ class _Delivery(Delivery):
             else:
                 if rest := [each for each in batch if each not in loss.perhaps]:
                     waiting.appendleft(rest)
-                waiting.extendleft([stored] for stored in reversed(loss.perhaps))
-        self._pause(max(self._failures, 1), str(loss), at_least=loss.wait)
+                waiting.extendleft([stored] for stored in reversed(apart(loss.perhaps)))
+        self._pause(max(self._trouble.failures, 1), str(loss), at_least=loss.wait)
 
     def _wants_room(self, batch: Sequence[StoredObject], told: stow_answer.StowAnswer | None) -> list[StoredObject]:
         """What is sent once more because the service has no room (A7xx) for now; so often without anything stored."""
         if told is None:
             return []
         if told.stored:
-            self._refusals = 0
+            self._trouble.refusals = 0
         later = [each for each in batch if dimse.is_out_of_resources(told.failed.get(each.sop_instance_uid) or 0)]
-        if not later or self._refusals >= self._settings.retries:
+        if self._settings.hasty:
+            return later
+        if not later or self._trouble.refusals >= self._settings.retries:
             return []
-        self._refusals += 1
+        self._trouble.refusals += 1
         return later
 
     def _note_lost(self, batch: Sequence[StoredObject], reason: str) -> None:

@@ -223,6 +223,7 @@ class ExportRecords:
                 ExportObjectRow.task_id == task_id,
                 ExportObjectRow.destination == _known_as(connection, task_id, destination),
                 ExportObjectRow.verdict == UNKNOWN,
+                ExportObjectRow.number >= 0,
             )
             return {int(row.number): str(row.reason) for row in connection.execute(statement)}
 
@@ -276,18 +277,29 @@ class ExportRecords:
 
 
 def _renumber(connection: Connection, task_id: str, before: Sequence[str], uris: Sequence[str]) -> None:
-    """What is known of objects follows their uris to other places; what is no longer asked for is forgotten."""
+    """What is known of objects follows their uris to other places; what is no longer asked for goes before the first.
+
+    There it tells an operator what has been, and nobody else asks.
+    """
     if before == uris:
         return
     places: dict[str, list[int]] = {}
     for number in reversed(range(len(uris))):
         places.setdefault(uris[number], []).append(number)
     moved = {number: places[uri].pop() for number, uri in enumerate(before) if places.get(uri)}
-    for table in (ExportObjectRow, ResultObjectRow):
-        rows = connection.execute(select(table.__table__).where(table.task_id == task_id)).mappings().all()
+    tables = (ExportObjectRow, ResultObjectRow)
+    known = {
+        table: connection.execute(select(table.__table__).where(table.task_id == task_id)).mappings().all()
+        for table in tables
+    }
+    numbers = sorted({row["number"] for rows in known.values() for row in rows})
+    lowest = min([0, *numbers])
+    dropped = [number for number in numbers if number >= 0 and number not in moved]
+    moved |= {number: lowest - count for count, number in enumerate(dropped, start=1)}
+    moved |= {number: number for number in numbers if number < 0}
+    for table, rows in known.items():
         connection.execute(delete(table).where(table.task_id == task_id))
-        kept = [dict(row) | {"number": moved[row["number"]]} for row in rows if row["number"] in moved]
-        upsert(connection, table, kept)
+        upsert(connection, table, [dict(row) | {"number": moved[row["number"]]} for row in rows])
 
 
 def _known_as(connection: Connection, task_id: str, destination: str) -> str:
@@ -301,6 +313,7 @@ def _delivered(connection: Connection, task_id: str, destination: str) -> frozen
         ExportObjectRow.task_id == task_id,
         ExportObjectRow.destination == destination,
         ExportObjectRow.delivered.is_(True),
+        ExportObjectRow.number >= 0,
     )
     return frozenset(connection.scalars(statement))
 

@@ -111,6 +111,8 @@ class Listing:
     def export_objects(self, task_id: str, wanted: Filter) -> Page:
         """The newest result of each object of an export at each destination, in the order of the task.
 
+        Behind them those that an earlier offer of it named and the newest does not; their numbers are below 0.
+
         ``equal`` may name ``destination`` and ``verdict``; times are not looked at. Raises NotFound.
         """
         result, known = ExportObjectRow, ResultObjectRow
@@ -132,7 +134,7 @@ class Listing:
             )
             .outerjoin(known, (known.task_id == result.task_id) & (known.number == result.number))
             .where(*conditions)
-            .order_by(result.number, result.destination)
+            .order_by(result.number < 0, func.abs(result.number), result.destination)
             .limit(wanted.limit)
             .offset(wanted.offset)
         )
@@ -197,7 +199,7 @@ def _add_destinations(connection: Connection, exports: list[dict[str, Any]]) -> 
             func.count().label("results"),
             func.sum(cast(ExportObjectRow.delivered, Integer)).label("delivered"),
         )
-        .where(ExportObjectRow.task_id.in_(keys))
+        .where(ExportObjectRow.task_id.in_(keys), ExportObjectRow.number >= 0)
         .group_by(ExportObjectRow.task_id, ExportObjectRow.destination)
         .order_by(ExportObjectRow.destination)
     )

@@ -190,7 +190,7 @@ class ExportObjectRow(Base):
     task_id: Mapped[str] = mapped_column(String(64), primary_key=True)
     destination: Mapped[str] = mapped_column(String(63), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    """Place in the task's list of uris, from 0."""
+    """Place in the task's list of uris, from 0; below: of one that an earlier offer named, and the newest does not."""
     delivered: Mapped[bool]
     verdict: Mapped[str] = mapped_column(String(24))
     status: Mapped[int | None]
@@ -208,7 +208,7 @@ class ResultObjectRow(Base):
 
     task_id: Mapped[str] = mapped_column(String(64), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    """Place in the task's list of uris, from 0."""
+    """As above."""
     sop_instance_uid: Mapped[str] = mapped_column(String(64), index=True)
     study_instance_uid: Mapped[str] = mapped_column(String(64), index=True)
     series_instance_uid: Mapped[str] = mapped_column(String(64), index=True)

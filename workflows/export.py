@@ -71,7 +71,7 @@ class ExportWorkflow:
         self._results: dict[str, SendResult] = {}
         """Of the destinations of the newest download, by name without case."""
         self._round = 0
-        self._newest_offer = 0
+        self._newest_offer = export.offer
         self._settled_offer = 0
         """The newest offer of which this workflow has made the report, or found it made."""
         self._reported = False
@@ -115,7 +115,11 @@ class ExportWorkflow:
     async def _deliver(self, *, again: bool = False, only: str | None = None) -> None:
         """Download and send once, starting over as long as nodes go away with what they had downloaded."""
         while True:
-            self._fetched = await self._fetch(again=again)
+            fetched = await self._fetch(again=again)
+            if again and not fetched.open:
+                problem = "the records do not know the task (any more); nothing can be sent, and the objects are kept"
+                fetched = self._fetched.model_copy(update={"problem": problem})
+            self._fetched = fetched
             if not self._fetched.open or self._fetched.problem:
                 return
             self._show(State.EXPORTING)
@@ -172,7 +176,7 @@ class ExportWorkflow:
             else:
                 if fetched is None:
                     continue
-                if again and not fetched.problem and fetched.downloaded < self._fetched.downloaded:
+                if again and fetched.downloaded < self._fetched.downloaded:
                     self._node = self._fetched.node_id  # it keeps what the platform has removed, and may come back
                 self._message = ""
                 return fetched
@@ -451,7 +455,7 @@ class ExportWorkflow:
             del self._nodes[node_id]
 
     def _as_new(self) -> ExportInput:
-        return self._export.model_copy(update={"nodes": tuple(self._nodes)})
+        return self._export.model_copy(update={"nodes": tuple(self._nodes), "offer": self._newest_offer})
 
 
 def _at(node_id: str, config: workflow.ActivityConfig) -> workflow.ActivityConfig:

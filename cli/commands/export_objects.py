@@ -48,7 +48,7 @@ def objects(
         ("object", "SOP instance", "destination", "result", "status", "why", "its comment", "at"),
         [
             (
-                row["number"],
+                row["number"] if row["number"] >= 0 else "earlier",
                 row["sop_instance_uid"],
                 row["destination"],
                 row["verdict"],

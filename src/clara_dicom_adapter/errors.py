@@ -48,12 +48,17 @@ class PermanentError(AdapterError):
 
 
 class AssociationFailed(TransientError):
-    """The peer AE was unreachable, or rejected or aborted the association."""
+    """The peer AE was unreachable, or rejected or aborted the association.
 
-    def __init__(self, called_ae_title: str, reason: str) -> None:
+    Attributes:
+        broken_off: Whether the peer ended an association that had been established.
+    """
+
+    def __init__(self, called_ae_title: str, reason: str, *, broken_off: bool = False) -> None:
         super().__init__(f"no association with {called_ae_title}: {reason}")
         self.called_ae_title = called_ae_title
         self.reason = reason
+        self.broken_off = broken_off
 
 
 class DatabaseUnavailable(TransientError):

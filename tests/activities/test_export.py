@@ -44,6 +44,7 @@ from clara_dicom_adapter.errors import (
 )
 from clara_dicom_adapter.records.database import open_engine
 from clara_dicom_adapter.records.exports import ExportRecords, OfferedTask
+from clara_dicom_adapter.records.listing import Filter, Listing, Subject
 from clara_dicom_adapter.records.trace import Tracer
 from clara_dicom_adapter.workflows import names
 from clara_dicom_adapter.workflows.models import (
@@ -206,6 +207,17 @@ def test_what_was_delivered_is_known_by_its_uri_when_a_task_is_offered_with_othe
         exports.fetch(site.exports(records), FETCH)
         assert run(site.exports(records).send, SEND.model_copy(update={"offer": 2})).sent == 3
         assert len(scp.instances) == 2
+    # an operator still sees what became of the one that is not asked for any more
+    listing = Listing(open_engine("", DataFolder(site.root)))
+    seen = [(row["number"], row["sop_instance_uid"]) for row in listing.export_objects("t-1", Filter({})).items]
+    uids = [read_meta(path).sop_instance_uid for path in files]
+    assert seen == [(0, uids[3]), (1, uids[2]), (2, uids[1]), (-1, uids[0])]
+    assert listing.get(Subject.EXPORT, "t-1")["destinations"] == [{"name": "PACS", "delivered": 3, "failed": 0}]
+    records.reported("t-1", 2, success=False, retry_later=True, accepted=True, message="")
+    assert records.offer(AGENT, task([fourth]), records.report_mark()) == 3
+    numbers = {row["sop_instance_uid"]: row["number"] for row in listing.export_objects("t-1", Filter({})).items}
+    assert numbers == {uids[3]: 0, uids[0]: -1, uids[2]: -2, uids[1]: -3}
+    assert records.delivered("t-1", "PACS") == {0}
 
 
 def test_what_a_peer_says_is_journalled_as_the_records_can_store_it(tmp_path: Path) -> None:

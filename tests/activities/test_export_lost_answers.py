@@ -2,9 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -15,9 +13,10 @@ from pynetdicom.events import Event
 from support.dicom_objects import make_objects
 from support.dicom_peers import pynetdicom_scp
 from support.dicomweb_service import Answer, everything, serving
+from support.export_ledger import Results
 
 from clara_dicom_adapter.activities import export_sending
-from clara_dicom_adapter.activities.export_ledger import Ledger, Notes
+from clara_dicom_adapter.activities.export_ledger import Ledger
 from clara_dicom_adapter.activities.export_sending import Route, Sending
 from clara_dicom_adapter.activities.export_turns import Turns
 from clara_dicom_adapter.dicom import delivery
@@ -28,25 +27,6 @@ from clara_dicom_adapter.dicom.stow_service import WebPeer
 SETTINGS = SendSettings("SENDER", TimeLimits(connect=5, association=5, response=30), retries=0, retry_delay=0)
 OBJECTS = 40
 """Enough for two associations; the odd ones go over the second."""
-
-
-class Results:
-    """A ledger in memory: each object has one result."""
-
-    def __init__(self) -> None:
-        self.by_index: dict[int, ObjectResult] = {}
-        self.lost: dict[int, str] = {}
-
-    def is_to_be_sent(self, index: int) -> bool:
-        return index not in self.by_index
-
-    @contextmanager
-    def writer(self) -> Iterator[Notes]:
-        def write(index: int, result: ObjectResult) -> None:
-            assert index not in self.by_index
-            self.by_index[index] = result
-
-        yield Notes(write, lambda *_: None)
 
 
 async def sent(files: list[Path], peer: Peer | WebPeer) -> list[ObjectResult]:

@@ -6,7 +6,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, NoReturn
 
 import grpc
 import pytest
@@ -30,6 +32,29 @@ def file_of(folder: Path, content: bytes, name: str = "source") -> Path:
     path = folder / name
     path.write_bytes(content)
     return path
+
+
+@pytest.mark.parametrize(
+    "status",
+    [grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED],
+)
+def test_what_a_gateway_answers_is_no_word_of_a_file(tmp_path: Path, status: grpc.StatusCode) -> None:
+    def refuse(_request: bytes, context: grpc.ServicerContext) -> NoReturn:
+        context.abort(status, "not here")
+
+    handler: Any = grpc.unary_stream_rpc_method_handler(refuse)
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler("nvidia.clara.platform.Payloads", {"Download": handler})]
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with PlatformClient(f"127.0.0.1:{port}", 10) as client, pytest.raises(PlatformUnreachable, match=status.name):
+            client.download("a" * 32, "out/1.dcm", tmp_path / "1.dcm")
+    finally:
+        server.stop(0).wait(10)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5])

@@ -7,7 +7,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import httpx
 import pytest
 from support.platform import RunningPlatform
+from support.results_service import FakeResultsService
 
+from clara_dicom_adapter.clara import results
 from clara_dicom_adapter.clara.results import ResultsServiceClient, destinations
 from clara_dicom_adapter.errors import ResultsServiceRefused, ResultsServiceUnreachable
 
@@ -77,6 +79,27 @@ def test_keys_are_read_in_any_case_and_tasks_without_id_left_out(service: Callab
 
 
 @pytest.mark.parametrize(
+    ("uris", "expected"),
+    [
+        ("null", ()),
+        ("[]", ()),
+        ('""', ()),
+        ('"a"', ("a",)),
+        ("7", ("7",)),
+        ('{"uri": "a"}', ('{"uri": "a"}',)),
+        ('["a", null, {"b": 1}]', ("a", "null", '{"b": 1}')),
+    ],
+)
+def test_whatever_stands_for_files_is_not_taken_for_none(
+    service: Callable[[Answer], str], uris: str, expected: tuple[str, ...]
+) -> None:
+    """A task without files is a success."""
+    with ResultsServiceClient(service((200, f'[{{"taskId": "t", "uris": {uris}}}]'.encode()))) as client:
+        (task,) = client.pending("ClaraSCU")
+    assert task.uris == expected
+
+
+@pytest.mark.parametrize(
     ("answer", "error"),
     [
         ((500, b""), ResultsServiceUnreachable),
@@ -111,6 +134,21 @@ def test_a_report_of_a_task_that_is_gone_or_settled_is_refused(service: Callable
         pytest.raises(ResultsServiceRefused, match=f"HTTP status {status}"),
     ):
         client.report_success("t")
+
+
+def test_a_task_is_looked_for_behind_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "_LOOKED_THROUGH", 2)
+    with FakeResultsService() as service, ResultsServiceClient(service.url) as client:
+        for number in range(5):
+            service.add(f"t-{number}", [], "")
+        assert client.offers("ClaraSCU", "t-4")
+        assert not client.offers("ClaraSCU", "t-5")
+        assert service.sizes == [2, 4, 8, 2, 4, 8]
+
+
+def test_who_refuses_to_list_tasks_says_nothing_of_one(service: Callable[[Answer], str]) -> None:
+    with ResultsServiceClient(service((404, b""))) as client, pytest.raises(ResultsServiceUnreachable, match="404"):
+        client.offers("ClaraSCU", "t")
 
 
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:1", "http://nowhere.invalid", "http://[", "ftp://x", "x"])

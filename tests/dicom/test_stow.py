@@ -244,6 +244,17 @@ def test_objects_that_cost_the_connection_each_time_cost_the_others_nothing(
     assert verdicts(results) == [Verdict.UNKNOWN if index in poisonous else Verdict.STORED for index in range(4)]
 
 
+@pytest.mark.parametrize("first", [0, 5, 20])
+def test_many_objects_in_a_row_that_cost_the_connection_cost_the_others_nothing(tmp_path: Path, first: int) -> None:
+    files = make_objects(tmp_path / "files", 30)
+    poison = {uid(path) for path in files[first : first + 10]}
+    with serving(lambda uids, number: None if poison & set(uids) else everything(uids, number)) as service:
+        results = store(files, service.peer, replace(SETTINGS, retries=2))
+    assert verdicts(results) == [
+        Verdict.UNKNOWN if first <= index < first + 10 else Verdict.STORED for index in range(30)
+    ]
+
+
 def test_a_service_that_is_lost_with_every_object_is_given_up(tmp_path: Path) -> None:
     files = make_objects(tmp_path / "files", 9)
     with serving(lambda _uids, _number: None) as service:

@@ -427,6 +427,7 @@ def test_what_is_known_of_objects_follows_their_uris_when_a_task_is_offered_with
         (1, "2.25.3"),
         (2, "2.25.1"),
         (3, "2.25.2"),
+        (-1, "2.25.0"),
     ]
 
 

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import pytest
 from pynetdicom.events import Event
+from sqlalchemy import delete
 from support import exports
 from support.dicom_objects import make_objects
 from support.dicom_peers import SUCCESS, ScriptedScp, free_port, pynetdicom_scp
@@ -42,6 +43,7 @@ from clara_dicom_adapter.dicom.sender import Peer
 from clara_dicom_adapter.records.database import open_engine
 from clara_dicom_adapter.records.listing import Filter, Listing, Subject
 from clara_dicom_adapter.records.submissions import SubmissionRecords
+from clara_dicom_adapter.records.tables import ExportRow
 from clara_dicom_adapter.temporal import attributes
 from clara_dicom_adapter.temporal.attributes import State
 from clara_dicom_adapter.workflows import names, policies
@@ -356,6 +358,7 @@ async def test_an_unknown_destination_is_named_and_can_be_added(
             assert "'ARCHIVE'" in status.message
             assert "PACS" in status.message
             assert [(outcome, later) for _, outcome, later in service.reports] == [("failure", False)]
+            shutil.rmtree(site.root / "payloads")  # as the platform does after hours; the objects are here by then
             site.set_destinations(PACS=peer, Archive=peer)
             await handle.execute_update(ExportWorkflow.retry, RetryInput())
             assert (await handle.result()).success
@@ -516,7 +519,36 @@ async def test_a_parked_task_that_is_offered_anew_starts_over(
     assert service.reports[1:] == [(task_id, "success", None)]
 
 
-@pytest.mark.parametrize(("gateway", "reason"), [(0, "503"), (401, "PUT /api/tasks/success/[^ ]+ was answered.* 401")])
+async def test_a_retry_of_a_task_that_the_records_have_lost_is_no_success_and_keeps_the_objects(
+    site: Site, service: FakeResultsService, files: list[Path]
+) -> None:
+    """As when the database was restored from a backup."""
+    client = await exports.connect(site.temporal)
+    site.set_destinations(PACS=Peer("PACS", "127.0.0.1", free_port()))
+    async with worker(site, client):
+        handle = await start(site, client, service, site.add_payload("p", files), '"PACS"', retries=3)
+        await in_state(handle, State.NEEDS_ATTENTION)
+        with open_engine("", DataFolder(site.root)).begin() as connection:
+            connection.execute(delete(ExportRow))
+        await handle.execute_update(ExportWorkflow.retry, RetryInput())
+        status = await until(
+            lambda: handle.query(ExportWorkflow.status), lambda status: "records do not know" in status.message
+        )
+        assert (status.objects, status.downloaded) == (4, 4)
+        assert len(list((site.root / site.node_id / "exports").glob("*/*.dcm"))) == 4
+        await in_state(handle, State.NEEDS_ATTENTION)
+        await handle.execute_update(ExportWorkflow.discard, DiscardInput())
+        assert not (await handle.result()).success
+
+
+@pytest.mark.parametrize(
+    ("gateway", "reason"),
+    [
+        (0, "503"),
+        (401, "PUT /api/tasks/success/[^ ]+ was answered.* 401"),
+        (404, "PUT /api/tasks/success/[^ ]+ was refused.* 404, while the service goes on offering the task"),
+    ],
+)
 async def test_a_report_is_repeated_until_it_is_taken(
     site: Site,
     service: FakeResultsService,
@@ -637,6 +669,35 @@ async def test_sending_waits_for_the_database(
             assert (await handle.result()).success
     assert got.order == uids(files)
     assert [(outcome, later) for _, outcome, later in service.reports] == [("success", None)]
+
+
+@pytest.mark.usefixtures("brief")
+async def test_a_task_that_is_offered_anew_is_reported_anew_when_its_download_fails(
+    site: Site, service: FakeResultsService, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run that follows on the parked one has nothing but the offer to know what the report is of."""
+    client = await exports.connect(site.temporal)
+    site.set_destinations(PACS=Peer("PACS", "127.0.0.1", free_port()))
+    broken = False
+
+    class Breaking(exports.FolderPlatform):
+        def download(self, payload_id: str, name: str, target: Path) -> int:
+            if broken:
+                raise OSError(errno.EIO, "Input/output error")
+            return super().download(payload_id, name, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(exports, "FolderPlatform", Breaking)
+        async with worker(site, client, sandboxed=False):
+            handle = await start(site, client, service, site.add_payload("p", files), '"PACS"', retries=3)
+            await in_state(handle, State.NEEDS_ATTENTION)
+            broken = True
+            task_id = service.reports[0][0]
+            service.add(task_id, [f"out/{file.name}" for file in files], '"PACS"')
+            await offer(site, client, service, task_id)
+            assert not (await handle.result()).success
+    assert service.reports == [(task_id, "failure", False), (task_id, "failure", True)]
+    assert site.records().in_flight(AGENT) == 0
 
 
 @pytest.mark.parametrize("retries", [0, 3])

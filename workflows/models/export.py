@@ -19,6 +19,8 @@ class ExportInput(Payload):
     agent: str
     nodes: tuple[str, ...] = ()
     """Where an earlier run may have left something of the task."""
+    offer: int = 0
+    """The newest offer that an earlier run has been told of."""
 
 
 class SendResult(Payload):
