@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import structlog
 
@@ -27,6 +27,9 @@ from clara_dicom_adapter.spool import AssociationFolder, IncomingInstance
 from clara_dicom_adapter.workflows.models import AssociationOutcome
 
 log = structlog.get_logger("clara_dicom_adapter.receiver")
+
+_NAME_AGAIN_SECONDS: Final = 1.0
+"""At most so often, what the disk has refused to name is tried again while its association goes on."""
 
 
 class Closed(Protocol):
@@ -67,6 +70,7 @@ class StoreSession:
         self._path: Path | None = None
         self._to_be_named = 0
         self._not_named: list[tuple[IncomingInstance, int]] = []
+        self._name_again_at = 0.0
         self._counting = threading.Lock()
         self._answer: tuple[int, str] = (commands.SUCCESS, "")
         self._size = 0
@@ -210,6 +214,9 @@ class StoreSession:
         unnamed, self._unnamed = self._unnamed, None
         if unnamed is None:
             return
+        if self._not_named and time.monotonic() >= self._name_again_at:
+            self._name_again_at = time.monotonic() + _NAME_AGAIN_SECONDS
+            self._try_again()
         incoming, size = unnamed
         with self._counting:
             self._to_be_named += 1
@@ -226,14 +233,19 @@ class StoreSession:
             self._count(size)
         else:
             log.warning("naming_delayed", association_id=self.live.association_id, error=str(error))
-            self._not_named.append((incoming, size))
+            with self._counting:
+                self._not_named.append((incoming, size))
+
+    def _try_again(self) -> None:
+        with self._counting:
+            again, self._not_named = self._not_named, []
+        for incoming, size in again:
+            self._name(incoming, size)
 
     def _name_again(self) -> None:
         if not self._not_named:
             return
-        again, self._not_named = self._not_named, []
-        for incoming, size in again:
-            self._name(incoming, size)
+        self._try_again()
         self._naming.wait()
         for incoming, size in self._not_named:  # it is safe, and the reconciler names it
             log.error("instance_not_named", association_id=self.live.association_id)

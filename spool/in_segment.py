@@ -5,6 +5,7 @@ slow, or for which no segment has room, goes the way of the larger ones: who ask
 stays open for it, looks into its file.
 """
 
+import errno
 import os
 import time
 from collections.abc import Callable
@@ -55,6 +56,7 @@ class InSegment(IncomingInstance):
         self._seal: Seal | None = None
         self._content = b""
         self._done: Named | None = None
+        self._failures = 0
 
     def write(self, *fragments: bytes | memoryview) -> None:
         if self._other is not None:
@@ -94,7 +96,7 @@ class InSegment(IncomingInstance):
         before = time.perf_counter()
         try:
             place.segment.write([seal.preamble(place.lap.key), content, bytes(-self.bytes % PAGE)], place.at)
-        except OSError:
+        except BaseException:
             self._place = None
             place.segment.settled()
             raise
@@ -116,6 +118,7 @@ class InSegment(IncomingInstance):
             return
         if self._seal is None or self._place is None:
             return
+        self._failures = self._settling.failures
         try:
             # let go of as soon as it is written, for a slow disk makes many wait for their names
             size = self.bytes - PREAMBLE_BYTES
@@ -141,6 +144,8 @@ class InSegment(IncomingInstance):
         done, self._done = self._done, None
         if self._place is None or self._committed is None or done is None:
             return
+        if error is None and self._settling.failures != self._failures:
+            error = OSError(errno.EIO, "a flush has failed since its file was written")
         if error is None:
             folder = self._arriving.folder_descriptor
             try:

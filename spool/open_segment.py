@@ -4,6 +4,7 @@ import errno
 import os
 import threading
 import time
+from pathlib import Path
 
 from clara_dicom_adapter.spool.segment import PAGE, begin_lap, end_lap
 
@@ -11,8 +12,9 @@ from clara_dicom_adapter.spool.segment import PAGE, begin_lap, end_lap
 class OpenSegment:
     """A segment that is locked by this process, in one lap."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, path: Path, descriptor: int) -> None:
         """Raises OSError when the disk refuses."""
+        self.path = path
         self.descriptor = descriptor
         self.lap = begin_lap(descriptor)
         self._size = os.fstat(descriptor).st_size
@@ -40,7 +42,7 @@ class OpenSegment:
         """Write a copy, and return when it is durable; whoever finds nobody flushing flushes for all who wait.
 
         Raises:
-            OSError: It is not, and nobody will take it for an instance.
+            OSError: It may not be. Nobody takes it for an instance, unless a power cut takes that back.
         """
         try:
             written = os.pwritev(self.descriptor, vector, at)
@@ -101,12 +103,15 @@ class OpenSegment:
             return self._unnamed == 0
 
     def end(self) -> bool:
-        """End the lap, once the files are durable under their names; whether it can be used again.
+        """End the lap, once the files are durable under their names; whether the segment can be used again.
 
         Raises:
             OSError: The disk refuses.
         """
-        if self._left or self._error is not None:
+        if self._left:
             return False
-        end_lap(self.descriptor)
-        return True
+        end_lap(self.descriptor, self.lap)
+        if self._error is None:
+            return True
+        self.path.unlink(missing_ok=True)  # a part of the disk that refuses; another one is made elsewhere
+        return False

@@ -15,7 +15,8 @@ from clara_dicom_adapter.spool.durable import make_folder, sync_folder, write_al
 from clara_dicom_adapter.spool.prepared import PREPARED, SIZES, size_of
 from clara_dicom_adapter.spool.sealed import MADE_NS, SealedFiles, blank_files
 from clara_dicom_adapter.spool.segment import SEGMENT_BYTES, SEGMENTS
-from clara_dicom_adapter.spool.segments import MOST_TAKEN
+from clara_dicom_adapter.spool.segments import MOST_TAKEN, lock_blank
+from clara_dicom_adapter.spool.settling import is_supported
 
 log = structlog.get_logger("clara_dicom_adapter.spool")
 
@@ -65,7 +66,8 @@ class Preparer:
             )
             most_bytes = 0
         # a process that receives has no use for more; a small space is for prepared files
-        count = min(MOST_TAKEN * listeners, int(most_bytes * _FOR_SEGMENTS) // SEGMENT_BYTES) if durable else 0
+        count = min(MOST_TAKEN * listeners, int(most_bytes * _FOR_SEGMENTS) // SEGMENT_BYTES)
+        count = count if durable and is_supported() else 0
         self._segments = [self._path.parent / SEGMENTS / f"{number:02d}" for number in range(count)]
         most_bytes -= count * SEGMENT_BYTES
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="preparing")
@@ -78,6 +80,9 @@ class Preparer:
         """Remove what an earlier run was making, and what is not wanted any more; nobody may receive yet."""
         make_folder(self._path, durable=True)
         make_folder(self._path.parent / SEGMENTS, durable=True)
+        for path in (self._path.parent / SEGMENTS).iterdir():
+            if path not in self._segments:
+                self._remove_segment(path)
         too_many = self._count()
         for path in blank_files(self._path):
             size = size_of(path.name)
@@ -132,6 +137,14 @@ class Preparer:
             if size is not None:
                 there[size] += 1
         return there
+
+    @staticmethod
+    def _remove_segment(path: Path) -> None:
+        """One that is not wanted any more, or was being made; not one that holds something."""
+        descriptor = lock_blank(path)
+        if descriptor is not None:
+            path.unlink()
+            os.close(descriptor)
 
     @staticmethod
     def _make_segment(path: Path) -> None:

@@ -20,7 +20,7 @@ from clara_dicom_adapter.spool.damaged import DAMAGED, keep_aside
 from clara_dicom_adapter.spool.durable import make_folder, sync_folder, write_all
 from clara_dicom_adapter.spool.models import InstanceKey, instance_name
 from clara_dicom_adapter.spool.seal import PREAMBLE_BYTES, ContentHash, Seal
-from clara_dicom_adapter.spool.segment import SEGMENTS, Copy, Lap, content, copies, end_lap, read_lap
+from clara_dicom_adapter.spool.segment import Copy, Lap, content, copies, end_lap, read_lap, segments_in
 
 log = structlog.get_logger("clara_dicom_adapter.spool")
 
@@ -42,32 +42,48 @@ class Placed(NamedTuple):
 def replay(root: Path) -> Placed:
     """Give each instance its file that is in a segment which no process has, and make the segment blank.
 
-    What does not agree with its seal is set aside, and so is what belongs to no association.
+    What does not agree with its seal is set aside, and so is what belongs to no association, and a segment of which the
+    disk does not give back a part. A segment that is refused keeps no other one back.
 
     Raises:
         OSError: The names cannot be made durable.
     """
     named = 0
     left: set[str] = set()
-    for path in _segments(root):
-        with _opened(path, os.O_RDWR) as (descriptor, is_ours):
-            try:
-                lap = read_lap(descriptor)
-            except SpoolUnusable as error:
-                if is_ours:
-                    _give_up(root, path, error)
-                continue
-            if lap is None:
-                continue
-            if not is_ours:
-                left.update(_without_file(root, descriptor, lap))
-                continue
-            done, refused = _place_all(root, path, descriptor, lap)
-            named += done
-            left |= refused
-            if not refused:
-                end_lap(descriptor)
+    for path in segments_in(root):
+        try:
+            with _opened(path, os.O_RDWR) as (descriptor, is_ours):
+                done, waiting = _look_into(root, path, descriptor, is_ours)
+        except (OSError, SpoolUnusable) as error:
+            log.error("segment_not_emptied", path=str(path), error=str(error))
+            continue
+        named += done
+        left |= waiting
     return Placed(named, frozenset(left))
+
+
+def _look_into(root: Path, path: Path, descriptor: int, is_ours: bool) -> tuple[int, set[str]]:
+    """How many have their file now, and the associations of those that have none."""
+    try:
+        lap = read_lap(descriptor)
+    except (OSError, SpoolUnusable) as error:
+        if is_ours:
+            _set_aside(root, path, error)
+            return 0, set()
+        raise
+    if lap is None:
+        return 0, set()
+    if not is_ours:
+        return 0, _without_file(root, descriptor, lap)
+    unreadable: list[OSError] = []
+    named, refused = _place_all(root, path, descriptor, lap, unreadable)
+    if refused:
+        return named, refused
+    if unreadable:  # whether an instance was there, nobody knows any more
+        _set_aside(root, path, unreadable[0])
+    else:
+        end_lap(descriptor, lap)
+    return named, refused
 
 
 def in_segments(root: Path) -> set[InstanceKey]:
@@ -75,25 +91,40 @@ def in_segments(root: Path) -> set[InstanceKey]:
 
     Raises:
         OSError: The disk refuses, so that nobody knows.
+        SpoolUnusable: The head of a segment is damaged, or is being written.
     """
     found: set[InstanceKey] = set()
-    for path in _segments(root):
-        with suppress(FileNotFoundError, SpoolUnusable), _opened(path, os.O_RDONLY, lock=False) as (descriptor, _):
+    for path in segments_in(root):
+        with suppress(FileNotFoundError), _opened(path, os.O_RDONLY, lock=False) as (descriptor, _):
             lap = read_lap(descriptor)
             if lap is not None:
-                found.update(copy.instance for copy in copies(descriptor, lap))
+                found.update(copy.instance for copy in copies(descriptor, lap, _refuse))
             os.fdatasync(descriptor)  # a head that says blank may have been seen before it was flushed
     return found
 
 
+def _refuse(error: OSError) -> None:
+    raise error
+
+
 def copies_without_file(root: Path) -> Iterator[tuple[Path, Copy]]:
-    """Every whole instance in a segment that has no file under its name yet; nothing is locked or changed."""
-    for path in _segments(root):
-        with suppress(FileNotFoundError, SpoolUnusable), _opened(path, os.O_RDONLY, lock=False) as (descriptor, _):
+    """Every whole instance in a segment that has no file under its name yet; nothing is locked or changed.
+
+    What the disk refuses is left out: the receiver sets it aside.
+    """
+    for path in segments_in(root):
+        with suppress(OSError, SpoolUnusable), _opened(path, os.O_RDONLY, lock=False) as (descriptor, _):
             lap = read_lap(descriptor)
-            for copy in copies(descriptor, lap) if lap is not None else ():
-                if not _file(root, copy.seal).exists() and agrees(copy, content(descriptor, copy)):
+            for copy in copies(descriptor, lap, lambda _: None) if lap is not None else ():
+                if not _file(root, copy.seal).exists() and _is_whole(descriptor, copy):
                     yield path, copy
+
+
+def _is_whole(descriptor: int, copy: Copy) -> bool:
+    try:
+        return agrees(copy, content(descriptor, copy))
+    except OSError:
+        return False
 
 
 def read_copy(path: Path, copy: Copy) -> bytes:
@@ -103,11 +134,6 @@ def read_copy(path: Path, copy: Copy) -> bytes:
     if not agrees(copy, instance):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     return instance
-
-
-def _segments(root: Path) -> list[Path]:
-    folder = root / SEGMENTS
-    return sorted(path for path in folder.iterdir() if not path.suffix) if folder.is_dir() else []
 
 
 @contextmanager
@@ -126,7 +152,11 @@ def _opened(path: Path, flags: int, *, lock: bool = True) -> Iterator[tuple[int,
 
 
 def _without_file(root: Path, descriptor: int, lap: Lap) -> set[str]:
-    return {copy.seal.association_id for copy in copies(descriptor, lap) if not _file(root, copy.seal).exists()}
+    return {
+        copy.seal.association_id
+        for copy in copies(descriptor, lap, lambda _: None)
+        if not _file(root, copy.seal).exists()
+    }
 
 
 def _file(root: Path, seal: Seal) -> Path:
@@ -139,14 +169,18 @@ def agrees(copy: Copy, instance: bytes) -> bool:
     return len(instance) == seal.size and ContentHash(instance[PREAMBLE_BYTES:]).intdigest() == seal.content
 
 
-def _place_all(root: Path, path: Path, descriptor: int, lap: Lap) -> tuple[int, set[str]]:
+def _place_all(root: Path, path: Path, descriptor: int, lap: Lap, unreadable: list[OSError]) -> tuple[int, set[str]]:
     """How many have their file now, and the associations of those that have none; the files are durable."""
     named, refused = 0, set[str]()
     folders: set[Path] = set()
-    for copy in copies(descriptor, lap):
+    for copy in copies(descriptor, lap, unreadable.append):
         seal = copy.seal
         try:
             instance = content(descriptor, copy)
+        except OSError as error:
+            unreadable.append(error)
+            continue
+        try:
             file = _file(root, seal)
             if not agrees(copy, instance):
                 keep_aside(root, instance, seal)
@@ -181,8 +215,8 @@ def _place(file: Path, instance: bytes) -> bool:
     return True
 
 
-def _give_up(root: Path, path: Path, why: SpoolUnusable) -> None:
-    """A power cut before anything was answered leaves such a head, and so does a disk that loses what it has."""
+def _set_aside(root: Path, path: Path, why: Exception) -> None:
+    """A power cut before anything was answered leaves a damaged head, and so does a disk that loses what it has."""
     make_folder(root / DAMAGED, durable=False)
     kept = root / DAMAGED / f"segment-{time.time_ns()}"
     path.rename(kept)

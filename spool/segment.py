@@ -10,8 +10,9 @@ import os
 import secrets
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from clara_dicom_adapter.errors import SpoolUnusable
@@ -79,22 +80,48 @@ def read_lap(descriptor: int) -> Lap | None:
 def begin_lap(descriptor: int) -> Lap:
     """Begin to use a blank segment; durable together with the first copy, for nothing is in it before."""
     lap = Lap(secrets.randbits(64), time.time_ns())
-    fields = _LAP.pack(_MAGIC, *lap)
-    pwrite_all(descriptor, (fields + _HASH.pack(ContentHash(fields).intdigest())).ljust(PAGE, b"\0"), 0)
+    _write_head(descriptor, lap)
     return lap
 
 
-def end_lap(descriptor: int) -> None:
-    """Make a segment blank. Durable when this returns: what may be deleted from now on must not come back from it."""
-    pwrite_all(descriptor, _BLANK, 0)
-    os.fdatasync(descriptor)
+def _write_head(descriptor: int, lap: Lap) -> None:
+    fields = _LAP.pack(_MAGIC, *lap)
+    pwrite_all(descriptor, (fields + _HASH.pack(ContentHash(fields).intdigest())).ljust(PAGE, b"\0"), 0)
 
 
-def copies(descriptor: int, lap: Lap) -> Iterator[Copy]:
-    """What is in a segment, in order; a seal tells nothing of the content yet."""
+def end_lap(descriptor: int, lap: Lap) -> None:
+    """Make a segment blank. Durable when this returns: what may be deleted from now on must not come back from it.
+
+    Raises:
+        OSError: It may not be durable. The segment shows its lap, so that everybody goes by what may come back.
+    """
+    try:
+        pwrite_all(descriptor, _BLANK, 0)
+        os.fdatasync(descriptor)
+    except OSError:
+        _write_head(descriptor, lap)
+        raise
+
+
+def segments_in(root: Path) -> list[Path]:
+    """The segments of a spool; none that is still being made. OSError when the disk refuses."""
+    folder = root / SEGMENTS
+    return sorted(path for path in folder.iterdir() if not path.suffix) if folder.is_dir() else []
+
+
+def copies(descriptor: int, lap: Lap, unreadable: Callable[[OSError], None]) -> Iterator[Copy]:
+    """What is in a segment, in order; a seal tells nothing of the content yet.
+
+    Args:
+        unreadable: Told of pages that the disk refuses; the others are looked at all the same.
+    """
     at, end = PAGE, os.fstat(descriptor).st_size
     while at < end:
-        seal = Seal.read(os.pread(descriptor, PREAMBLE_BYTES, at), lap.key)
+        seal = None
+        try:
+            seal = Seal.read(os.pread(descriptor, PREAMBLE_BYTES, at), lap.key)
+        except OSError as error:
+            unreadable(error)
         if seal is not None and seal.size <= MOST_BYTES:
             yield Copy(at, seal)
         # where a power cut has torn one, nothing says how long it is, and the next begins on some page behind it

@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,7 +20,7 @@ import structlog
 
 from clara_dicom_adapter.errors import SpoolUnusable
 from clara_dicom_adapter.spool.open_segment import OpenSegment
-from clara_dicom_adapter.spool.segment import SEGMENTS, Lap, pages, read_lap
+from clara_dicom_adapter.spool.segment import Lap, pages, read_lap, segments_in
 
 log = structlog.get_logger("clara_dicom_adapter.spool")
 
@@ -48,11 +49,11 @@ class Segments:
     """Those of a spool, as a process takes them that receives. Every method may be called from any thread."""
 
     def __init__(self, root: Path) -> None:
-        self.path = root / SEGMENTS
+        self._root = root
         self._lock = threading.Lock()
         self._current: OpenSegment | None = None
         self._full: list[OpenSegment] = []
-        self._blank: deque[int] = deque()
+        self._blank: deque[tuple[Path, int]] = deque()
         self._taken = 0
         self._looked_at = float("-inf")
         self._looked_whether_there_at = float("-inf")
@@ -70,13 +71,13 @@ class Segments:
                         return Place(self._current, at)
                     self._full.append(self._current)
                     self._current = None
-                descriptor = self._blank.popleft() if self._blank else self._look()
-                if descriptor is None:
+                blank = self._blank.popleft() if self._blank else self._look()
+                if blank is None:
                     return None
                 try:
-                    self._current = OpenSegment(descriptor)
+                    self._current = OpenSegment(*blank)
                 except OSError as error:
-                    self._give_up(descriptor, error)
+                    self._give_up(*blank, error)
                     return None
             return None
 
@@ -86,26 +87,28 @@ class Segments:
         now = time.monotonic()
         if not self._there and now - self._looked_whether_there_at >= _LOOK_AGAIN_SECONDS:
             self._looked_whether_there_at = now
-            self._there = self.path.is_dir() and any(self.path.iterdir())
+            with suppress(OSError):
+                self._there = bool(segments_in(self._root))
         return self._there
 
-    def _look(self) -> int | None:
+    def _look(self) -> tuple[Path, int] | None:
         """Lock a blank segment that nobody has."""
         now = time.monotonic()
         if self._taken >= MOST_TAKEN or now - self._looked_at < _LOOK_AGAIN_SECONDS:
             return None
         self._looked_at = now
-        for path in sorted(self.path.iterdir()) if self.path.is_dir() else ():
-            descriptor = _lock_blank(path)
-            if descriptor is not None:
-                self._taken += 1
-                self._looked_at = float("-inf")
-                return descriptor
+        with suppress(OSError):
+            for path in segments_in(self._root):
+                descriptor = lock_blank(path)
+                if descriptor is not None:
+                    self._taken += 1
+                    self._looked_at = float("-inf")
+                    return path, descriptor
         return None
 
-    def _give_up(self, descriptor: int, why: object) -> None:
+    def _give_up(self, path: Path, descriptor: int, why: object) -> None:
         """Let go of a segment: the receiver looks after what is in it."""
-        log.error("segment_given_up", path=str(self.path), reason=str(why))
+        log.error("segment_given_up", path=str(path), reason=str(why))
         os.close(descriptor)
         self._taken -= 1
 
@@ -127,32 +130,40 @@ class Segments:
     def end(self, segment: OpenSegment) -> None:
         """The files of a segment are durable under their names: use it again, or let go of it."""
         with self._lock:
-            if segment not in self._full:
-                return
             self._full.remove(segment)
-            try:
-                again = segment.end()
-            except OSError as error:
-                self._give_up(segment.descriptor, error)
-                return
-            if again and not self._closed:
-                self._blank.append(segment.descriptor)
+        problem: object = "the disk has refused a part of it, or the files of its copies"
+        try:  # without the lock: nobody who stores waits for this flush
+            again = segment.end()
+        except OSError as error:
+            again, problem = False, error
+        with self._lock:
+            if again:
+                self._blank.append((segment.path, segment.descriptor))
             else:
-                self._give_up(segment.descriptor, "the files of its copies could not all be made")
+                self._give_up(segment.path, segment.descriptor, problem)
 
     def close(self) -> None:
-        """Take no more; what has no file is left to the receiver."""
+        """Take no more; what has no file is left to the receiver.
+
+        Where somebody may still write, the segment stays open until the process ends: its number must not become
+        another file's.
+        """
         with self._lock:
             self._closed = True
             segments = [*self._full, *([self._current] if self._current is not None else [])]
-            for descriptor in [*self._blank, *(segment.descriptor for segment in segments)]:
+            settled = [segment.descriptor for segment in segments if segment.all_named]
+            for descriptor in [*(descriptor for _, descriptor in self._blank), *settled]:
                 os.close(descriptor)
             self._full, self._current = [], None
             self._blank.clear()
 
 
-def _lock_blank(path: Path) -> int | None:
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+def lock_blank(path: Path) -> int | None:
+    """A descriptor of a segment, locked; None when it is not blank, or somebody has it."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if read_lap(descriptor) is None and path.exists():

@@ -8,6 +8,7 @@ something since a descriptor was opened.
 
 import ctypes
 import os
+import re
 import threading
 from pathlib import Path
 from typing import Final, Protocol
@@ -47,7 +48,10 @@ class Settling:
         self._group: list[Unsettled] = []
         self._bytes = 0
         self._put = self._settled = self._awaited = 0
-        self._stopping = False
+        self._stopping = self._stopped = False
+        self.failures = 0
+        """Flushes that have failed. What was written before one is not durable, whatever a later one says: the kernel
+        tells of an error once, to whoever flushes next."""
         self._thread = threading.Thread(target=self._run, name="settling", daemon=True)
         self._thread.start()
 
@@ -67,7 +71,7 @@ class Settling:
             if self._settled < mine:
                 self._awaited = mine
                 self._changed.notify_all()
-                self._changed.wait_for(lambda: self._settled >= mine)
+                self._changed.wait_for(lambda: self._settled >= mine or self._stopped)
 
     def close(self) -> None:
         """Settle what there is, and stop."""
@@ -89,6 +93,7 @@ class Settling:
                 self._settled += len(group)
                 self._changed.notify_all()
                 if stopping and not group:
+                    self._stopped = True
                     return
 
     def _is_something(self) -> bool:
@@ -116,10 +121,11 @@ class Settling:
         if _syncfs(self._root) == 0:
             return None
         number = ctypes.get_errno()
+        self.failures += 1
         return OSError(number, os.strerror(number))
 
 
 def is_supported() -> bool:
     """Whether the kernel has what this relies upon."""
-    release = os.uname().release.split(".")
-    return tuple(int(part) for part in release[:2]) >= (5, 8)
+    release = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    return release is not None and (int(release[1]), int(release[2])) >= (5, 8)

@@ -125,3 +125,21 @@ def test_an_association_is_over_when_all_that_it_stored_is_named(tmp_path: Path)
         assert (live.instances, sorted(folder.files())) == (3, [1, 2, 3])
         assert folder.outcome is not None
         assert folder.outcome.instances == 3
+
+
+def test_a_name_that_the_disk_refuses_is_tried_again_while_the_association_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    naming = Naming(lambda: None)
+    with storing(tmp_path, naming) as (session, live, spool):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "ftruncate", lambda *_: Path("/nowhere").stat())
+            store(session, 1)
+            naming.wait()
+            assert live.instances == 0
+        session._name_again_at = 0
+        store(session, 1)
+        naming.wait()
+        assert live.instances == 2
+        (folder,) = spool.associations()
+        assert sorted(folder.files()) == [1, 2]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.spooling import CT, EXPLICIT_LITTLE_ENDIAN, STUDY, batch, facts, have_named, heads, store
+from support.spooling import CT, EXPLICIT_LITTLE_ENDIAN, STUDY, batch, facts, have_named, heads, let_go, store
 
 from clara_dicom_adapter.dicom import part10
 from clara_dicom_adapter.spool import AssociationFolder, Spool, SpoolRole, preparing, replay, segments, settling
@@ -83,7 +83,7 @@ def answered(folder: AssociationFolder, data: bytes = b"abc", number: int = 1) -
 
 def die(incoming: InSegment) -> None:
     """Its process lets go of what it has, as the kernel makes it."""
-    incoming._segments.close()
+    let_go(incoming._segments)
 
 
 def settle(incoming: InSegment) -> None:
@@ -92,6 +92,10 @@ def settle(incoming: InSegment) -> None:
     incoming.name(told.append)
     incoming._settling.wait()
     assert told == [None]
+
+
+def fail(error: OSError) -> None:
+    raise error
 
 
 def in_use(root: Path) -> list[Path]:
@@ -220,7 +224,7 @@ def test_a_sender_cannot_put_an_instance_into_another_association(root: Path, fo
     assert incoming._place is not None
     descriptor = incoming._place.segment.descriptor
     os.pwrite(descriptor, bytes(PAGE), incoming._place.at)  # torn, so that every page behind is looked at
-    assert list(copies(descriptor, incoming._place.lap)) == []
+    assert list(copies(descriptor, incoming._place.lap, fail)) == []
     assert os.pread(descriptor, stored.bytes, PAGE).count(forged) == 10
     die(incoming)
     assert placed(root)[0] == 0
@@ -257,7 +261,7 @@ def test_a_segment_is_used_again_when_its_files_are_durable_under_their_names(
         return found
 
     def ends(segment: OpenSegment) -> bool:
-        held = {copy.instance.sequence for copy in copies(segment.descriptor, segment.lap)}
+        held = {copy.instance.sequence for copy in copies(segment.descriptor, segment.lap, fail)}
         assert held
         assert held <= flushed[-1], "every name was made before the last flush"
         return end(segment)
@@ -433,10 +437,10 @@ def test_a_lap_is_read_as_it_was_begun_until_it_is_ended(blank: int) -> None:
     assert read_lap(blank) == lap
     seal = Seal("0" * 32, 1, 2, PREAMBLE_BYTES + 3, 4)
     os.pwrite(blank, seal.preamble(lap.key) + b"abc", 2 * PAGE)
-    (copy,) = copies(blank, lap)
+    (copy,) = copies(blank, lap, fail)
     assert (copy.at, copy.seal) == (2 * PAGE, seal)
     assert content(blank, copy) == seal.preamble() + b"abc"
-    end_lap(blank)
+    end_lap(blank, lap)
     assert read_lap(blank) is None
     assert begin_lap(blank).key != lap.key
 
@@ -470,3 +474,142 @@ def test_who_stops_in_order_leaves_nothing_behind(root: Path, spool: Spool, fold
     spool.close()
     assert told == [None]
     assert in_use(root) == []
+
+
+def test_one_that_is_being_made_is_nobody_s(root: Path, spool: Spool) -> None:
+    """Its maker may take it away again."""
+    make_segments(root, 1)
+    (root / SEGMENTS / "00").rename(root / SEGMENTS / "00.new")
+    incoming = spool.begin_association(facts()).begin_instance(
+        sop_class_uid=CT, sop_instance_uid=STUDY, transfer_syntax_uid=EXPLICIT_LITTLE_ENDIAN
+    )
+    assert isinstance(incoming, NewFile)
+    assert segments.Segments(root).take(1) is None
+
+
+@pytest.mark.usefixtures("never_settles")
+def test_a_flush_that_failed_counts_for_all_that_was_written_before_it(
+    folder: AssociationFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel told of the second one's data when the first was flushed, and does not tell again."""
+    first, second = answered(folder, number=1), answered(folder, number=2)
+    told: list[tuple[int, OSError | None]] = []
+    syncfs = settling._syncfs
+
+    def fails_once(descriptor: int) -> int:
+        monkeypatch.setattr(settling, "_syncfs", syncfs)
+        second.name(lambda error: told.append((2, error)))
+        return -1
+
+    monkeypatch.setattr(settling, "_syncfs", fails_once)
+    first.name(lambda error: told.append((1, error)))
+    first._settling.wait()
+    second._settling.wait()
+    assert [number for number, error in told if error is not None] == [1, 2]
+    settle(first)
+    settle(second)
+    assert sorted(folder.files()) == [1, 2]
+
+
+class Refusing:
+    """``os.pread`` of a disk that does not give back a page of a segment."""
+
+    def __init__(self, name: str, at: int) -> None:
+        self._name = name
+        self._at = at
+        self._real = os.pread
+
+    def __call__(self, descriptor: int, count: int, at: int) -> bytes:
+        if at == self._at and Path(f"/proc/self/fd/{descriptor}").readlink().name == self._name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return self._real(descriptor, count, at)
+
+
+@pytest.mark.usefixtures("never_settles")
+@pytest.mark.parametrize("at", [0, 4 * PAGE], ids=["the head", "between others"])
+def test_a_page_that_the_disk_does_not_give_back_keeps_nothing_else_back(
+    root: Path, spool: Spool, folder: AssociationFolder, at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several = [answered(folder, b"%d" % number * 9000, number) for number in (1, 2, 3)]
+    with Spool.open(root, SpoolRole.TOOL) as other:
+        another = other.begin_association(facts())
+        elsewhere = answered(another)  # in the other segment
+        assert elsewhere._place is not None
+        die(elsewhere)
+    die(several[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", Refusing("00", at))
+        with pytest.raises(OSError, match="Input/output error"):
+            replay.in_segments(root)
+        assert len(list(replay.copies_without_file(root))) == (3 if at else 1)
+        placed(root)
+    assert sorted(folder.files()) == ([1, 3] if at else [])
+    assert sorted(another.files()) == [1]
+    assert [path.name.startswith("segment-") for path in (root / DAMAGED).iterdir()] == [True]
+    assert spool.reclaim().instances == 0
+
+
+@pytest.mark.usefixtures("never_settles")
+def test_a_segment_whose_end_the_disk_refuses_shows_its_lap(
+    root: Path, folder: AssociationFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what it holds might be deleted, and come back from it."""
+    incoming = answered(folder)
+    settle(incoming)
+    (segment,) = incoming._segments.ready(0)
+
+    def refuse(_descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", refuse)
+        incoming._segments.end(segment)
+    assert replay.in_segments(root) == {InstanceKey(folder.association_id, 1)}
+    assert placed(root) == (0, frozenset())
+    assert replay.in_segments(root) == set()
+
+
+@pytest.mark.usefixtures("never_settles")
+def test_a_segment_of_which_the_disk_has_refused_a_part_is_not_used_again(
+    root: Path, folder: AssociationFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    incoming = answered(folder)
+    assert incoming._place is not None
+    incoming._place.segment._error = OSError(errno.EIO, "as told before")
+    settle(incoming)
+    answered(folder, number=2)  # in the other one
+    (segment,) = incoming._segments.ready(1000)
+    incoming._segments.end(segment)
+    assert [path.name for path in (root / SEGMENTS).iterdir()] == ["01"]
+
+
+@pytest.mark.usefixtures("never_settles")
+def test_a_segment_with_somebody_in_it_stays_open(folder: AssociationFolder) -> None:
+    incoming = answered(folder)
+    assert incoming._place is not None
+    incoming._segments.close()
+    os.fstat(incoming._place.segment.descriptor)
+    let_go_of = incoming._place.segment.descriptor
+    assert incoming._segments.take(1) is None
+    os.close(let_go_of)
+
+
+def test_segments_that_are_not_wanted_any_more_are_removed_unless_they_hold_something(
+    root: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settling, "_PAUSE_SECONDS", 1000.0)
+    make_segments(root, 3)
+    (root / SEGMENTS / "02").rename(root / SEGMENTS / "02.new")
+    incoming = answered(spool.begin_association(facts()))
+    die(incoming)
+    spool.preparer(0, room=lambda: 1 << 40).start()
+    assert [path.name for path in (root / SEGMENTS).iterdir()] == ["00"]
+    assert placed(root)[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("release", "supported"), [("5.7.19", False), ("5.8.0-1-amd64", True), ("6.12+deb13", True), ("odd", False)]
+)
+def test_an_older_kernel_does_without(release: str, supported: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "node", release, "version", "x86_64")))
+    assert settling.is_supported() == supported

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.spooling import CT, EXPLICIT_LITTLE_ENDIAN, STUDY, batch, facts, heads, store
+from support.spooling import CT, EXPLICIT_LITTLE_ENDIAN, STUDY, batch, facts, heads, let_go, store
 
 from clara_dicom_adapter.spool import AssociationFolder, Spool, SpoolRole, StoredInstance, prepared, preparing, ways
 from clara_dicom_adapter.spool.export import export
@@ -61,7 +61,7 @@ def answered(folder: AssociationFolder, sealed_in: str) -> tuple[StoredInstance,
     assert isinstance(incoming, InSegment)
     assert incoming._place is not None
     lies = Path(f"/proc/self/fd/{incoming._place.segment.descriptor}").readlink()
-    incoming._segments.close()
+    let_go(incoming._segments)
     return stored, spool / SEGMENTS / lies.name, incoming._place.at
 
 

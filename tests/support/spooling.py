@@ -1,5 +1,6 @@
 """What tests around the spool share: associations and instances that need no network."""
 
+import os
 import queue
 from datetime import UTC, datetime
 
@@ -13,6 +14,7 @@ from clara_dicom_adapter.spool import (
     Target,
     new_association_id,
 )
+from clara_dicom_adapter.spool.segments import Segments
 from clara_dicom_adapter.workflows.models import BatchRef, PinnedAeTitle
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -80,3 +82,12 @@ def batch(
     """These instances in one batch."""
     (made,) = spool.make_batches(folder, [(Target(workflow_id, receive_input), instances)])
     return made.ref
+
+
+def let_go(segments: Segments) -> None:
+    """As the kernel does it for a process that dies."""
+    in_use = [*segments._full, *([segments._current] if segments._current is not None else [])]
+    for descriptor in [*(descriptor for _, descriptor in segments._blank), *(each.descriptor for each in in_use)]:
+        os.close(descriptor)
+    segments._full, segments._current, segments._closed = [], None, True
+    segments._blank.clear()
