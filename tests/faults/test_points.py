@@ -15,6 +15,7 @@ from support.site import Site, result_uid, wait_until
 
 from clara_dicom_adapter.clara.model import JobState
 from clara_dicom_adapter.dicom.part10 import read_meta
+from clara_dicom_adapter.spool.association import files_in
 from clara_dicom_adapter.spool.prepared import PREPARED, SIZES
 from clara_dicom_adapter.spool.replay import copies_without_file
 from clara_dicom_adapter.spool.seal import seal_of
@@ -55,6 +56,18 @@ def sealed(site: Site, folder: Path) -> list[Path]:
 
 def named(folder: Path) -> list[Path]:
     return list(folder.glob("*.dcm"))
+
+
+def all_named(folder: Path, count: int) -> list[Path]:
+    """The instances of an association that is over, once they all have their names."""
+    wait_until("they have their names", lambda: len(named(folder)) == count)
+    return named(folder)
+
+
+def safe(site: Site, folder: Path) -> set[int]:
+    """Sequences of what the disk has of an association, under its name or not yet."""
+    copies = {copy.instance for _, copy in copies_without_file(site.spool)}
+    return {*files_in(folder), *(copy.sequence for copy in copies if copy.association_id == folder.name)}
 
 
 @pytest.mark.parametrize(
@@ -150,8 +163,8 @@ def test_a_listener_dies_when_an_instance_is_durable_and_the_reply_is_not_sent(s
         with killed_at(site, modality, "sendto,send,sendmsg,write", path=connection) as point:
             assert not modality.store(files[3])
             point.wait()
-            assert len(named(folder)) + len(sealed(site, folder)) == 4
-            assert not list(folder.glob("*.part"))
+            assert safe(site, folder) == {1, 2, 3, 4}
+            assert not (folder / "00000004.part").exists()
     site.send("ASSOC", files[3:])
     site.settle()
 
@@ -169,7 +182,7 @@ def test_a_sender_is_back_and_done_before_its_broken_association_is_held(site: S
         with killed_at(site, modality, "sendto,send,sendmsg,write", path=connection) as point:
             assert not modality.store(files[3])
             point.wait()
-            assert len(named(folder)) + len(sealed(site, folder)) == 4
+            assert safe(site, folder) == {1, 2, 3, 4}
             site.kill("receiver")
     with held(site, "worker"):  # neither workflow does anything before both know all
         wait_until("the receiver is back", lambda: site.status.part("receiver").restarts > restarts)
@@ -232,7 +245,7 @@ def test_the_worker_dies_in_the_middle_of_an_upload(site: Site, tmp_path: Path) 
     with ExitStack() as platform:
         platform.enter_context(site.frozen("platform"))
         site.send("ASSOC", files)
-        last = max(new_folder(site, before).glob("*.dcm"))
+        last = max(all_named(new_folder(site, before), len(files)))
         with killed_at(site, "worker", "openat", path=last) as point:
             platform.close()
             point.wait()
@@ -271,7 +284,7 @@ def test_the_worker_dies_when_the_job_is_started_and_that_is_not_noted(site: Sit
     with ExitStack() as platform:
         platform.enter_context(site.frozen("platform"))
         site.send("ASSOC", files)
-        last = max(new_folder(site, before).glob("*.dcm"))
+        last = max(all_named(new_folder(site, before), len(files)))
         wait_until("the job is about to be created", lambda: bool(open_jobs(site)))
         wait_until("the group is closed", lambda: not noted(site, "reception WHERE state = 'receiving'"))
         with stopped_at(site, "worker", "openat", path=last) as point:
