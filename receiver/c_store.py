@@ -77,6 +77,7 @@ class StoreSession:
         self._ended = False
         self._warned_of_uids = False
         self._warned_of_failure = False
+        self._warned_of_naming = False
 
     def begin(self, request: commands.StoreRequest, abstract_syntax: str, transfer_syntax: str) -> None:
         """A C-STORE-RQ has come."""
@@ -232,23 +233,30 @@ class StoreSession:
         if error is None:
             self._count(size)
         else:
-            log.warning("naming_delayed", association_id=self.live.association_id, error=str(error))
             with self._counting:
                 self._not_named.append((incoming, size))
+            if not self._warned_of_naming:  # a full disk refuses thousands, again and again
+                self._warned_of_naming = True
+                log.warning("naming_delayed", association_id=self.live.association_id, error=str(error))
 
     def _try_again(self) -> None:
         with self._counting:
             again, self._not_named = self._not_named, []
-        for incoming, size in again:
+        for number, (incoming, size) in enumerate(again, start=1):
             self._name(incoming, size)
+            if self._not_named:  # the disk still refuses
+                with self._counting:
+                    self._not_named += again[number:]
+                return
 
     def _name_again(self) -> None:
         if not self._not_named:
             return
         self._try_again()
         self._naming.wait()
-        for incoming, size in self._not_named:  # it is safe, and the reconciler names it
-            log.error("instance_not_named", association_id=self.live.association_id)
+        if self._not_named:  # they are safe, and the reconciler names them
+            log.error("instances_not_named", association_id=self.live.association_id, count=len(self._not_named))
+        for incoming, size in self._not_named:
             incoming.discard()
             self._count(size)
         self._not_named.clear()

@@ -26,6 +26,7 @@ from clara_dicom_adapter.spool.association import ASSOCIATIONS, FACTS, Associati
 from clara_dicom_adapter.spool.database import Database
 from clara_dicom_adapter.spool.durable import make_folder, sync_folder, sync_tree
 from clara_dicom_adapter.spool.models import SpoolRole, is_association_id
+from clara_dicom_adapter.spool.replay import Replay
 from clara_dicom_adapter.spool.sealed import SealedFiles
 
 log = structlog.get_logger("clara_dicom_adapter.spool")
@@ -68,7 +69,11 @@ def adopt(root: Path, database: Database, other_root: Path) -> Adopted:
             raise SpoolUnusable(f"{other_root} has been taken over by node {other.adopted_by}")
         nodes.write_node(other_root, other.model_copy(update={"adopted_by": own.node_id}))
         nodes.add_adopted(root, [other.node_id, *other.adopted])
-        if left := SealedFiles(other_root).place().left:
+        try:
+            left = SealedFiles(other_root, Replay(other_root, looks=1)).place().left
+        except OSError as error:
+            raise SpoolUnusable(f"{other_root}: instances cannot be named: {error}") from error
+        if left:
             raise SpoolUnusable(f"{other_root}: instances of {len(left)} associations cannot be named; see the log")
         totals = _move_all(root, database, other_root, other.node_id)
     finally:

@@ -82,7 +82,16 @@ class InSegment(IncomingInstance):
             self._place = self._segments.take(self.bytes)
         if self._place is None:
             return self._commit_larger(self._other or self._spill(self.bytes))
-        place, arriving = self._place, self._arriving
+        place = self._place
+        try:
+            return self._write(place)
+        except BaseException:
+            self._place = None
+            place.segment.settled()
+            raise
+
+    def _write(self, place: Place) -> StoredInstance:
+        arriving = self._arriving
         # not before the lap, should the clock have been set back
         instance = arriving.stored(max(time.time_ns(), place.lap.begun_ns), self.bytes)
         content = b"".join((self._header[PREAMBLE_BYTES:], self._dataset))
@@ -94,12 +103,7 @@ class InSegment(IncomingInstance):
             ContentHash(content).intdigest(),
         )
         before = time.perf_counter()
-        try:
-            place.segment.write([seal.preamble(place.lap.key), content, bytes(-self.bytes % PAGE)], place.at)
-        except BaseException:
-            self._place = None
-            place.segment.settled()
-            raise
+        place.segment.write([seal.preamble(place.lap.key), content, bytes(-self.bytes % PAGE)], place.at)
         self.flush_seconds = time.perf_counter() - before
         self._seal, self._content = seal, content
         self._dataset.clear()

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ from clara_dicom_adapter.spool.segment import Copy, Lap, content, copies, end_la
 
 log = structlog.get_logger("clara_dicom_adapter.spool")
 
+_LOOKS: Final = 10
 _PART_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 
 
@@ -39,51 +41,79 @@ class Placed(NamedTuple):
     left: frozenset[str]
 
 
-def replay(root: Path) -> Placed:
-    """Give each instance its file that is in a segment which no process has, and make the segment blank.
+class Replay:
+    """Looks through the segments of one spool; one thread at a time."""
 
-    What does not agree with its seal is set aside, and so is what belongs to no association, and a segment of which the
-    disk does not give back a part. A segment that is refused keeps no other one back.
+    def __init__(self, root: Path, looks: int = _LOOKS) -> None:
+        """Args:
+        looks: After so many in which the disk has refused a part of a segment, that counts as lost.
+        """
+        self._root = root
+        self._looks = looks
+        self._refused: Counter[Path] = Counter()
 
-    Raises:
-        OSError: The names cannot be made durable.
-    """
-    named = 0
-    left: set[str] = set()
-    for path in segments_in(root):
+    def place(self) -> Placed:
+        """Give each instance its file that is in a segment which no process has, and make the segment blank.
+
+        What does not agree with its seal is set aside, and so is what belongs to no association, and a segment of which
+        the disk does not give back a part, however often it is asked. One that is refused keeps no other one back.
+
+        Raises:
+            OSError: Nobody knows of which associations there is something without a file. The others have theirs.
+        """
+        named = 0
+        left: set[str] = set()
+        refusal: OSError | None = None
+        for path in segments_in(self._root):
+            try:
+                with _opened(path, os.O_RDWR) as (descriptor, is_ours):
+                    done, waiting = self._look_into(path, descriptor, is_ours)
+            except FileNotFoundError:
+                continue  # given up by its listener meanwhile, and empty
+            except OSError as error:
+                log.error("segment_not_emptied", path=str(path), error=str(error))
+                refusal = refusal or error
+                continue
+            named += done
+            left |= waiting
+        if refusal is not None:
+            raise refusal
+        return Placed(named, frozenset(left))
+
+    def _look_into(self, path: Path, descriptor: int, is_ours: bool) -> tuple[int, set[str]]:
+        """How many have their file now, and the associations of those that have none."""
         try:
-            with _opened(path, os.O_RDWR) as (descriptor, is_ours):
-                done, waiting = _look_into(root, path, descriptor, is_ours)
-        except (OSError, SpoolUnusable) as error:
-            log.error("segment_not_emptied", path=str(path), error=str(error))
-            continue
-        named += done
-        left |= waiting
-    return Placed(named, frozenset(left))
-
-
-def _look_into(root: Path, path: Path, descriptor: int, is_ours: bool) -> tuple[int, set[str]]:
-    """How many have their file now, and the associations of those that have none."""
-    try:
-        lap = read_lap(descriptor)
-    except (OSError, SpoolUnusable) as error:
-        if is_ours:
-            _set_aside(root, path, error)
+            lap = read_lap(descriptor)
+        except SpoolUnusable as error:
+            if is_ours:
+                _set_aside(self._root, path, error)
+            return 0, set()  # or it is being written: nothing is in it yet
+        except OSError as error:
+            if not is_ours:
+                raise
+            self._give_back(path, error)
             return 0, set()
-        raise
-    if lap is None:
-        return 0, set()
-    if not is_ours:
-        return 0, _without_file(root, descriptor, lap)
-    unreadable: list[OSError] = []
-    named, refused = _place_all(root, path, descriptor, lap, unreadable)
-    if refused:
+        if lap is None:
+            return 0, set()
+        if not is_ours:
+            return 0, _without_file(self._root, descriptor, lap)
+        unreadable: list[OSError] = []
+        named, refused = _place_all(self._root, path, descriptor, lap, unreadable)
+        if unreadable:
+            self._give_back(path, unreadable[0], is_last=not refused)
+        elif not refused:
+            self._refused.pop(path, None)
+            with suppress(OSError):  # everything in it has its file; it is looked at again
+                end_lap(descriptor, lap)
         return named, refused
-    if unreadable:  # whether an instance was there, nobody knows any more
-        _set_aside(root, path, unreadable[0])
-    else:
-        end_lap(descriptor, lap)
-    return named, refused
+
+    def _give_back(self, path: Path, error: OSError, *, is_last: bool = True) -> None:
+        """The disk has refused a part: raise its error, or set the segment aside when it has done so often enough."""
+        self._refused[path] += 1
+        if self._refused[path] < self._looks or not is_last:
+            raise error
+        self._refused.pop(path)
+        _set_aside(self._root, path, error)
 
 
 def in_segments(root: Path) -> set[InstanceKey]:
@@ -146,6 +176,8 @@ def _opened(path: Path, flags: int, *, lock: bool = True) -> Iterator[tuple[int,
             with suppress(BlockingIOError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 is_ours = True
+            if not os.path.samestat(os.fstat(descriptor), path.stat()):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
         yield descriptor, is_ours
     finally:
         os.close(descriptor)
@@ -153,9 +185,7 @@ def _opened(path: Path, flags: int, *, lock: bool = True) -> Iterator[tuple[int,
 
 def _without_file(root: Path, descriptor: int, lap: Lap) -> set[str]:
     return {
-        copy.seal.association_id
-        for copy in copies(descriptor, lap, lambda _: None)
-        if not _file(root, copy.seal).exists()
+        copy.seal.association_id for copy in copies(descriptor, lap, _refuse) if not _file(root, copy.seal).exists()
     }
 
 

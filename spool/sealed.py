@@ -16,7 +16,7 @@ from clara_dicom_adapter.spool.damaged import set_aside
 from clara_dicom_adapter.spool.durable import sync_folder
 from clara_dicom_adapter.spool.models import instance_name
 from clara_dicom_adapter.spool.prepared import PREPARED
-from clara_dicom_adapter.spool.replay import Placed, replay
+from clara_dicom_adapter.spool.replay import Placed, Replay
 from clara_dicom_adapter.spool.seal import PREAMBLE_BYTES, Seal
 
 log = structlog.get_logger("clara_dicom_adapter.spool")
@@ -30,8 +30,9 @@ _CLOCK_TICK_NS: Final = 1_000_000_000
 class SealedFiles:
     """Those of one spool. One thread at a time looks through them, for two would keep files from each other."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, replay: Replay | None = None) -> None:
         self._root = root
+        self._replay = replay or Replay(root)
         self._blank: dict[str, int] = {}
         self._lock = threading.Lock()
 
@@ -48,11 +49,11 @@ class SealedFiles:
         Of the sealed files those are looked at that have changed since the last time.
 
         Raises:
-            OSError: The names cannot be made durable.
+            OSError: The names cannot be made durable, or nobody knows of which associations something has none.
         """
         with self._lock:
             sealed = place_sealed(self._root, self._blank)
-            copied = replay(self._root)
+            copied = self._replay.place()
             return Placed(sealed.named + copied.named, sealed.left | copied.left)
 
 

@@ -166,7 +166,8 @@ def lock_blank(path: Path) -> int | None:
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if read_lap(descriptor) is None and path.exists():
+        # the path may be another file's by now: what is written into this one would go with the process
+        if os.path.samestat(os.fstat(descriptor), path.stat()) and read_lap(descriptor) is None:
             return descriptor
     except (OSError, SpoolUnusable):
         pass  # somebody has it, or the receiver is to look at it

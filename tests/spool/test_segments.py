@@ -1,6 +1,7 @@
 """Small instances in segments: durable with one flush for all who wait, whole or not there whatever happens."""
 
 import errno
+import fcntl
 import os
 import random
 import shutil
@@ -537,14 +538,19 @@ def test_a_page_that_the_disk_does_not_give_back_keeps_nothing_else_back(
         assert elsewhere._place is not None
         die(elsewhere)
     die(several[0])
+    sealed = SealedFiles(root)
     with monkeypatch.context() as patch:
         patch.setattr(os, "pread", Refusing("00", at))
         with pytest.raises(OSError, match="Input/output error"):
             replay.in_segments(root)
         assert len(list(replay.copies_without_file(root))) == (3 if at else 1)
-        placed(root)
-    assert sorted(folder.files()) == ([1, 3] if at else [])
-    assert sorted(another.files()) == [1]
+        for _ in range(9):  # nobody knows whose instances have no file, so nothing may be ended or deleted
+            with pytest.raises(OSError, match="Input/output error"):
+                sealed.place()
+            assert sorted(folder.files()) == ([1, 3] if at else [])
+            assert sorted(another.files()) == [1]
+        assert len(in_use(root)) == 1
+        assert sealed.place() == (0, frozenset())
     assert [path.name.startswith("segment-") for path in (root / DAMAGED).iterdir()] == [True]
     assert spool.reclaim().instances == 0
 
@@ -613,3 +619,46 @@ def test_segments_that_are_not_wanted_any_more_are_removed_unless_they_hold_some
 def test_an_older_kernel_does_without(release: str, supported: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "node", release, "version", "x86_64")))
     assert settling.is_supported() == supported
+
+
+@pytest.mark.usefixtures("never_settles")
+def test_a_disk_that_refuses_a_segment_once_loses_nothing(
+    root: Path, spool: Spool, folder: AssociationFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    incoming = answered(folder)
+    die(incoming)
+    folder.close()
+    really = os.open
+
+    def refuse(path: str | Path, *arguments: int, **names: int) -> int:
+        if Path(path).parent.name == SEGMENTS:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return really(path, *arguments, **names)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        with pytest.raises(OSError, match="Too many open files"):
+            spool.end_abandoned()
+    assert folder.outcome is None
+    assert spool.reclaim().associations == 0
+    (ended,) = spool.end_abandoned()
+    assert list(ended.files()) == [1]
+    assert ended.outcome is not None
+    assert ended.outcome.instances == 1
+
+
+def test_a_segment_that_was_replaced_while_it_was_opened_is_nobody_s(
+    root: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_segments(root, 1)
+
+    def replaced(descriptor: int, _how: int) -> None:
+        (root / SEGMENTS / "00").unlink()
+        make_segments(root, 1)
+        assert os.fstat(descriptor).st_nlink == 0
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", replaced)
+        assert segments.Segments(root).take(1) is None
+        with pytest.raises(FileNotFoundError), replay._opened(root / SEGMENTS / "00", os.O_RDWR):
+            pass
