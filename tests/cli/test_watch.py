@@ -122,12 +122,13 @@ def test_a_program_gets_a_line_for_each_look(receiver: int) -> None:
         try:
             peer.sendall(store_message("1.2.3", 500))
             assert peer.recv(1024)[0] == 4
-            part: dict[str, Any] = {}
             told: dict[str, Any] = {}
-            while not part or not part["status"]["associations"][0]["instances"]:
+            associations: list[dict[str, Any]] = []
+            while not any(each["instances"] for each in associations):  # it is told of a moment after the reply
                 told = json.loads(process.stdout.readline())
                 (part,) = told["parts"]
-            (association,) = part["status"]["associations"]
+                associations = part["status"]["associations"]
+            (association,) = associations
             assert (association["calling_ae_title"], association["called_ae_title"]) == ("CT1", "CLARA")
             assert (association["bytes"], association["queued"], association["arriving"]) == (500, 1, False)
             assert 0 < association["flush_ms"] == 1000 * association["flush_seconds"]
