@@ -50,7 +50,7 @@ class Replay:
         """
         self._root = root
         self._looks = looks
-        self._refused: Counter[Path] = Counter()
+        self._refusals: Counter[Path] = Counter()
 
     def place(self) -> Placed:
         """Give each instance its file that is in a segment which no process has, and make the segment blank.
@@ -86,34 +86,44 @@ class Replay:
             lap = read_lap(descriptor)
         except SpoolUnusable as error:
             if is_ours:
-                _set_aside(self._root, path, error)
+                self._set_aside(path, error)
             return 0, set()  # or it is being written: nothing is in it yet
         except OSError as error:
-            if not is_ours:
+            if not is_ours or not self._is_lost(path):
                 raise
-            self._give_back(path, error)
+            self._set_aside(path, error)
             return 0, set()
         if lap is None:
             return 0, set()
-        if not is_ours:
-            return 0, _without_file(self._root, descriptor, lap)
         unreadable: list[OSError] = []
+        if not is_ours:
+            found = _without_file(self._root, descriptor, lap, unreadable)
+            if unreadable and not self._is_lost(path):  # else one bad page would keep everything for ever
+                raise unreadable[0]
+            return 0, found
         named, refused = _place_all(self._root, path, descriptor, lap, unreadable)
         if unreadable:
-            self._give_back(path, unreadable[0], is_last=not refused)
+            if refused or not self._is_lost(path):
+                raise unreadable[0]
+            self._set_aside(path, unreadable[0])
         elif not refused:
-            self._refused.pop(path, None)
+            self._refusals.pop(path, None)
             with suppress(OSError):  # everything in it has its file; it is looked at again
                 end_lap(descriptor, lap)
         return named, refused
 
-    def _give_back(self, path: Path, error: OSError, *, is_last: bool = True) -> None:
-        """The disk has refused a part: raise its error, or set the segment aside when it has done so often enough."""
-        self._refused[path] += 1
-        if self._refused[path] < self._looks or not is_last:
-            raise error
-        self._refused.pop(path)
-        _set_aside(self._root, path, error)
+    def _is_lost(self, path: Path) -> bool:
+        """Whether the disk has refused a part of a segment, now once more, so often that it counts as lost."""
+        self._refusals[path] += 1
+        return self._refusals[path] >= self._looks
+
+    def _set_aside(self, path: Path, why: Exception) -> None:
+        """Keep a segment for a person: its head is damaged, as a power cut leaves it, or a part of it is lost."""
+        make_folder(self._root / DAMAGED, durable=False)
+        kept = self._root / DAMAGED / f"segment-{time.time_ns()}"
+        path.rename(kept)
+        self._refusals.pop(path, None)  # the next one of this name is another one
+        log.error("segment_set_aside", path=str(kept), reason=str(why))
 
 
 def in_segments(root: Path) -> set[InstanceKey]:
@@ -183,10 +193,9 @@ def _opened(path: Path, flags: int, *, lock: bool = True) -> Iterator[tuple[int,
         os.close(descriptor)
 
 
-def _without_file(root: Path, descriptor: int, lap: Lap) -> set[str]:
-    return {
-        copy.seal.association_id for copy in copies(descriptor, lap, _refuse) if not _file(root, copy.seal).exists()
-    }
+def _without_file(root: Path, descriptor: int, lap: Lap, unreadable: list[OSError]) -> set[str]:
+    found = copies(descriptor, lap, unreadable.append)
+    return {copy.seal.association_id for copy in found if not _file(root, copy.seal).exists()}
 
 
 def _file(root: Path, seal: Seal) -> Path:
@@ -243,11 +252,3 @@ def _place(file: Path, instance: bytes) -> bool:
         os.close(descriptor)
     part.rename(file)
     return True
-
-
-def _set_aside(root: Path, path: Path, why: Exception) -> None:
-    """A power cut before anything was answered leaves a damaged head, and so does a disk that loses what it has."""
-    make_folder(root / DAMAGED, durable=False)
-    kept = root / DAMAGED / f"segment-{time.time_ns()}"
-    path.rename(kept)
-    log.error("segment_set_aside", path=str(kept), reason=str(why))

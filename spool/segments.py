@@ -112,12 +112,6 @@ class Segments:
         os.close(descriptor)
         self._taken -= 1
 
-    @property
-    def used(self) -> bool:
-        """Whether there is something in one of them."""
-        with self._lock:
-            return bool(self._full) or (self._current is not None and self._current.begun)
-
     def ready(self, idle_seconds: float) -> list[OpenSegment]:
         """Segments that are full, or unused for so long, and all of whose copies have their files."""
         with self._lock:

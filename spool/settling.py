@@ -84,7 +84,8 @@ class Settling:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(self._is_something, _IDLE_SECONDS if self._segments.used else None)
+                # also when nothing was put: a segment may wait whose copies could not be written to files at all
+                self._changed.wait_for(self._is_something, _IDLE_SECONDS)
                 self._changed.wait_for(self._is_urgent, _PAUSE_SECONDS if self._group else 0)
                 group, self._group, self._bytes = self._group, [], 0
                 stopping = self._stopping

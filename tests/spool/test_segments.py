@@ -1,10 +1,9 @@
-"""Small instances in segments: durable with one flush for all who wait, whole or not there whatever happens."""
+"""Small instances in segments: durable with one flush for all who wait, and in files of their own behind the reply."""
 
 import errno
 import fcntl
 import os
 import random
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -14,17 +13,35 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.spooling import CT, EXPLICIT_LITTLE_ENDIAN, STUDY, batch, facts, have_named, heads, let_go, store
+from support.segments import (
+    answered,
+    begin,
+    die,
+    fail,
+    in_use,
+    make_segments,
+    placed,
+    refuse_to_flush,
+    refuse_to_write,
+    settle,
+)
+from support.site import wait_until
+from support.spooling import CT, EXPLICIT_LITTLE_ENDIAN, STUDY, facts, have_named, store
 
 from clara_dicom_adapter.dicom import part10
-from clara_dicom_adapter.spool import AssociationFolder, Spool, SpoolRole, preparing, replay, segments, settling
-from clara_dicom_adapter.spool.damaged import DAMAGED
-from clara_dicom_adapter.spool.in_segment import InSegment
+from clara_dicom_adapter.spool import (
+    AssociationFolder,
+    Spool,
+    SpoolRole,
+    in_segment,
+    replay,
+    segments,
+    settling,
+)
 from clara_dicom_adapter.spool.incoming import NewFile
 from clara_dicom_adapter.spool.models import InstanceKey
 from clara_dicom_adapter.spool.open_segment import OpenSegment
 from clara_dicom_adapter.spool.seal import PREAMBLE_BYTES, Seal, seal_of
-from clara_dicom_adapter.spool.sealed import SealedFiles
 from clara_dicom_adapter.spool.segment import (
     MOST_BYTES,
     PAGE,
@@ -36,77 +53,7 @@ from clara_dicom_adapter.spool.segment import (
     end_lap,
     read_lap,
 )
-from clara_dicom_adapter.workflows.models import AssociationOutcome, Owner
-
-OWNER = Owner(workflow_id="receive-1", run_id="run", group=1)
-
-
-@pytest.fixture(autouse=True)
-def any_file_system(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is tested here holds on all of them, but for a power cut."""
-    monkeypatch.setattr(preparing, "file_system", lambda _: "ext4")
-
-
-@pytest.fixture
-def never_settles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files get their names when somebody waits for them, and segments stay as they are."""
-    monkeypatch.setattr(settling, "_PAUSE_SECONDS", 1000.0)
-    monkeypatch.setattr(settling, "_IDLE_SECONDS", 1000.0)
-
-
-@pytest.fixture
-def folder(spool: Spool) -> AssociationFolder:
-    """An association in a spool with two segments, and nothing else that is prepared."""
-    make_segments(spool.root, 2)
-    return spool.begin_association(facts())
-
-
-def make_segments(root: Path, count: int, size: int = SEGMENT_BYTES) -> None:
-    (root / SEGMENTS).mkdir(exist_ok=True)
-    for number in range(count):
-        (root / SEGMENTS / f"{number:02d}").write_bytes(bytes(size))
-
-
-def begin(folder: AssociationFolder, number: int = 1) -> InSegment:
-    incoming = folder.begin_instance(
-        sop_class_uid=CT, sop_instance_uid=f"{STUDY}.1.{number}", transfer_syntax_uid=EXPLICIT_LITTLE_ENDIAN
-    )
-    assert isinstance(incoming, InSegment)
-    return incoming
-
-
-def answered(folder: AssociationFolder, data: bytes = b"abc", number: int = 1) -> InSegment:
-    incoming = begin(folder, number)
-    incoming.write(data)
-    incoming.commit()
-    return incoming
-
-
-def die(incoming: InSegment) -> None:
-    """Its process lets go of what it has, as the kernel makes it."""
-    let_go(incoming._segments)
-
-
-def settle(incoming: InSegment) -> None:
-    """Have it named now."""
-    told: list[OSError | None] = []
-    incoming.name(told.append)
-    incoming._settling.wait()
-    assert told == [None]
-
-
-def fail(error: OSError) -> None:
-    raise error
-
-
-def in_use(root: Path) -> list[Path]:
-    """Segments that hold something."""
-    return [path for path in sorted((root / SEGMENTS).iterdir()) if any(path.read_bytes()[:PAGE])]
-
-
-def placed(root: Path) -> tuple[int, frozenset[str]]:
-    return SealedFiles(root).place()
-
+from clara_dicom_adapter.workflows.models import AssociationOutcome
 
 lengths = st.lists(st.integers(0, 9000) | st.sampled_from([4096, MOST_BYTES]), max_size=6)
 
@@ -136,115 +83,6 @@ def test_the_bytes_are_there_however_they_come(tmp_path_factory: pytest.TempPath
         if seal is not None:
             with stored.path.open("rb") as stream:
                 assert seal.agrees_with(stream)
-
-
-@pytest.mark.usefixtures("never_settles")
-def test_what_was_answered_is_there_when_its_listener_has_died(root: Path, folder: AssociationFolder) -> None:
-    several = [answered(folder, b"%03d" % number * 3000, number) for number in range(1, 9)]
-    assert folder.files() == {}
-    die(several[0])
-    assert placed(root) == (8, frozenset())
-    assert in_use(root) == []
-    for number, stored in enumerate(folder.stored(), start=1):
-        assert stored.sequence == number
-        assert stored.path.read_bytes().endswith(b"%03d" % number * 3000)
-    assert placed(root) == (0, frozenset())
-
-
-@pytest.mark.usefixtures("never_settles")
-def test_what_a_listener_still_has_is_left_to_it(root: Path, folder: AssociationFolder) -> None:
-    incoming = answered(folder)
-    assert placed(root) == (0, frozenset({folder.association_id}))
-    settle(incoming)
-    assert placed(root) == (0, frozenset()), "it has its name, and its segment is not looked into"
-    assert len(in_use(root)) == 1
-
-
-@pytest.mark.usefixtures("never_settles")
-def test_a_file_that_a_power_cut_has_left_half_is_made_whole(root: Path, folder: AssociationFolder) -> None:
-    incoming = answered(folder, b"x" * 9000)
-    assert incoming._committed is not None
-    path = incoming._committed.path
-    path.write_bytes(b"")
-    die(incoming)
-    assert placed(root) == (1, frozenset())
-    assert path.read_bytes().endswith(b"x" * 9000)
-
-
-@pytest.mark.usefixtures("never_settles")
-@pytest.mark.parametrize("torn", [PREAMBLE_BYTES + 5, 5000, 8191])
-def test_one_that_is_torn_is_set_aside_and_those_behind_it_are_there(
-    root: Path, folder: AssociationFolder, torn: int
-) -> None:
-    """A power cut came within the flush of one, while another association had its own."""
-    first, second, third = (answered(folder, b"%d" % number * 9000, number) for number in (1, 2, 3))
-    assert second._place is not None
-    os.pwrite(second._place.segment.descriptor, b"\xff\xff\xff", second._place.at + torn)
-    die(first)
-    assert placed(root)[0] == 2
-    assert sorted(folder.files()) == [1, 3]
-    (aside,) = (root / DAMAGED).iterdir()
-    assert aside.name.startswith(f"{folder.association_id}-00000002-")
-    assert third._committed is not None
-    assert in_use(root) == []
-
-
-@pytest.mark.usefixtures("never_settles")
-def test_one_without_a_seal_hides_none_that_lies_behind_it(root: Path, folder: AssociationFolder) -> None:
-    first, second, _third = (answered(folder, b"%d" % number * 9000, number) for number in (1, 2, 3))
-    assert second._place is not None
-    os.pwrite(second._place.segment.descriptor, bytes(PAGE), second._place.at)
-    die(first)
-    placed(root)
-    assert sorted(folder.files()) == [1, 3]
-
-
-@pytest.mark.usefixtures("never_settles")
-def test_what_an_earlier_lap_has_left_does_not_come_again(root: Path, folder: AssociationFolder) -> None:
-    first = answered(folder, b"1" * 9000)
-    die(first)
-    assert placed(root)[0] == 1
-    (stored,) = folder.stored()
-    stored.path.unlink()
-    with Spool.open(root, SpoolRole.TOOL) as other:
-        again = other.begin_association(facts())
-        second = answered(again, b"2")
-        die(second)
-    assert placed(root)[0] == 1
-    assert (folder.files(), sorted(again.files())) == ({}, [1])
-
-
-@pytest.mark.usefixtures("never_settles")
-def test_a_sender_cannot_put_an_instance_into_another_association(root: Path, folder: AssociationFolder) -> None:
-    """Its dataset has what looks like a copy, on every page."""
-    forged = Seal(folder.association_id, 77, 1, PREAMBLE_BYTES + 3, 0).preamble().ljust(PAGE, b"\0")
-    incoming = begin(folder)
-    padding = PAGE - incoming.bytes % PAGE
-    incoming.write(bytes(padding) + forged * 10)
-    stored = incoming.commit()
-    assert incoming._place is not None
-    descriptor = incoming._place.segment.descriptor
-    os.pwrite(descriptor, bytes(PAGE), incoming._place.at)  # torn, so that every page behind is looked at
-    assert list(copies(descriptor, incoming._place.lap, fail)) == []
-    assert os.pread(descriptor, stored.bytes, PAGE).count(forged) == 10
-    die(incoming)
-    assert placed(root)[0] == 0
-
-
-@pytest.mark.usefixtures("never_settles")
-def test_what_is_released_stays_until_it_cannot_come_back(spool: Spool, root: Path, folder: AssociationFolder) -> None:
-    incoming = answered(folder)
-    settle(incoming)
-    spool.claim(OWNER, [batch(spool, folder, heads(list(folder.stored()))).batch_id])
-    spool.release(OWNER)
-    folder.end(AssociationOutcome.RELEASED)
-    assert replay.in_segments(root) == {InstanceKey(folder.association_id, 1)}
-    assert spool.reclaim().instances == 0
-    assert len(folder.files()) == 1
-    die(incoming)
-    placed(root)
-    assert replay.in_segments(root) == set()
-    assert spool.reclaim().instances == 1
 
 
 def test_a_segment_is_used_again_when_its_files_are_durable_under_their_names(
@@ -315,8 +153,7 @@ def test_one_flush_serves_all_who_wait_and_nobody_returns_before_it(
         assert ways._small is not None
         current = ways._small[0]._current
         assert current is not None
-        while current._written < 8:
-            time.sleep(0.001)
+        wait_until("all have written", lambda: current._written == 8, 30)
         assert not any(each.done() for each in (first, *others))
         go_on.set()
         assert [each.result()._committed is not None for each in (first, *others)] == [True] * 8
@@ -356,59 +193,17 @@ def test_what_could_not_be_named_is_named_by_the_receiver(
     monkeypatch.setattr(settling, "_IDLE_SECONDS", 0.05)
     incoming = answered(folder)
     with monkeypatch.context() as patch:
-        patch.setattr(settling, "_syncfs", lambda _descriptor: -1)
+        patch.setattr(settling, "_syncfs", refuse_to_flush)
         for _ in range(2):  # the second time it is read from the segment
-            with pytest.raises(OSError):  # noqa: PT011 - whatever errno there was
+            with pytest.raises(OSError, match="Input/output error"):
                 have_named(incoming)
     (part,) = folder.path.glob("[0-9]*.part")
     assert part.read_bytes().endswith(b"abc")
     incoming.discard()
     folder.end(AssociationOutcome.RELEASED)
-    deadline = time.monotonic() + 30
-    while placed(root)[0] == 0:  # its listener lets go of the segment once nothing else in it waits for a name
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until("its listener lets go of the segment, in which nothing else waits", lambda: placed(root)[0] == 1, 30)
     assert sorted(folder.files()) == [1]
     assert in_use(root) == []
-
-
-@pytest.mark.usefixtures("never_settles")
-def test_a_head_that_is_damaged_is_set_aside(root: Path, folder: AssociationFolder) -> None:
-    incoming = answered(folder)
-    assert incoming._place is not None
-    os.pwrite(incoming._place.segment.descriptor, b"?", 3)
-    die(incoming)
-    assert placed(root) == (0, frozenset())
-    assert [path.name.startswith("segment-") for path in (root / DAMAGED).iterdir()] == [True]
-    assert len(list((root / SEGMENTS).iterdir())) == 1
-
-
-@pytest.mark.usefixtures("never_settles")
-def test_what_belongs_to_no_association_is_set_aside(root: Path, folder: AssociationFolder) -> None:
-    incoming = answered(folder, b"abc")
-    die(incoming)
-    shutil.rmtree(folder.path)
-    placed(root)
-    (aside,) = (root / DAMAGED).iterdir()
-    assert aside.read_bytes().endswith(b"abc")
-    assert in_use(root) == []
-
-
-@pytest.mark.usefixtures("never_settles")
-def test_a_copy_that_the_disk_refuses_to_name_keeps_its_segment_and_its_association(
-    root: Path, folder: AssociationFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    incoming = answered(folder)
-    die(incoming)
-
-    def refuse(*_arguments: object) -> bool:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(replay, "_place", refuse)
-        assert placed(root) == (0, frozenset({folder.association_id}))
-    assert len(in_use(root)) == 1
-    assert placed(root) == (1, frozenset())
 
 
 def test_a_clock_that_is_set_back_does_not_put_an_instance_before_its_lap(
@@ -450,10 +245,7 @@ def test_an_idle_segment_is_emptied(root: Path, folder: AssociationFolder, monke
     monkeypatch.setattr(settling, "_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(settling, "_IDLE_SECONDS", 0.05)
     store(folder)
-    deadline = time.monotonic() + 30
-    while in_use(root):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until("it is empty", lambda: not in_use(root), 30)
 
 
 def test_listeners_do_not_share_a_segment(root: Path, folder: AssociationFolder) -> None:
@@ -500,7 +292,7 @@ def test_a_flush_that_failed_counts_for_all_that_was_written_before_it(
     def fails_once(descriptor: int) -> int:
         monkeypatch.setattr(settling, "_syncfs", syncfs)
         second.name(lambda error: told.append((2, error)))
-        return -1
+        return refuse_to_flush(descriptor)
 
     monkeypatch.setattr(settling, "_syncfs", fails_once)
     first.name(lambda error: told.append((1, error)))
@@ -510,49 +302,6 @@ def test_a_flush_that_failed_counts_for_all_that_was_written_before_it(
     settle(first)
     settle(second)
     assert sorted(folder.files()) == [1, 2]
-
-
-class Refusing:
-    """``os.pread`` of a disk that does not give back a page of a segment."""
-
-    def __init__(self, name: str, at: int) -> None:
-        self._name = name
-        self._at = at
-        self._real = os.pread
-
-    def __call__(self, descriptor: int, count: int, at: int) -> bytes:
-        if at == self._at and Path(f"/proc/self/fd/{descriptor}").readlink().name == self._name:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return self._real(descriptor, count, at)
-
-
-@pytest.mark.usefixtures("never_settles")
-@pytest.mark.parametrize("at", [0, 4 * PAGE], ids=["the head", "between others"])
-def test_a_page_that_the_disk_does_not_give_back_keeps_nothing_else_back(
-    root: Path, spool: Spool, folder: AssociationFolder, at: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    several = [answered(folder, b"%d" % number * 9000, number) for number in (1, 2, 3)]
-    with Spool.open(root, SpoolRole.TOOL) as other:
-        another = other.begin_association(facts())
-        elsewhere = answered(another)  # in the other segment
-        assert elsewhere._place is not None
-        die(elsewhere)
-    die(several[0])
-    sealed = SealedFiles(root)
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "pread", Refusing("00", at))
-        with pytest.raises(OSError, match="Input/output error"):
-            replay.in_segments(root)
-        assert len(list(replay.copies_without_file(root))) == (3 if at else 1)
-        for _ in range(9):  # nobody knows whose instances have no file, so nothing may be ended or deleted
-            with pytest.raises(OSError, match="Input/output error"):
-                sealed.place()
-            assert sorted(folder.files()) == ([1, 3] if at else [])
-            assert sorted(another.files()) == [1]
-        assert len(in_use(root)) == 1
-        assert sealed.place() == (0, frozenset())
-    assert [path.name.startswith("segment-") for path in (root / DAMAGED).iterdir()] == [True]
-    assert spool.reclaim().instances == 0
 
 
 @pytest.mark.usefixtures("never_settles")
@@ -621,32 +370,6 @@ def test_an_older_kernel_does_without(release: str, supported: bool, monkeypatch
     assert settling.is_supported() == supported
 
 
-@pytest.mark.usefixtures("never_settles")
-def test_a_disk_that_refuses_a_segment_once_loses_nothing(
-    root: Path, spool: Spool, folder: AssociationFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    incoming = answered(folder)
-    die(incoming)
-    folder.close()
-    really = os.open
-
-    def refuse(path: str | Path, *arguments: int, **names: int) -> int:
-        if Path(path).parent.name == SEGMENTS:
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        return really(path, *arguments, **names)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "open", refuse)
-        with pytest.raises(OSError, match="Too many open files"):
-            spool.end_abandoned()
-    assert folder.outcome is None
-    assert spool.reclaim().associations == 0
-    (ended,) = spool.end_abandoned()
-    assert list(ended.files()) == [1]
-    assert ended.outcome is not None
-    assert ended.outcome.instances == 1
-
-
 def test_a_segment_that_was_replaced_while_it_was_opened_is_nobody_s(
     root: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -662,3 +385,21 @@ def test_a_segment_that_was_replaced_while_it_was_opened_is_nobody_s(
         assert segments.Segments(root).take(1) is None
         with pytest.raises(FileNotFoundError), replay._opened(root / SEGMENTS / "00", os.O_RDWR):
             pass
+
+
+def test_what_could_not_even_be_written_to_a_file_is_left_to_the_receiver_although_nothing_else_comes(
+    root: Path, folder: AssociationFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk; the first instance of a listener, and the only one for long."""
+    monkeypatch.setattr(settling, "_IDLE_SECONDS", 0.05)
+    incoming = begin(folder)
+    incoming.write(b"abc")
+    incoming.commit()
+    with monkeypatch.context() as patch:
+        patch.setattr(in_segment, "write_all", refuse_to_write)
+        with pytest.raises(OSError, match="No space left"):
+            have_named(incoming)
+    incoming.discard()
+    folder.end(AssociationOutcome.RELEASED)
+    wait_until("its listener lets go of the segment", lambda: placed(root)[0] == 1, 30)
+    assert sorted(folder.files()) == [1]
