@@ -5,6 +5,7 @@ the memory of the places, and a socket that listens for each address. It imports
 that receiving has a process of its own, which stays small.
 """
 
+import queue
 import signal
 import socket
 import threading
@@ -20,11 +21,13 @@ from clara_dicom_adapter.configuration.settings import Durability, ScpSettings
 from clara_dicom_adapter.dicom.tls_server import TlsServer
 from clara_dicom_adapter.receiver import descriptors
 from clara_dicom_adapter.receiver.acceptance import KnownApplicationEntities
+from clara_dicom_adapter.receiver.filing import AskedFiles
 from clara_dicom_adapter.receiver.known import KnownCopy, snapshot
 from clara_dicom_adapter.receiver.live import LiveAssociation
 from clara_dicom_adapter.receiver.places import Places
 from clara_dicom_adapter.receiver.report_channel import ReportChannel
 from clara_dicom_adapter.receiver.reports import (
+    FilesMade,
     Listening,
     LogLevels,
     Progress,
@@ -122,9 +125,11 @@ def serve(connection: int, places: int, *listening: int) -> None:
     setup = channel.setup()
     logging_setup.configure(setup.log, part=f"receiver-{setup.number}")
     descriptors.allow_all(setup.scp)
+    files = AskedFiles(channel.tell)
+    durable = setup.storage.durability is Durability.FLUSH
     listener = Listener(
         setup.scp,
-        Arrivals(setup.spool, durable=setup.storage.durability is Durability.FLUSH),
+        Arrivals(setup.spool, durable=durable, elsewhere=files.make),
         places=Places(places),
         number=setup.number,
         can_store=SpaceGate(StorageSpace(setup.spool, setup.storage).check),
@@ -136,19 +141,26 @@ def serve(connection: int, places: int, *listening: int) -> None:
     sockets = [socket.socket(fileno=descriptor) for descriptor in listening]
     plain = len(setup.scp.host) if setup.scp.plain else 0  # the others come behind them
     listener.start(sockets[:plain], sockets[plain:])
-    listener.stop(_obey(channel, listener))
+    stop: queue.SimpleQueue[float] = queue.SimpleQueue()
+    threading.Thread(target=_obey, args=(channel, listener, files, stop.put), name="orders", daemon=True).start()
+    listener.stop(stop.get())
     channel.close()
 
 
-def _obey(channel: ReportChannel, listener: Listener) -> float:
-    """Follow orders until the one to stop; returns the grace in seconds, 0 when the receiver has gone."""
-    for order in channel.orders():
-        if isinstance(order, Stop):
-            return order.grace_seconds
-        if isinstance(order, LogLevels):
-            log_levels.apply(order.levels)
-        elif isinstance(order, Secure):
-            listener.use(order.tls)
-        else:
-            listener.know(order.known)
-    return 0
+def _obey(channel: ReportChannel, listener: Listener, files: AskedFiles, stop: Callable[[float], None]) -> None:
+    """Follow orders; also behind the one to stop, for files are made until the end."""
+    try:
+        for order in channel.orders():
+            if isinstance(order, FilesMade):
+                files.made(order)
+            elif isinstance(order, Stop):
+                stop(order.grace_seconds)
+            elif isinstance(order, LogLevels):
+                log_levels.apply(order.levels)
+            elif isinstance(order, Secure):
+                listener.use(order.tls)
+            else:
+                listener.know(order.known)
+    finally:
+        files.gone()
+        stop(0)  # the receiver has gone

@@ -18,11 +18,13 @@ import structlog
 
 from clara_dicom_adapter.configuration.settings import ScpSettings
 from clara_dicom_adapter.dicom.tls_server import TlsServer
+from clara_dicom_adapter.receiver.filing import FilesMaker
 from clara_dicom_adapter.receiver.known import KnownCopy
 from clara_dicom_adapter.receiver.orders import OrderChannel
 from clara_dicom_adapter.receiver.places import Places
 from clara_dicom_adapter.receiver.reports import (
     REPORTS,
+    FilesWanted,
     Know,
     ListenerSetup,
     Listening,
@@ -32,6 +34,7 @@ from clara_dicom_adapter.receiver.reports import (
     Secure,
     Stop,
 )
+from clara_dicom_adapter.spool.filing import MakeFiles
 from clara_dicom_adapter.temporal.children import kill_group, spawn
 from clara_dicom_adapter.temporal.ports import about_address, bind
 
@@ -122,10 +125,14 @@ class _Slot:
 class ListenerProcesses:
     """Listeners as processes of their own."""
 
-    def __init__(self, scp: ScpSettings, setup: Callable[[int, KnownCopy | None], ListenerSetup]) -> None:
+    def __init__(
+        self, scp: ScpSettings, setup: Callable[[int, KnownCopy | None], ListenerSetup], make_files: MakeFiles
+    ) -> None:
         """Args:
         setup: What a listener is begun with, by its number.
+        make_files: Makes files of what listeners have in segments.
         """
+        self._files = FilesMaker(make_files)
         self._scp = scp
         self._setup = setup
         self._slots = [_Slot(number) for number in range(scp.receivers)]
@@ -219,6 +226,7 @@ class ListenerProcesses:
                 log.warning("listener_does_not_stop", number=slot.number, pid=process.pid)
                 kill_group(process)
                 thread.join(1)
+        self._files.close()
         if self._places is not None:
             self._places.close()
 
@@ -290,6 +298,9 @@ class ListenerProcesses:
                     report = REPORTS.validate_json(line)
                 except ValueError:  # cut off by the death of its process
                     log.warning("report_lost", number=slot.number)
+                    continue
+                if isinstance(report, FilesWanted):
+                    self._files.hear(report, channel.tell)
                     continue
                 if isinstance(report, Listening):
                     slot.listening.set()

@@ -1,7 +1,7 @@
 """What a listener process tells the receiver, and what it is told: one JSON line each. No I/O.
 
-Nobody waits for a report, and none is needed for an instance to be safe: the spool holds everything that counts, and
-what a report would have told is found there by the reconciler.
+None is needed for an instance to be safe: the spool holds everything that counts, and what a report would have told is
+found there by the reconciler. Nobody waits for one, except for the answer to :class:`FilesWanted`, behind the replies.
 """
 
 from dataclasses import dataclass, field
@@ -17,6 +17,7 @@ from clara_dicom_adapter.log import LogSetup
 from clara_dicom_adapter.receiver.acceptance import AssociationRequest
 from clara_dicom_adapter.receiver.known import KnownCopy
 from clara_dicom_adapter.receiver.live import LiveAssociation
+from clara_dicom_adapter.spool.filing import CopyAt
 from clara_dicom_adapter.workflows.models import AssociationOutcome
 
 
@@ -80,7 +81,15 @@ class TlsFailed:
     kind: Literal["tls_failed"] = "tls_failed"
 
 
-Report = Listening | Accepted | Rejected | Progress | Ended | TlsFailed
+@dataclass(frozen=True)
+class FilesWanted:
+    """Instances in segments are to have files; :class:`FilesMade` answers, before the next of these."""
+
+    copies: list[CopyAt]
+    kind: Literal["files_wanted"] = "files_wanted"
+
+
+Report = Listening | Accepted | Rejected | Progress | Ended | TlsFailed | FilesWanted
 
 
 _WITH_KEYS: Final = ConfigDict(hide_input_in_errors=True)
@@ -140,7 +149,18 @@ class Secure(BaseModel):
     tls: TlsServer = Field(repr=False)
 
 
-Order = Know | LogLevels | Secure | Stop
+class FilesMade(BaseModel):
+    """What was wanted last has its files.
+
+    Attributes:
+        refused: Why some have none, by their place in what was wanted.
+    """
+
+    kind: Literal["files_made"] = "files_made"
+    refused: dict[int, str]
+
+
+Order = Know | LogLevels | Secure | FilesMade | Stop
 
 REPORTS: Final[TypeAdapter[Report]] = TypeAdapter(Annotated[Report, Field(discriminator="kind")])
 ORDERS: Final[TypeAdapter[Order]] = TypeAdapter(Annotated[Order, Field(discriminator="kind")], config=_WITH_KEYS)

@@ -22,10 +22,10 @@ import structlog
 
 from clara_dicom_adapter.errors import SpoolUnusable
 from clara_dicom_adapter.spool import node as nodes
-from clara_dicom_adapter.spool.association import ASSOCIATIONS, FACTS, AssociationFolder
+from clara_dicom_adapter.spool.association import FACTS, AssociationFolder
 from clara_dicom_adapter.spool.database import Database
 from clara_dicom_adapter.spool.durable import make_folder, sync_folder, sync_tree
-from clara_dicom_adapter.spool.models import SpoolRole, is_association_id
+from clara_dicom_adapter.spool.models import ASSOCIATIONS, SpoolRole, is_association_id
 from clara_dicom_adapter.spool.replay import Replay
 from clara_dicom_adapter.spool.sealed import SealedFiles
 

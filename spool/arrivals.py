@@ -3,23 +3,25 @@
 import threading
 from pathlib import Path
 
-from clara_dicom_adapter.spool.association import ASSOCIATIONS, AssociationFolder
-from clara_dicom_adapter.spool.models import AssociationFacts, is_association_id
+from clara_dicom_adapter.spool.association import AssociationFolder
+from clara_dicom_adapter.spool.filing import MakeFiles
+from clara_dicom_adapter.spool.models import ASSOCIATIONS, AssociationFacts, is_association_id
 from clara_dicom_adapter.spool.ways import Ways
 
 
 class Arrivals:
     """Begins associations. Every method may be called from any thread."""
 
-    def __init__(self, root: Path, *, durable: bool = True) -> None:
+    def __init__(self, root: Path, *, durable: bool = True, elsewhere: MakeFiles | None = None) -> None:
         """Args:
         durable: False: nothing is flushed; a power cut may take back what was answered with 0000.
+        elsewhere: Has the files of small instances made by another process; none: all are made in this one.
         """
         self._associations = root / ASSOCIATIONS
         self._durable = durable
         self._lock = threading.Lock()
         self._open: list[AssociationFolder] = []
-        self._ways = Ways(root, durable=durable)
+        self._ways = Ways(root, durable=durable, elsewhere=elsewhere)
 
     def begin_association(self, facts: AssociationFacts) -> AssociationFolder:
         """Make an association's folder; whose its instances will be is durable when this returns."""

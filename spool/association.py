@@ -23,7 +23,6 @@ from clara_dicom_adapter.workflows.models import AssociationOutcome
 
 log = structlog.get_logger("clara_dicom_adapter.spool")
 
-ASSOCIATIONS: Final = "associations"
 FACTS: Final = "association.json"
 OUTCOME: Final = "outcome.json"
 GONE: Final = ".gone"

@@ -12,16 +12,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from clara_dicom_adapter.spool.durable import write_all
+from clara_dicom_adapter.spool.filing import CopyAt
 from clara_dicom_adapter.spool.incoming import Arriving, IncomingInstance, Named
-from clara_dicom_adapter.spool.models import StoredInstance
+from clara_dicom_adapter.spool.models import StoredInstance, part_name
 from clara_dicom_adapter.spool.seal import PREAMBLE_BYTES, ContentHash, Seal
 from clara_dicom_adapter.spool.segment import MOST_BYTES, PAGE
 from clara_dicom_adapter.spool.segments import Place, Segments
 from clara_dicom_adapter.spool.settling import Settling
 
 _SLOW_SECONDS: Final = 0.3
-_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 
 
 class InSegment(IncomingInstance):
@@ -53,10 +52,7 @@ class InSegment(IncomingInstance):
         self._other: IncomingInstance | None = None
         self._place: Place | None = None
         self._committed: StoredInstance | None = None
-        self._seal: Seal | None = None
-        self._content = b""
         self._done: Named | None = None
-        self._failures = 0
 
     def write(self, *fragments: bytes | memoryview) -> None:
         if self._other is not None:
@@ -104,9 +100,9 @@ class InSegment(IncomingInstance):
         )
         before = time.perf_counter()
         place.segment.write([seal.preamble(place.lap.key), content, bytes(-self.bytes % PAGE)], place.at)
-        self.flush_seconds = time.perf_counter() - before
-        self._seal, self._content = seal, content
-        self._dataset.clear()
+        if place.segment.durable:
+            self.flush_seconds = time.perf_counter() - before
+        self._dataset = bytearray()
         self._committed = instance
         self._stored(instance)
         return instance
@@ -119,57 +115,34 @@ class InSegment(IncomingInstance):
     def name(self, done: Named) -> None:
         if self._other is not None:
             self._other.name(done)
-            return
-        if self._seal is None or self._place is None:
-            return
-        self._failures = self._settling.failures
-        try:
-            # let go of as soon as it is written, for a slow disk makes many wait for their names
-            size = self.bytes - PREAMBLE_BYTES
-            content = self._content or os.pread(self._place.segment.descriptor, size, self._place.at + PREAMBLE_BYTES)
-            descriptor = os.open(self._part, _FLAGS, 0o640, dir_fd=self._arriving.folder_descriptor)
-            try:
-                write_all(descriptor, self._seal.preamble() + content)
-            finally:
-                os.close(descriptor)
-            self._content = b""
-        except OSError as error:
-            done(error)
-            return
-        self._done = done
-        self._settling.put(self)
+        elif self._place is not None and self._committed is not None:
+            self._done = done
+            self._settling.put(self)
 
     @property
-    def _part(self) -> str:
-        return f"{self._arriving.sequence:08d}.part"
+    def copy_at(self) -> CopyAt:
+        place = self._place
+        if place is None:
+            raise RuntimeError("an instance that is in no segment")
+        return CopyAt(place.segment.path.name, place.lap.key, place.at)
 
-    def settle(self, error: OSError | None) -> None:
-        """Its file is durable and gets its name; or with an error: it is not."""
+    def settle(self, refusal: str | None) -> None:
         done, self._done = self._done, None
-        if self._place is None or self._committed is None or done is None:
+        if done is None:
             return
-        if error is None and self._settling.failures != self._failures:
-            error = OSError(errno.EIO, "a flush has failed since its file was written")
-        if error is None:
-            folder = self._arriving.folder_descriptor
-            try:
-                os.rename(self._part, self._committed.name, src_dir_fd=folder, dst_dir_fd=folder)
-            except OSError as failure:
-                error = failure
-        if error is None:
+        if refusal is None and self._place is not None:
             self._let_go(self._place.segment.settled)
-        done(error)
+        done(OSError(errno.EIO, refusal) if refusal is not None else None)
 
     def discard(self) -> None:
         if self._other is not None:
             self._other.discard()
         elif self._place is not None and self._committed is not None:
             with suppress(OSError):
-                os.unlink(self._part, dir_fd=self._arriving.folder_descriptor)
+                os.unlink(part_name(self._arriving.sequence), dir_fd=self._arriving.folder_descriptor)
             self._let_go(self._place.segment.leave)
         self._dataset.clear()
 
     def _let_go(self, how: Callable[[], None]) -> None:
         self._place = None
-        self._content = b""
         how()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from clara_dicom_adapter.dicom import part10
 from clara_dicom_adapter.spool.durable import write_all
-from clara_dicom_adapter.spool.models import StoredInstance, instance_name
+from clara_dicom_adapter.spool.models import StoredInstance, instance_name, part_name
 
 MOST_AT_ONCE = 512
 """Fragments per system call; Linux takes 1024, and below a few hundred bytes each copying them is cheaper."""
@@ -109,7 +109,7 @@ class NewFile(IncomingInstance):
         self._durable = durable
         self._stored = stored
         self._folder = arriving.folder_descriptor
-        self._name = f"{arriving.sequence:08d}.part"
+        self._name = part_name(arriving.sequence)
         self.path = arriving.folder / self._name
         self._header = arriving.header()
         self._size = 0

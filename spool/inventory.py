@@ -15,10 +15,10 @@ from types import TracebackType
 from typing import Final, Self
 
 from clara_dicom_adapter.errors import SpoolUnusable
-from clara_dicom_adapter.spool.association import ASSOCIATIONS, FACTS, AssociationFolder
+from clara_dicom_adapter.spool.association import FACTS, AssociationFolder
 from clara_dicom_adapter.spool.damaged import that_were_set_aside
 from clara_dicom_adapter.spool.database import DATABASE
-from clara_dicom_adapter.spool.models import is_association_id
+from clara_dicom_adapter.spool.models import ASSOCIATIONS, is_association_id
 from clara_dicom_adapter.spool.node import FileLock, read_node
 from clara_dicom_adapter.spool.schema import MIGRATIONS
 from clara_dicom_adapter.spool.unnamed import InstanceFile, Unnamed

@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict
 
 from clara_dicom_adapter.workflows.models import AssociationOutcome, BatchRef, Owner, PinnedAeTitle
 
+ASSOCIATIONS: Final = "associations"
+"""Folder of the spool with a folder for each association."""
 _ASSOCIATION_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 
@@ -80,6 +82,11 @@ class InstanceKey(NamedTuple):
 def instance_name(sequence: int, received_ns: int) -> str:
     """The name of an instance's file in the folder of its association."""
     return f"{sequence:08d}-{received_ns}.dcm"
+
+
+def part_name(sequence: int) -> str:
+    """The name of an instance's file until it is complete."""
+    return f"{sequence:08d}.part"
 
 
 @dataclass(frozen=True, slots=True)

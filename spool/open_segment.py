@@ -12,9 +12,15 @@ from clara_dicom_adapter.spool.segment import PAGE, begin_lap, end_lap
 class OpenSegment:
     """A segment that is locked by this process, in one lap."""
 
-    def __init__(self, path: Path, descriptor: int) -> None:
-        """Raises OSError when the disk refuses."""
+    def __init__(self, path: Path, descriptor: int, *, durable: bool) -> None:
+        """Args:
+            durable: False: what is written is not flushed.
+
+        Raises:
+            OSError: The disk refuses.
+        """
         self.path = path
+        self.durable = durable
         self.descriptor = descriptor
         self.lap = begin_lap(descriptor)
         self._size = os.fstat(descriptor).st_size
@@ -39,7 +45,7 @@ class OpenSegment:
             return at
 
     def write(self, vector: list[bytes], at: int) -> None:
-        """Write a copy, and return when it is durable; whoever finds nobody flushing flushes for all who wait.
+        """Write a copy; if it is to be durable, return when it is: whoever finds nobody flushing flushes for all.
 
         Raises:
             OSError: It may not be. Nobody takes it for an instance, unless a power cut takes that back.
@@ -48,7 +54,8 @@ class OpenSegment:
             written = os.pwritev(self.descriptor, vector, at)
             if written != sum(map(len, vector)):  # its blocks are there: a disk that takes a part takes nothing more
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
-            self._flush()
+            if self.durable:
+                self._flush()
         except OSError as error:
             with self._changed:
                 self._error = self._error or error
@@ -89,6 +96,11 @@ class OpenSegment:
         """Somebody else is to make the file of a copy, once this process has let go of the segment."""
         with self._changed:
             self._unnamed -= 1
+            self._left = True
+
+    def leave_all(self) -> None:
+        """Somebody else is to look after all copies, although they have their files."""
+        with self._changed:
             self._left = True
 
     @property

@@ -12,11 +12,11 @@ from typing import Final
 import structlog
 
 from clara_dicom_adapter.spool.durable import make_folder, sync_folder, write_all
+from clara_dicom_adapter.spool.filing import is_supported
 from clara_dicom_adapter.spool.prepared import PREPARED, SIZES, size_of
 from clara_dicom_adapter.spool.sealed import MADE_NS, SealedFiles, blank_files
 from clara_dicom_adapter.spool.segment import SEGMENT_BYTES, SEGMENTS
 from clara_dicom_adapter.spool.segments import MOST_TAKEN, lock_blank
-from clara_dicom_adapter.spool.settling import is_supported
 
 log = structlog.get_logger("clara_dicom_adapter.spool")
 
@@ -67,7 +67,7 @@ class Preparer:
             most_bytes = 0
         # a process that receives has no use for more; a small space is for prepared files
         count = min(MOST_TAKEN * listeners, int(most_bytes * _FOR_SEGMENTS) // SEGMENT_BYTES)
-        count = count if durable and is_supported() else 0
+        count = count if is_supported() else 0
         self._segments = [self._path.parent / SEGMENTS / f"{number:02d}" for number in range(count)]
         most_bytes -= count * SEGMENT_BYTES
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="preparing")

@@ -16,11 +16,10 @@ from typing import Final, NamedTuple
 import structlog
 
 from clara_dicom_adapter.errors import SpoolUnusable
-from clara_dicom_adapter.spool.association import ASSOCIATIONS
 from clara_dicom_adapter.spool.damaged import DAMAGED, keep_aside
 from clara_dicom_adapter.spool.durable import make_folder, sync_folder, write_all
-from clara_dicom_adapter.spool.models import InstanceKey, instance_name
-from clara_dicom_adapter.spool.seal import PREAMBLE_BYTES, ContentHash, Seal
+from clara_dicom_adapter.spool.models import ASSOCIATIONS, InstanceKey, instance_name
+from clara_dicom_adapter.spool.seal import Seal
 from clara_dicom_adapter.spool.segment import Copy, Lap, content, copies, end_lap, read_lap, segments_in
 
 log = structlog.get_logger("clara_dicom_adapter.spool")
@@ -162,7 +161,7 @@ def copies_without_file(root: Path) -> Iterator[tuple[Path, Copy]]:
 
 def _is_whole(descriptor: int, copy: Copy) -> bool:
     try:
-        return agrees(copy, content(descriptor, copy))
+        return copy.agrees_with(content(descriptor, copy))
     except OSError:
         return False
 
@@ -171,7 +170,7 @@ def read_copy(path: Path, copy: Copy) -> bytes:
     """An instance as its own file holds it; FileNotFoundError when its segment is used for something else by now."""
     with _opened(path, os.O_RDONLY, lock=False) as (descriptor, _):
         instance = content(descriptor, copy)
-    if not agrees(copy, instance):
+    if not copy.agrees_with(instance):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     return instance
 
@@ -202,12 +201,6 @@ def _file(root: Path, seal: Seal) -> Path:
     return root / ASSOCIATIONS / seal.association_id / instance_name(seal.sequence, seal.received_ns)
 
 
-def agrees(copy: Copy, instance: bytes) -> bool:
-    """Whether bytes are those that a copy was sealed with."""
-    seal = copy.seal
-    return len(instance) == seal.size and ContentHash(instance[PREAMBLE_BYTES:]).intdigest() == seal.content
-
-
 def _place_all(root: Path, path: Path, descriptor: int, lap: Lap, unreadable: list[OSError]) -> tuple[int, set[str]]:
     """How many have their file now, and the associations of those that have none; the files are durable."""
     named, refused = 0, set[str]()
@@ -221,7 +214,7 @@ def _place_all(root: Path, path: Path, descriptor: int, lap: Lap, unreadable: li
             continue
         try:
             file = _file(root, seal)
-            if not agrees(copy, instance):
+            if not copy.agrees_with(instance):
                 keep_aside(root, instance, seal)
             elif not file.parent.is_dir():
                 log.error("copy_without_association", path=str(path), association_id=seal.association_id)

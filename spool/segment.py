@@ -59,6 +59,12 @@ class Copy:
     def instance(self) -> InstanceKey:
         return InstanceKey(self.seal.association_id, self.seal.sequence)
 
+    def agrees_with(self, instance: bytes) -> bool:
+        """Whether bytes are those that it was sealed with."""
+        return (
+            len(instance) == self.seal.size and ContentHash(instance[PREAMBLE_BYTES:]).intdigest() == self.seal.content
+        )
+
 
 def pages(size: int) -> int:
     """Bytes that a copy of so many takes."""
@@ -117,15 +123,21 @@ def copies(descriptor: int, lap: Lap, unreadable: Callable[[OSError], None]) -> 
     """
     at, end = PAGE, os.fstat(descriptor).st_size
     while at < end:
-        seal = None
+        copy = None
         try:
-            seal = Seal.read(os.pread(descriptor, PREAMBLE_BYTES, at), lap.key)
+            copy = copy_at(descriptor, at, lap.key)
         except OSError as error:
             unreadable(error)
-        if seal is not None and seal.size <= MOST_BYTES:
-            yield Copy(at, seal)
+        if copy is not None:
+            yield copy
         # where a power cut has torn one, nothing says how long it is, and the next begins on some page behind it
-        at += pages(seal.size) if seal is not None else PAGE
+        at += pages(copy.seal.size) if copy is not None else PAGE
+
+
+def copy_at(descriptor: int, at: int, key: int) -> Copy | None:
+    """The copy that begins at a place of a segment in the lap of a key; None when none does."""
+    seal = Seal.read(os.pread(descriptor, PREAMBLE_BYTES, at), key)
+    return Copy(at, seal) if seal is not None and seal.size <= MOST_BYTES else None
 
 
 def content(descriptor: int, copy: Copy) -> bytes:

@@ -48,8 +48,12 @@ class Place:
 class Segments:
     """Those of a spool, as a process takes them that receives. Every method may be called from any thread."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, durable: bool) -> None:
+        """Args:
+        durable: False: what is written is not flushed.
+        """
         self._root = root
+        self._durable = durable
         self._lock = threading.Lock()
         self._current: OpenSegment | None = None
         self._full: list[OpenSegment] = []
@@ -75,7 +79,7 @@ class Segments:
                 if blank is None:
                     return None
                 try:
-                    self._current = OpenSegment(*blank)
+                    self._current = OpenSegment(*blank, durable=self._durable)
                 except OSError as error:
                     self._give_up(*blank, error)
                     return None

@@ -1,20 +1,18 @@
-"""Gives the instances in segments files of their own, behind the replies.
+"""Sees to it that the instances in segments get files of their own, behind the replies.
 
-The files of many are written without a flush, then one ``syncfs`` makes them all durable, then they get their names: a
-file with a final name is complete and durable, here as everywhere. The names are durable with the ``syncfs`` after
-that, and then a segment has done its duty. It needs Linux 5.8, from which on ``syncfs`` tells when a disk has not taken
-something since a descriptor was opened.
+A few are made into files here. Where there are many, the receiver's own process does it, if there is one: a thread of
+this process would take its time from those that receive.
 """
 
-import ctypes
-import os
-import re
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
 import structlog
 
+from clara_dicom_adapter.spool.filing import CopyAt, Filer, FileSystem, MakeFiles
+from clara_dicom_adapter.spool.open_segment import OpenSegment
 from clara_dicom_adapter.spool.segments import Segments
 
 log = structlog.get_logger("clara_dicom_adapter.spool")
@@ -25,42 +23,51 @@ _IDLE_SECONDS: Final = 2.0
 """A segment that is not written into for so long is emptied: until then nothing of what it holds is deleted."""
 _MOST_BYTES: Final = 8 << 20
 """In a group, before which it is settled anyway."""
-_syncfs: Final = ctypes.CDLL(None, use_errno=True).syncfs
+_FEW: Final = 8
+"""So many files are made sooner than another process is asked for them."""
 
 
 class Unsettled(Protocol):
-    """An instance whose file is written, and neither durable nor named."""
+    """An instance in a segment, which has no file yet."""
 
     bytes: int
 
-    def settle(self, error: OSError | None) -> None:
-        """Give it its name, for it is durable; or with an error: it is not."""
+    @property
+    def copy_at(self) -> CopyAt:
+        """Where it lies."""
+        ...
+
+    def settle(self, refusal: str | None) -> None:
+        """It has its file, under its name; or why it has none."""
         ...
 
 
 class Settling:
     """The thread of a process that receives. Every method may be called from any other thread."""
 
-    def __init__(self, root: Path, segments: Segments) -> None:
+    def __init__(self, root: Path, segments: Segments, *, durable: bool, elsewhere: MakeFiles | None = None) -> None:
+        """Args:
+        durable: False: nothing is flushed.
+        elsewhere: Has files made by another process; none: all are made here.
+        """
         self._segments = segments
-        self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._filer = Filer(root, durable=durable)
+        self._elsewhere = elsewhere or self._filer.make
+        self._names = FileSystem(root) if durable else None
         self._changed = threading.Condition()
         self._group: list[Unsettled] = []
         self._bytes = 0
         self._put = self._settled = self._awaited = 0
         self._stopping = self._stopped = False
-        self.failures = 0
-        """Flushes that have failed. What was written before one is not durable, whatever a later one says: the kernel
-        tells of an error once, to whoever flushes next."""
         self._thread = threading.Thread(target=self._run, name="settling", daemon=True)
         self._thread.start()
 
-    def put(self, written: Unsettled) -> None:
-        """The file of an instance is written."""
+    def put(self, unsettled: Unsettled) -> None:
+        """An instance is to have its file."""
         with self._changed:
-            self._group.append(written)
+            self._group.append(unsettled)
             self._put += 1
-            self._bytes += written.bytes
+            self._bytes += unsettled.bytes
             if len(self._group) == 1 or self._bytes >= _MOST_BYTES:
                 self._changed.notify_all()
 
@@ -79,7 +86,9 @@ class Settling:
             self._stopping = True
             self._changed.notify_all()
         self._thread.join()
-        os.close(self._root)
+        self._filer.close()
+        if self._names is not None:
+            self._names.close()
 
     def _run(self) -> None:
         while True:
@@ -104,29 +113,32 @@ class Settling:
         return self._stopping or self._awaited > self._settled or self._bytes >= _MOST_BYTES
 
     def _settle(self, group: list[Unsettled], idle_seconds: float) -> None:
-        # found before the flush, which is what makes their names durable
-        ready = self._segments.ready(idle_seconds)
-        if not group and not ready:
-            return
-        error = self._flush()
-        for each in group:
+        self._end(self._segments.ready(idle_seconds))
+        try:
+            refused = self._make_files([each.copy_at for each in group])
+        except Exception as error:
+            log.exception("settling_failed")
+            refused = dict.fromkeys(range(len(group)), type(error).__name__)
+        for number, each in enumerate(group):
             try:
-                each.settle(error)
+                each.settle(refused.get(number))
             except Exception:  # whoever comes next is settled all the same
                 log.exception("settling_failed")
-        if error is None:
+
+    def _make_files(self, wanted: list[CopyAt]) -> Mapping[int, str]:
+        if not wanted:
+            return {}
+        return self._filer.make(wanted) if len(wanted) <= _FEW else self._elsewhere(wanted)
+
+    def _end(self, ready: list[OpenSegment]) -> None:
+        """Let segments be used again whose copies have their files."""
+        if not ready:
+            return
+        try:
+            if self._names is not None:
+                self._names.flush()
+        except OSError:  # a second flush may say that all is well when nothing is
             for segment in ready:
-                self._segments.end(segment)
-
-    def _flush(self) -> OSError | None:
-        if _syncfs(self._root) == 0:
-            return None
-        number = ctypes.get_errno()
-        self.failures += 1
-        return OSError(number, os.strerror(number))
-
-
-def is_supported() -> bool:
-    """Whether the kernel has what this relies upon."""
-    release = re.match(r"(\d+)\.(\d+)", os.uname().release)
-    return release is not None and (int(release[1]), int(release[2])) >= (5, 8)
+                segment.leave_all()
+        for segment in ready:
+            self._segments.end(segment)

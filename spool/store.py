@@ -2,7 +2,7 @@
 
 import hashlib
 import hmac
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -14,10 +14,12 @@ from clara_dicom_adapter.errors import SpoolUnavailable, SpoolUnusable
 from clara_dicom_adapter.spool import node as nodes
 from clara_dicom_adapter.spool.adoption import Adopted, adopt
 from clara_dicom_adapter.spool.arrivals import Arrivals
-from clara_dicom_adapter.spool.association import ASSOCIATIONS, FACTS, AssociationFolder
+from clara_dicom_adapter.spool.association import FACTS, AssociationFolder
 from clara_dicom_adapter.spool.database import Database
 from clara_dicom_adapter.spool.durable import make_folder
+from clara_dicom_adapter.spool.filing import CopyAt, Filer
 from clara_dicom_adapter.spool.models import (
+    ASSOCIATIONS,
     AssociationFacts,
     InstanceHead,
     InstanceKey,
@@ -64,7 +66,8 @@ class Spool:
         self._database = database
         self._arrivals = Arrivals(root, durable=database.durable)
         self._interrupted: dict[str, bool] = {}
-        self._sealed = SealedFiles(root)
+        filer = Filer(root, durable=database.durable) if role is SpoolRole.RECEIVER else None
+        self._sealed = SealedFiles(root, filer=filer)
         self._ownership = Ownership(database, self._associations, node.node_id)
         self._reclaimer = Reclaimer(database, self._associations, self._sealed)
 
@@ -96,6 +99,7 @@ class Spool:
     def close(self) -> None:
         """Let go of the spool; safe to repeat. Associations that are still open are ended by the next start."""
         self._arrivals.close()
+        self._sealed.close()
         self._database.close()
         for lock in self._locks:
             lock.release()
@@ -153,6 +157,14 @@ class Spool:
                 folder.end_abandoned()
                 ended.append(folder)
         return ended
+
+    def make_files(self, wanted: Sequence[CopyAt]) -> Mapping[int, str]:
+        """Make the files of what a listener has in segments; for the receiver only.
+
+        Returns:
+            Why some have none, by their place in ``wanted``.
+        """
+        return self._sealed.make_files(wanted)
 
     def preparer(
         self, most_bytes: int, *, room: Callable[[], int], listeners: int = 1, durable: bool = True

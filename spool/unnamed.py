@@ -11,8 +11,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
-from clara_dicom_adapter.spool.association import ASSOCIATIONS, files_in
-from clara_dicom_adapter.spool.models import instance_name
+from clara_dicom_adapter.spool.association import files_in
+from clara_dicom_adapter.spool.models import ASSOCIATIONS, instance_name
 from clara_dicom_adapter.spool.prepared import PREPARED
 from clara_dicom_adapter.spool.replay import copies_without_file, read_copy
 from clara_dicom_adapter.spool.seal import PREAMBLE_BYTES, Seal

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from clara_dicom_adapter.spool.filing import MakeFiles, is_supported
 from clara_dicom_adapter.spool.in_place import InPlace
 from clara_dicom_adapter.spool.in_segment import InSegment
 from clara_dicom_adapter.spool.incoming import Arriving, IncomingInstance, NewFile
@@ -13,7 +14,7 @@ from clara_dicom_adapter.spool.models import StoredInstance
 from clara_dicom_adapter.spool.prepared import PreparedFiles
 from clara_dicom_adapter.spool.segment import MOST_BYTES
 from clara_dicom_adapter.spool.segments import Segments
-from clara_dicom_adapter.spool.settling import Settling, is_supported
+from clara_dicom_adapter.spool.settling import Settling
 
 _MOST_CLASSES: Final = 1000
 """SOP classes that are remembered: they are a peer's to name."""
@@ -22,9 +23,10 @@ _MOST_CLASSES: Final = 1000
 class Ways:
     """Those of one process that receives. Every method may be called from any thread."""
 
-    def __init__(self, root: Path, *, durable: bool) -> None:
+    def __init__(self, root: Path, *, durable: bool, elsewhere: MakeFiles | None = None) -> None:
         """Args:
         durable: False: nothing is flushed.
+        elsewhere: Has the files of small instances made by another process; none: all are made in this one.
         """
         self._durable = durable
         self._prepared = PreparedFiles(root)
@@ -32,7 +34,8 @@ class Ways:
         self._root = root
         self._lock = threading.Lock()
         self._small: tuple[Segments, Settling] | None = None
-        self._for_small = durable and is_supported()
+        self._elsewhere = elsewhere
+        self._for_small = is_supported()
 
     def begin(self, arriving: Arriving, stored: Callable[[StoredInstance], None]) -> IncomingInstance:
         """Begin an instance in the way that suits the last one of its SOP class.
@@ -52,8 +55,11 @@ class Ways:
             return None
         with self._lock:  # not before there is something for them: most processes that open a spool do not receive
             if self._small is None and self._for_small:
-                segments = Segments(self._root)
-                self._small = segments, Settling(self._root, segments)
+                segments = Segments(self._root, durable=self._durable)
+                self._small = (
+                    segments,
+                    Settling(self._root, segments, durable=self._durable, elsewhere=self._elsewhere),
+                )
             return self._small if self._small is not None and self._small[0].there else None
 
     def _in_file(

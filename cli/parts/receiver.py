@@ -116,7 +116,7 @@ def serve(part: Part) -> int:
                 known=known,
             )
 
-        listeners = ListenerProcesses(settings.dicom.scp, setup)
+        listeners = ListenerProcesses(settings.dicom.scp, setup, spool.make_files)
 
         def read_again(levels: Mapping[str, str]) -> None:
             listeners.log_levels(levels)

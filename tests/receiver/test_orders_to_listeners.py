@@ -127,7 +127,7 @@ class Parent:
             )
 
         monkeypatch.setattr("clara_dicom_adapter.receiver.listeners.spawn", spawn)
-        self.listeners = ListenerProcesses(settings, setup)
+        self.listeners = ListenerProcesses(settings, setup, lambda _copies: {})
         self._starting: threading.Thread | None = None
 
     def start(self, known: KnownCopy | None = None) -> None:

@@ -33,7 +33,7 @@ from clara_dicom_adapter.spool import (
     AssociationFolder,
     Spool,
     SpoolRole,
-    in_segment,
+    filing,
     replay,
     segments,
     settling,
@@ -92,7 +92,7 @@ def test_a_segment_is_used_again_when_its_files_are_durable_under_their_names(
     monkeypatch.setattr(settling, "_PAUSE_SECONDS", 0.01)
     folder = spool.begin_association(facts())
     flushed: list[set[int]] = []
-    syncfs, end = settling._syncfs, OpenSegment.end
+    syncfs, end = filing._syncfs, OpenSegment.end
 
     def flush(descriptor: int) -> int:
         found = int(syncfs(descriptor))
@@ -105,7 +105,7 @@ def test_a_segment_is_used_again_when_its_files_are_durable_under_their_names(
         assert held <= flushed[-1], "every name was made before the last flush"
         return end(segment)
 
-    monkeypatch.setattr(settling, "_syncfs", flush)
+    monkeypatch.setattr(filing, "_syncfs", flush)
     monkeypatch.setattr(OpenSegment, "end", ends)
     monkeypatch.setattr(settling, "_IDLE_SECONDS", 0.05)
     for number in range(1, 20):
@@ -193,7 +193,7 @@ def test_what_could_not_be_named_is_named_by_the_receiver(
     monkeypatch.setattr(settling, "_IDLE_SECONDS", 0.05)
     incoming = answered(folder)
     with monkeypatch.context() as patch:
-        patch.setattr(settling, "_syncfs", refuse_to_flush)
+        patch.setattr(filing, "_syncfs", refuse_to_flush)
         for _ in range(2):  # the second time it is read from the segment
             with pytest.raises(OSError, match="Input/output error"):
                 have_named(incoming)
@@ -249,8 +249,8 @@ def test_an_idle_segment_is_emptied(root: Path, folder: AssociationFolder, monke
 
 
 def test_listeners_do_not_share_a_segment(root: Path, folder: AssociationFolder) -> None:
-    ours = segments.Segments(root)
-    theirs = segments.Segments(root)
+    ours = segments.Segments(root, durable=True)
+    theirs = segments.Segments(root, durable=True)
     mine, yours = ours.take(1), theirs.take(1)
     assert mine is not None
     assert yours is not None
@@ -277,7 +277,7 @@ def test_one_that_is_being_made_is_nobody_s(root: Path, spool: Spool) -> None:
         sop_class_uid=CT, sop_instance_uid=STUDY, transfer_syntax_uid=EXPLICIT_LITTLE_ENDIAN
     )
     assert isinstance(incoming, NewFile)
-    assert segments.Segments(root).take(1) is None
+    assert segments.Segments(root, durable=True).take(1) is None
 
 
 @pytest.mark.usefixtures("never_settles")
@@ -287,14 +287,14 @@ def test_a_flush_that_failed_counts_for_all_that_was_written_before_it(
     """The kernel told of the second one's data when the first was flushed, and does not tell again."""
     first, second = answered(folder, number=1), answered(folder, number=2)
     told: list[tuple[int, OSError | None]] = []
-    syncfs = settling._syncfs
+    syncfs = filing._syncfs
 
     def fails_once(descriptor: int) -> int:
-        monkeypatch.setattr(settling, "_syncfs", syncfs)
+        monkeypatch.setattr(filing, "_syncfs", syncfs)
         second.name(lambda error: told.append((2, error)))
         return refuse_to_flush(descriptor)
 
-    monkeypatch.setattr(settling, "_syncfs", fails_once)
+    monkeypatch.setattr(filing, "_syncfs", fails_once)
     first.name(lambda error: told.append((1, error)))
     first._settling.wait()
     second._settling.wait()
@@ -367,7 +367,7 @@ def test_segments_that_are_not_wanted_any_more_are_removed_unless_they_hold_some
 )
 def test_an_older_kernel_does_without(release: str, supported: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "node", release, "version", "x86_64")))
-    assert settling.is_supported() == supported
+    assert filing.is_supported() == supported
 
 
 def test_a_segment_that_was_replaced_while_it_was_opened_is_nobody_s(
@@ -382,7 +382,7 @@ def test_a_segment_that_was_replaced_while_it_was_opened_is_nobody_s(
 
     with monkeypatch.context() as patch:
         patch.setattr(fcntl, "flock", replaced)
-        assert segments.Segments(root).take(1) is None
+        assert segments.Segments(root, durable=True).take(1) is None
         with pytest.raises(FileNotFoundError), replay._opened(root / SEGMENTS / "00", os.O_RDWR):
             pass
 
@@ -396,7 +396,7 @@ def test_what_could_not_even_be_written_to_a_file_is_left_to_the_receiver_althou
     incoming.write(b"abc")
     incoming.commit()
     with monkeypatch.context() as patch:
-        patch.setattr(in_segment, "write_all", refuse_to_write)
+        patch.setattr(filing, "write_all", refuse_to_write)
         with pytest.raises(OSError, match="No space left"):
             have_named(incoming)
     incoming.discard()

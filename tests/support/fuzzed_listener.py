@@ -24,7 +24,7 @@ from clara_dicom_adapter.receiver.listeners import listen
 from clara_dicom_adapter.receiver.places import Places
 from clara_dicom_adapter.receiver.reports import REPORTS, Ended, ListenerSetup, Listening, Report, Stop
 from clara_dicom_adapter.spool import AssociationFolder, Preparer, Spool, SpoolRole, preparing
-from clara_dicom_adapter.spool.association import ASSOCIATIONS
+from clara_dicom_adapter.spool.models import ASSOCIATIONS
 from clara_dicom_adapter.spool.prepared import PREPARED
 from clara_dicom_adapter.spool.replay import copies_without_file
 from clara_dicom_adapter.spool.seal import seal_of

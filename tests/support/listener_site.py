@@ -63,7 +63,7 @@ class ListenerSite:
                 known=known,
             )
 
-        self.listeners = ListenerProcesses(settings, setup)
+        self.listeners = ListenerProcesses(settings, setup, self.spool.make_files)
         self.service = ReceiverService(
             self.listeners,
             given,
