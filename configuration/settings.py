@@ -241,7 +241,7 @@ class StorageSettings(Section):
 survives the end of the receiver, but a power cut takes back the last seconds."""
     prepared_space_mb: Annotated[int, Field(alias="preparedSpaceMB", ge=0)] = 512
     """Space for files that are made in advance, 10^6 bytes, so that ``flush`` costs one flush of the data, for small \
-instances one for all associations of a listener; with ``os``, so that no blocks have to be found for large instances. \
+instances one for all associations of a listener; with ``os``, so that no blocks have to be found. \
 Used on ext4 and XFS; 0: none are made."""
     quarantine_retention_hours: float = Field(default=168, gt=0)
     """Quarantined groups are reclaimed after this long; nothing else accepted ever expires."""

@@ -4,9 +4,9 @@ To make files takes as long as to receive what they hold, and two threads of one
 each other.
 """
 
+import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import structlog
@@ -55,8 +55,11 @@ class FilesMaker:
     """The receiver's side, for all listeners: one thread, for the disk does not get faster by more."""
 
     def __init__(self, make: MakeFiles) -> None:
+        """Raises RuntimeError when there are no more threads."""
         self._make = make
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="filing")
+        self._wanted: queue.SimpleQueue[tuple[FilesWanted, Callable[[Order], None]] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name="filing", daemon=True)
+        self._thread.start()
 
     def hear(self, report: FilesWanted, answer: Callable[[Order], None]) -> None:
         """Make files soon.
@@ -64,16 +67,19 @@ class FilesMaker:
         Args:
             answer: Told of it, once.
         """
-        self._thread.submit(self._serve, report, answer)
-
-    def _serve(self, report: FilesWanted, answer: Callable[[Order], None]) -> None:
-        try:
-            refused = self._make(report.copies)
-        except Exception as error:  # its listener waits for an answer, whatever it is
-            log.exception("filing_failed")
-            refused = dict.fromkeys(range(len(report.copies)), type(error).__name__)
-        answer(FilesMade(refused=dict(refused)))
+        self._wanted.put((report, answer))
 
     def close(self) -> None:
         """Make what is wanted, then no more."""
-        self._thread.shutdown()
+        self._wanted.put(None)
+        self._thread.join()
+
+    def _serve(self) -> None:
+        while (wanted := self._wanted.get()) is not None:
+            report, answer = wanted
+            try:
+                refused = self._make(report.copies)
+            except Exception as error:  # its listener waits for an answer, whatever it is
+                log.exception("filing_failed")
+                refused = dict.fromkeys(range(len(report.copies)), type(error).__name__)
+            answer(FilesMade(refused=dict(refused)))

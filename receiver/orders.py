@@ -1,7 +1,8 @@
 """The receiver's end of the channel to one listener process: its setup and its orders out, its reports in.
 
 Orders wait here and are sent by a thread, so that a listener that is slow to begin holds up neither who gives them nor
-the other listeners. Of each kind only the newest is sent, for an order says how things are and not what has changed.
+the other listeners. Of each kind only the newest is sent, for an order says how things are and not what has changed;
+and a listener waits for the answer to what it has wanted before it wants more.
 """
 
 import errno
@@ -70,6 +71,9 @@ class OrderChannel:
             log.error("listener_hangs", number=self._setup.number, reason=f"no order taken for {_HANGING_SECONDS} s")
             self._shut_down()
         except OSError:  # it has died
+            self._shut_down()
+        except Exception:
+            log.exception("order_not_sent")
             self._shut_down()
 
     def _next(self) -> Order | None:

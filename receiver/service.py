@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from clara_dicom_adapter.configuration.settings import Durability, ScpTlsSettings, StorageSettings
+from clara_dicom_adapter.configuration.settings import ScpTlsSettings, StorageSettings
 from clara_dicom_adapter.errors import AdapterError
 from clara_dicom_adapter.receiver.acceptance import RejectReason
 from clara_dicom_adapter.receiver.addressing import Addressing
@@ -119,13 +119,11 @@ class ReceiverService:
             looked=self._parked,
         )
         prepared = storage.prepared_space_mb * 1_000_000
-        durable = storage.durability is Durability.FLUSH
         self._preparing = Preparing(
             spool.preparer(
                 prepared,
                 room=lambda: rule.measure().room_bytes,
                 listeners=listeners.configured,
-                durable=durable,
             )
         )
         self._stopped = threading.Event()

@@ -5,16 +5,13 @@ slow, or for which no segment has room, goes the way of the larger ones: who ask
 stays open for it, looks into its file.
 """
 
-import errno
-import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Final
 
 from clara_dicom_adapter.spool.filing import CopyAt
 from clara_dicom_adapter.spool.incoming import Arriving, IncomingInstance, Named
-from clara_dicom_adapter.spool.models import StoredInstance, part_name
+from clara_dicom_adapter.spool.models import StoredInstance
 from clara_dicom_adapter.spool.seal import PREAMBLE_BYTES, ContentHash, Seal
 from clara_dicom_adapter.spool.segment import MOST_BYTES, PAGE
 from clara_dicom_adapter.spool.segments import Place, Segments
@@ -132,14 +129,12 @@ class InSegment(IncomingInstance):
             return
         if refusal is None and self._place is not None:
             self._let_go(self._place.segment.settled)
-        done(OSError(errno.EIO, refusal) if refusal is not None else None)
+        done(OSError(refusal) if refusal is not None else None)
 
     def discard(self) -> None:
         if self._other is not None:
             self._other.discard()
         elif self._place is not None and self._committed is not None:
-            with suppress(OSError):
-                os.unlink(part_name(self._arriving.sequence), dir_fd=self._arriving.folder_descriptor)
             self._let_go(self._place.segment.leave)
         self._dataset.clear()
 

@@ -84,9 +84,13 @@ def instance_name(sequence: int, received_ns: int) -> str:
     return f"{sequence:08d}-{received_ns}.dcm"
 
 
-def part_name(sequence: int) -> str:
-    """The name of an instance's file until it is complete."""
-    return f"{sequence:08d}.part"
+def part_name(sequence: int, by: int | None = None) -> str:
+    """The name of an instance's file until it is complete.
+
+    Args:
+        by: The process that makes it from a copy of the instance; none: there is no other one.
+    """
+    return f"{sequence:08d}.part" if by is None else f"{sequence:08d}-{by}.part"
 
 
 @dataclass(frozen=True, slots=True)

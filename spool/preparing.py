@@ -47,14 +47,12 @@ class Preparer:
         *,
         room: Callable[[], int],
         listeners: int = 1,
-        durable: bool = True,
     ) -> None:
         """Args:
         most_bytes: That prepared files may take of the disk; 0: none are prepared.
         sealed: Told of files that are made, for nobody need look into these before they are written.
         room: Bytes that the storage rule leaves. When it leaves none, what is prepared makes room.
         listeners: Processes that receive.
-        durable: False: for instances that are not flushed.
         """
         self._sealed = sealed
         self._path = root / PREPARED

@@ -18,6 +18,7 @@ import structlog
 from clara_dicom_adapter.errors import SpoolUnusable
 from clara_dicom_adapter.spool.damaged import DAMAGED, keep_aside
 from clara_dicom_adapter.spool.durable import make_folder, sync_folder, write_all
+from clara_dicom_adapter.spool.filing import SegmentsInHand
 from clara_dicom_adapter.spool.models import ASSOCIATIONS, InstanceKey, instance_name
 from clara_dicom_adapter.spool.seal import Seal
 from clara_dicom_adapter.spool.segment import Copy, Lap, content, copies, end_lap, read_lap, segments_in
@@ -43,10 +44,12 @@ class Placed(NamedTuple):
 class Replay:
     """Looks through the segments of one spool; one thread at a time."""
 
-    def __init__(self, root: Path, looks: int = _LOOKS) -> None:
+    def __init__(self, root: Path, looks: int = _LOOKS, in_hand: SegmentsInHand | None = None) -> None:
         """Args:
         looks: After so many in which the disk has refused a part of a segment, that counts as lost.
+        in_hand: Shared with whoever makes files for listeners that live; none: nobody does, in here.
         """
+        self._in_hand = in_hand or SegmentsInHand()
         self._root = root
         self._looks = looks
         self._refusals: Counter[Path] = Counter()
@@ -94,12 +97,18 @@ class Replay:
             return 0, set()
         if lap is None:
             return 0, set()
-        unreadable: list[OSError] = []
         if not is_ours:
+            unreadable: list[OSError] = []
             found = _without_file(self._root, descriptor, lap, unreadable)
             if unreadable and not self._is_lost(path):  # else one bad page would keep everything for ever
                 raise unreadable[0]
             return 0, found
+        with self._in_hand.of(path.name):
+            return self._empty(path, descriptor, lap)
+
+    def _empty(self, path: Path, descriptor: int, lap: Lap) -> tuple[int, set[str]]:
+        """As :meth:`_look_into`, of a segment that no process has; nobody else makes files of it meanwhile."""
+        unreadable: list[OSError] = []
         named, refused = _place_all(self._root, path, descriptor, lap, unreadable)
         if unreadable:
             if refused or not self._is_lost(path):

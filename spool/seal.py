@@ -1,4 +1,4 @@
-"""The seal of an instance that was written into a prepared file: what it is, how long, and a hash of its bytes.
+"""The seal of an instance in a prepared file or a segment: what it is, how long, and a hash of its bytes.
 
 It lies in the preamble of the DICOM file, whose 128 bytes are the implementation's (PS3.10 section 7.1), and is written
 last. A file that agrees with its seal is complete, whatever its name: the name may be made after the flush.

@@ -4,7 +4,7 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -13,7 +13,6 @@ import structlog
 
 from clara_dicom_adapter.spool.damaged import set_aside
 from clara_dicom_adapter.spool.durable import sync_folder
-from clara_dicom_adapter.spool.filing import CopyAt, Filer
 from clara_dicom_adapter.spool.models import ASSOCIATIONS, instance_name
 from clara_dicom_adapter.spool.prepared import PREPARED
 from clara_dicom_adapter.spool.replay import Placed, Replay
@@ -30,12 +29,8 @@ _CLOCK_TICK_NS: Final = 1_000_000_000
 class SealedFiles:
     """Those of one spool. One thread at a time looks through them, for two would keep files from each other."""
 
-    def __init__(self, root: Path, replay: Replay | None = None, filer: Filer | None = None) -> None:
-        """Args:
-        filer: Makes files for listeners that live; none: for nobody.
-        """
+    def __init__(self, root: Path, replay: Replay | None = None) -> None:
         self._root = root
-        self._filer = filer
         self._replay = replay or Replay(root)
         self._blank: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -46,21 +41,6 @@ class SealedFiles:
         Nobody may conclude that from the time alone: a power cut may bring it back after a flush of the content.
         """
         self._blank.update(dict.fromkeys(names, MADE_NS))
-
-    def make_files(self, wanted: Sequence[CopyAt]) -> dict[int, str]:
-        """Make files for a listener that lives, as :class:`~clara_dicom_adapter.spool.filing.Filer` does.
-
-        Not while anybody looks through them: once what a dead listener has left is placed, nothing of it may come late.
-        """
-        if self._filer is None:
-            raise ValueError("only the receiver makes files")
-        with self._lock:
-            return self._filer.make(wanted)
-
-    def close(self) -> None:
-        """Make no more files."""
-        if self._filer is not None:
-            self._filer.close()
 
     def place(self) -> Placed:
         """Give every instance its name that no process is about to give one: what is sealed, and what is in segments.

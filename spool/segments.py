@@ -125,6 +125,12 @@ class Segments:
                 self._current = None
             return [segment for segment in self._full if segment.all_named]
 
+    def leave_all(self) -> None:
+        """Somebody else is to look after what is in segments by now, although it may have files."""
+        with self._lock:
+            for segment in (*self._full, *([self._current] if self._current is not None else [])):
+                segment.leave_all()
+
     def end(self, segment: OpenSegment) -> None:
         """The files of a segment are durable under their names: use it again, or let go of it."""
         with self._lock:

@@ -23,7 +23,7 @@ _IDLE_SECONDS: Final = 2.0
 """A segment that is not written into for so long is emptied: until then nothing of what it holds is deleted."""
 _MOST_BYTES: Final = 8 << 20
 """In a group, before which it is settled anyway."""
-_FEW: Final = 8
+FEW: Final = 8
 """So many files are made sooner than another process is asked for them."""
 
 
@@ -116,6 +116,8 @@ class Settling:
         self._end(self._segments.ready(idle_seconds))
         try:
             refused = self._make_files([each.copy_at for each in group])
+        except OSError as error:
+            refused = dict.fromkeys(range(len(group)), str(error))
         except Exception as error:
             log.exception("settling_failed")
             refused = dict.fromkeys(range(len(group)), type(error).__name__)
@@ -128,7 +130,9 @@ class Settling:
     def _make_files(self, wanted: list[CopyAt]) -> Mapping[int, str]:
         if not wanted:
             return {}
-        return self._filer.make(wanted) if len(wanted) <= _FEW else self._elsewhere(wanted)
+        if self._names is not None:
+            self._names.watch()  # before the first name is made
+        return self._filer.make(wanted) if len(wanted) <= FEW else self._elsewhere(wanted)
 
     def _end(self, ready: list[OpenSegment]) -> None:
         """Let segments be used again whose copies have their files."""
@@ -137,8 +141,7 @@ class Settling:
         try:
             if self._names is not None:
                 self._names.flush()
-        except OSError:  # a second flush may say that all is well when nothing is
-            for segment in ready:
-                segment.leave_all()
+        except OSError:  # a second flush may say that all is well when nothing is, also of names in other segments
+            self._segments.leave_all()
         for segment in ready:
             self._segments.end(segment)

@@ -2,7 +2,7 @@
 
 import hashlib
 import hmac
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +17,7 @@ from clara_dicom_adapter.spool.arrivals import Arrivals
 from clara_dicom_adapter.spool.association import FACTS, AssociationFolder
 from clara_dicom_adapter.spool.database import Database
 from clara_dicom_adapter.spool.durable import make_folder
-from clara_dicom_adapter.spool.filing import CopyAt, Filer
+from clara_dicom_adapter.spool.filing import Filer, SegmentsInHand
 from clara_dicom_adapter.spool.models import (
     ASSOCIATIONS,
     AssociationFacts,
@@ -39,6 +39,7 @@ from clara_dicom_adapter.spool.models import (
 from clara_dicom_adapter.spool.ownership import Ownership
 from clara_dicom_adapter.spool.preparing import Preparer
 from clara_dicom_adapter.spool.reclaim import Reclaimer
+from clara_dicom_adapter.spool.replay import Replay
 from clara_dicom_adapter.spool.sealed import SealedFiles
 from clara_dicom_adapter.workflows.models import ClaimResult, Owner
 
@@ -66,8 +67,9 @@ class Spool:
         self._database = database
         self._arrivals = Arrivals(root, durable=database.durable)
         self._interrupted: dict[str, bool] = {}
-        filer = Filer(root, durable=database.durable) if role is SpoolRole.RECEIVER else None
-        self._sealed = SealedFiles(root, filer=filer)
+        self._in_hand = SegmentsInHand()
+        self._filers: list[Filer] = []
+        self._sealed = SealedFiles(root, Replay(root, in_hand=self._in_hand))
         self._ownership = Ownership(database, self._associations, node.node_id)
         self._reclaimer = Reclaimer(database, self._associations, self._sealed)
 
@@ -99,7 +101,8 @@ class Spool:
     def close(self) -> None:
         """Let go of the spool; safe to repeat. Associations that are still open are ended by the next start."""
         self._arrivals.close()
-        self._sealed.close()
+        for filer in self._filers:
+            filer.close()
         self._database.close()
         for lock in self._locks:
             lock.release()
@@ -158,26 +161,27 @@ class Spool:
                 ended.append(folder)
         return ended
 
-    def make_files(self, wanted: Sequence[CopyAt]) -> Mapping[int, str]:
-        """Make the files of what a listener has in segments; for the receiver only.
+    def filer(self, *, durable: bool = True) -> Filer:
+        """Who makes the files of what listeners have in segments; for the receiver only.
 
-        Returns:
-            Why some have none, by their place in ``wanted``.
+        Args:
+            durable: False: nothing is flushed.
         """
-        return self._sealed.make_files(wanted)
+        if self.role is not SpoolRole.RECEIVER:
+            raise ValueError("only the receiver makes files for others")
+        filer = Filer(self.root, durable=durable, in_hand=self._in_hand)
+        self._filers.append(filer)
+        return filer
 
-    def preparer(
-        self, most_bytes: int, *, room: Callable[[], int], listeners: int = 1, durable: bool = True
-    ) -> Preparer:
+    def preparer(self, most_bytes: int, *, room: Callable[[], int], listeners: int = 1) -> Preparer:
         """Who keeps files prepared, once the associations of an earlier run are ended; for the receiver only.
 
         Args:
             listeners: Processes that receive.
-            durable: False: for instances that are not flushed.
         """
         if self.role is not SpoolRole.RECEIVER:
             raise ValueError("only the receiver prepares files")
-        return Preparer(self.root, most_bytes, self._sealed, room=room, listeners=listeners, durable=durable)
+        return Preparer(self.root, most_bytes, self._sealed, room=room, listeners=listeners)
 
     def remove_unbegun(self) -> None:
         """Remove folders of associations that never began; for the receiver, before anything is received."""

@@ -15,7 +15,7 @@ from clara_dicom_adapter.cli.parts.entry import Part
 from clara_dicom_adapter.configuration.chosen import Configuration
 from clara_dicom_adapter.configuration.entities import ClaraAeTitle, Source
 from clara_dicom_adapter.configuration.importing import import_once
-from clara_dicom_adapter.configuration.settings import ScpSettings
+from clara_dicom_adapter.configuration.settings import Durability, ScpSettings
 from clara_dicom_adapter.configuration.store import ConfigurationStore
 from clara_dicom_adapter.receiver.known import KnownCopy
 from clara_dicom_adapter.receiver.listeners import ListenerProcesses
@@ -105,6 +105,8 @@ def serve(part: Part) -> int:
     with closing(Spool.open(temporary / "spool", SpoolRole.RECEIVER)) as spool:
         database = LateDatabase(part, spool.node_id)
 
+        filer = spool.filer(durable=settings.storage.durability is Durability.FLUSH)
+
         def setup(number: int, known: KnownCopy | None) -> ListenerSetup:
             return ListenerSetup(
                 scp=settings.dicom.scp,
@@ -116,7 +118,7 @@ def serve(part: Part) -> int:
                 known=known,
             )
 
-        listeners = ListenerProcesses(settings.dicom.scp, setup, spool.make_files)
+        listeners = ListenerProcesses(settings.dicom.scp, setup, filer.make)
 
         def read_again(levels: Mapping[str, str]) -> None:
             listeners.log_levels(levels)

@@ -20,6 +20,7 @@ from clara_dicom_adapter.spool.prepared import PREPARED, SIZES
 from clara_dicom_adapter.spool.replay import copies_without_file
 from clara_dicom_adapter.spool.seal import seal_of
 from clara_dicom_adapter.spool.segment import SEGMENTS
+from clara_dicom_adapter.spool.settling import FEW
 
 LARGE = max(SIZES) + 100_000
 """An instance of so many bytes is received into a new file, once its class is known for them."""
@@ -103,9 +104,9 @@ def test_a_listener_dies_over_a_prepared_file(
     [
         ("pwritev,pwritev2", "", False, 0),  # complete, and not in the segment
         ("fdatasync", "", False, 1),  # in the segment, and not on the device
-        ("write", "00000004.part", True, 1),  # answered, and its own file is empty
+        ("write", "00000004-{pid}.part", True, 1),  # answered, and its own file is empty
         ("syncfs", "", True, 1),  # its file is written, and not on the device
-        ("renameat,renameat2", "", True, 1),  # its file is on the device under no final name
+        ("rename,renameat,renameat2", "", True, 1),  # its file is on the device under no final name
     ],
 )
 def test_a_listener_dies_over_a_segment(
@@ -118,13 +119,31 @@ def test_a_listener_dies_over_a_segment(
         assert modality.store(*files[:3])
         folder = new_folder(site, before)
         wait_until("they have their names", lambda: len(named(folder)) == 3)
-        with killed_at(site, modality, calls, path=folder / where if where else "") as point:
+        path = folder / where.format(pid=listener(site, modality)) if where else ""
+        with killed_at(site, modality, calls, path=path) as point:
             assert modality.store(files[3]) == answered
             point.wait()
             assert [copy.seal.sequence for _, copy in copies_without_file(site.spool)] == [4] * left
             assert len(named(folder)) == 3
     assert site.acknowledged["ASSOC"] & uids(files) == uids(files[: 3 + answered])
     site.send("ASSOC", files[3 + answered :])
+    site.settle()
+
+
+def test_the_receiver_dies_over_the_files_of_its_listener(site: Site, tmp_path: Path) -> None:
+    """All are written, none is on the device."""
+    files = make_objects(tmp_path / "a", 300, size=5000)
+    before = site.associations()
+    wait_until("there are segments", lambda: len(list((site.spool / SEGMENTS).glob("[0-9][0-9]"))) == 2)
+    with killed_at(site, "receiver", "syncfs") as point:
+        sending = site.send_aside("ASSOC", files)
+        point.wait()
+        folder = new_folder(site, before)
+        answered = site.acknowledged["ASSOC"] & uids(files)
+        assert len(answered) > FEW
+        assert len(safe(site, folder)) >= len(answered)
+        assert len(named(folder)) < len(answered)
+    sending.join()
     site.settle()
 
 

@@ -4,10 +4,11 @@ import json
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from support.receiver_wire import RELEASE_REQUEST, established, read_pdu, store_message, store_response
 from support.receiving import associate, instance
 from support.site import wait_until
 from support.started import process_of_its_own, tool
@@ -18,6 +19,7 @@ from clara_dicom_adapter.configuration.settings import DataFolder
 from clara_dicom_adapter.spool.prepared import PREPARED, SIZES, size_of
 from clara_dicom_adapter.spool.replay import in_segments
 from clara_dicom_adapter.spool.segment import SEGMENTS
+from clara_dicom_adapter.spool.settling import FEW
 
 _CALLS = "fdatasync,fsync,sync_file_range,syncfs,sync,ftruncate,rename,renameat,renameat2,sendto"
 _FLUSH = re.compile(r"\b(?:fdatasync|fsync|sync_file_range|syncfs)\(\d+<([^>]*)>")
@@ -99,6 +101,7 @@ def outcomes(root: Path) -> list[Path]:
 
 
 IN_SEGMENT = ["data in segment", "reply"]
+UNFLUSHED_IN_SEGMENT = ["reply"]
 IN_PLACE = ["data in place", "reply"]
 OUTGROWN = ["data in place", "name", "folder", "reply"]
 NEW_FILE = ["data", "name", "folder", "reply"]
@@ -146,24 +149,38 @@ def test_what_0000_promises_is_done_before_it_is_sent(
     assert ("facts" in {step for _, step in steps(trace)}) == (storage["durability"] == "flush")
 
 
-def test_an_instance_in_a_segment_has_its_name_when_its_file_is_flushed_behind_the_reply(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [3, 60], ids=["few", "many"])
+@pytest.mark.parametrize("durability", ["flush", "os"])
+def test_instances_in_a_segment_have_their_names_when_their_files_are_flushed_behind_the_reply(
+    tmp_path: Path, durability: str, count: int
+) -> None:
     """And the segment is emptied after one more flush, which makes the names durable."""
     trace = tmp_path / "trace"
-    with traced_receiver(tmp_path, {"durability": "flush", "preparedSpaceMB": 70}, trace) as port:
+    with traced_receiver(tmp_path, {"durability": durability, "preparedSpaceMB": 70}, trace) as port:
         spool = DataFolder(tmp_path / "data").payloads / "spool"
         wait_until("there are segments", lambda: len(list((spool / SEGMENTS).glob("[0-9][0-9]"))) == 2)
-        assoc = associate(port)
-        for _ in range(3):
-            assert assoc.send_c_store(instance(3000)).Status == 0
-        assoc.release()
+        with closing(established(port)) as connection:
+            connection.sendall(b"".join(store_message(f"1.2.{number}", 3000) for number in range(count)))  # at once
+            assert [store_response(connection)[1] for _ in range(count)] == [0] * count
+            connection.sendall(RELEASE_REQUEST)
+            read_pdu(connection)
         wait_until("its outcome is written", lambda: len(outcomes(tmp_path)) == 1)
         wait_until("the segments are empty", lambda: not in_segments(spool))
     found = [(thread, step) for thread, step in steps(trace) if step != "facts"]
     answering = {thread for thread, step in found if step == "reply"}
-    assert [step for thread, step in found if thread in answering] == IN_SEGMENT * 3
-    behind = [step for thread, step in found if thread not in answering]
-    groups = " ".join(behind).replace("file system name", "file system, name")
-    assert re.fullmatch(r"(file system,( name)+ )+file system data in segment", groups), behind
-    assert behind.count("name") == 3
-    ends = [(thread, step) for thread, step in found if step in {"reply", "name"}]
-    assert ends[0][1] == "reply"
+    in_segment = IN_SEGMENT if durability == "flush" else UNFLUSHED_IN_SEGMENT
+    assert [step for thread, step in found if thread in answering] == in_segment * count
+    behind = [(thread, step) for thread, step in found if thread not in answering]
+    assert [step for _, step in behind].count("name") == count
+    *made, last = behind
+    assert last[1] == "data in segment", "which says that it is blank"
+    if durability == "os":
+        assert {step for _, step in made} == {"name"}
+        return
+    *made, names = made
+    assert names == (last[0], "file system")
+    for thread in {thread for thread, _ in made}:
+        groups = " ".join(step for by, step in made if by == thread).replace("file system name", "file system, name")
+        assert re.fullmatch(r"(file system,( name)+ ?)+", groups), groups
+    if count > FEW:
+        assert len({thread for thread, _ in made} - {last[0]}) == 1, "many are made by the receiver's process"

@@ -17,7 +17,7 @@ import pytest
 from pynetdicom.dsutils import encode
 from structlog.testing import capture_logs
 from support.listener_site import ListenerSite, listening
-from support.receiver_wire import established, message_with, read_pdu, store_response
+from support.receiver_wire import RELEASE_REQUEST, established, message_with, read_pdu, store_response
 from support.receiving import CT_IMAGE, instance
 from support.site import wait_until
 
@@ -32,7 +32,6 @@ PEERS = 4
 IMPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2"
 _PATIENCE_SECONDS = 60
 """For an answer; a disk that others keep busy makes a flush wait for many seconds."""
-RELEASE_REQUEST = b"\5\0\0\0\0\4\0\0\0\0"
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(180 + 6 * KILLS)]
 

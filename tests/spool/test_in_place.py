@@ -38,9 +38,9 @@ USUAL = 576 << 10
 MEGABYTES = 20_000_000
 
 
-def prepare(spool: Spool, space: int = MEGABYTES, *, durable: bool = True) -> None:
+def prepare(spool: Spool, space: int = MEGABYTES) -> None:
     """All that fit into so many bytes."""
-    preparer = spool.preparer(space, room=lambda: 10 * space, durable=durable)
+    preparer = spool.preparer(space, room=lambda: 10 * space)
     preparer.start()
     while preparer.step():
         pass
@@ -124,13 +124,13 @@ def test_a_file_is_taken_by_the_length_of_the_last_of_its_class(spool: Spool, pr
     assert seal_of(last.path) is None, "in a file of its own"
 
 
-def test_without_a_flush_small_instances_are_received_into_new_files(
+def test_without_segments_small_instances_are_received_into_new_files(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
     monkeypatch.setattr(preparing, "file_system", lambda _: "ext4")
     with Spool.open(root, SpoolRole.RECEIVER, durable=False) as spool:
-        prepare(spool, durable=False)
+        prepare(spool)
         assert {size_of(name) for name in names(root / PREPARED)} == {*SIZES}
         folder = spool.begin_association(facts())
         kinds = []

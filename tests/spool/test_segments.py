@@ -194,11 +194,10 @@ def test_what_could_not_be_named_is_named_by_the_receiver(
     incoming = answered(folder)
     with monkeypatch.context() as patch:
         patch.setattr(filing, "_syncfs", refuse_to_flush)
-        for _ in range(2):  # the second time it is read from the segment
+        for _ in range(2):
             with pytest.raises(OSError, match="Input/output error"):
                 have_named(incoming)
-    (part,) = folder.path.glob("[0-9]*.part")
-    assert part.read_bytes().endswith(b"abc")
+    assert list(folder.path.glob("[0-9]*")) == []
     incoming.discard()
     folder.end(AssociationOutcome.RELEASED)
     wait_until("its listener lets go of the segment, in which nothing else waits", lambda: placed(root)[0] == 1, 30)
@@ -278,30 +277,6 @@ def test_one_that_is_being_made_is_nobody_s(root: Path, spool: Spool) -> None:
     )
     assert isinstance(incoming, NewFile)
     assert segments.Segments(root, durable=True).take(1) is None
-
-
-@pytest.mark.usefixtures("never_settles")
-def test_a_flush_that_failed_counts_for_all_that_was_written_before_it(
-    folder: AssociationFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The kernel told of the second one's data when the first was flushed, and does not tell again."""
-    first, second = answered(folder, number=1), answered(folder, number=2)
-    told: list[tuple[int, OSError | None]] = []
-    syncfs = filing._syncfs
-
-    def fails_once(descriptor: int) -> int:
-        monkeypatch.setattr(filing, "_syncfs", syncfs)
-        second.name(lambda error: told.append((2, error)))
-        return refuse_to_flush(descriptor)
-
-    monkeypatch.setattr(filing, "_syncfs", fails_once)
-    first.name(lambda error: told.append((1, error)))
-    first._settling.wait()
-    second._settling.wait()
-    assert [number for number, error in told if error is not None] == [1, 2]
-    settle(first)
-    settle(second)
-    assert sorted(folder.files()) == [1, 2]
 
 
 @pytest.mark.usefixtures("never_settles")

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from clara_dicom_adapter.configuration.entities import ClaraAeTitle, Source
-from clara_dicom_adapter.configuration.settings import ScpSettings, StorageSettings
+from clara_dicom_adapter.configuration.settings import Durability, ScpSettings, StorageSettings
 from clara_dicom_adapter.log import LogSetup
 from clara_dicom_adapter.receiver.known import KnownCopy
 from clara_dicom_adapter.receiver.listeners import ListenerProcesses
@@ -52,6 +52,8 @@ class ListenerSite:
         self.configured = Growing(sources)
         self.recorded = Recorded()
 
+        filer = self.spool.filer(durable=given.durability is Durability.FLUSH)
+
         def setup(number: int, known: KnownCopy | None) -> ListenerSetup:
             return ListenerSetup(
                 scp=settings,
@@ -63,7 +65,7 @@ class ListenerSite:
                 known=known,
             )
 
-        self.listeners = ListenerProcesses(settings, setup, self.spool.make_files)
+        self.listeners = ListenerProcesses(settings, setup, filer.make)
         self.service = ReceiverService(
             self.listeners,
             given,

@@ -15,6 +15,7 @@ CT = "1.2.840.10008.5.1.4.1.1.2"
 VERIFICATION = "1.2.840.10008.1.1"
 _STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 _IMPLICIT = "1.2.840.10008.1.2"
+RELEASE_REQUEST = b"\5\0\0\0\0\4\0\0\0\0"
 
 
 def association_request(calling: bytes, called: bytes = b"CLARA") -> bytes:
