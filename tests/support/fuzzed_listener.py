@@ -22,7 +22,16 @@ from clara_dicom_adapter.log import LogSetup
 from clara_dicom_adapter.receiver.known import KnownCopy
 from clara_dicom_adapter.receiver.listeners import listen
 from clara_dicom_adapter.receiver.places import Places
-from clara_dicom_adapter.receiver.reports import REPORTS, Ended, ListenerSetup, Listening, Report, Stop
+from clara_dicom_adapter.receiver.reports import (
+    REPORTS,
+    Ended,
+    FilesMade,
+    FilesWanted,
+    ListenerSetup,
+    Listening,
+    Report,
+    Stop,
+)
 from clara_dicom_adapter.spool import AssociationFolder, Preparer, Spool, SpoolRole, preparing
 from clara_dicom_adapter.spool.models import ASSOCIATIONS
 from clara_dicom_adapter.spool.prepared import PREPARED
@@ -56,6 +65,7 @@ class ListenerUnderTest:
         self._channel = channel
         self._lines = channel.makefile("rb")
         self._spool = spool
+        self._filer = spool.filer()
         self.log = spool.root.parent / "listener.log"
 
     def begun(self) -> None:
@@ -72,6 +82,9 @@ class ListenerUnderTest:
     def _report(self, wanted: Callable[[Report], bool]) -> Report:
         while line := self._lines.readline():
             report = REPORTS.validate_json(line)
+            if isinstance(report, FilesWanted):
+                made = FilesMade(refused=self._filer.make(report.copies))
+                self._channel.sendall(made.model_dump_json().encode() + b"\n")
             if wanted(report):
                 return report
         raise AssertionError("the listener has ended")
@@ -145,8 +158,7 @@ def listener_under_test(root: Path, durability: Durability) -> Iterator[Listener
         ours,
         theirs,
     ):
-        space = _PREPARED_BYTES if durability is Durability.FLUSH else 0
-        preparer = spool.preparer(space, room=lambda: 10 * _PREPARED_BYTES)
+        preparer = spool.preparer(_PREPARED_BYTES, room=lambda: 10 * _PREPARED_BYTES)
         preparer.start()
         setup = ListenerSetup(
             scp=settings,
