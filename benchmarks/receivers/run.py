@@ -3,6 +3,7 @@
 import json
 import mmap
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from receivers.sets import InstanceSet
 
 _SENDER: Final = Path(__file__).with_name("sender.py")
 _IDLE_ASSOCIATIONS: Final = 20
+_IDLE_LOOKS: Final = 3
 _AT_ONCE: Final = 4
 _MORE_MEMORY: Final = 256 << 20
 
@@ -84,7 +86,7 @@ class Bench:
         return sent.instances / seconds
 
     def idle_share(self, peer: Peer, program: Path, sent: InstanceSet, seconds: float) -> float:
-        """Share of one core that is used while associations are open and nothing is sent."""
+        """Share of one core that is used while associations are open and nothing is sent; the median of some looks."""
         receiver = peer.run(program, self.folder(f"idle-{peer.name}"), Load(_IDLE_ASSOCIATIONS))
         try:
             meta = read_meta(next(sent.folder.iterdir()))
@@ -93,9 +95,12 @@ class Bench:
                     association = _association(receiver.port, meta.sop_class_uid, meta.transfer_syntax_uid)
                     stack.callback(association.connection.close)
                 time.sleep(1)  # what starting an association leaves to be done is not its idling
-                before, begun = receiver.cpu_seconds(), time.monotonic()
-                time.sleep(seconds)
-                return (receiver.cpu_seconds() - before) / (time.monotonic() - begun)
+                shares: list[float] = []
+                for _ in range(_IDLE_LOOKS):
+                    before, begun = receiver.cpu_seconds(), time.monotonic()
+                    time.sleep(seconds)
+                    shares.append((receiver.cpu_seconds() - before) / (time.monotonic() - begun))
+                return statistics.median(shares)
         finally:
             receiver.end()
 
