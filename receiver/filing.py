@@ -7,16 +7,16 @@ each other.
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
 from clara_dicom_adapter.receiver.reports import FilesMade, FilesWanted, Order, Report
-from clara_dicom_adapter.spool.filing import CopyAt, MakeFiles
+from clara_dicom_adapter.spool.filing import CopyAt, MakeFiles, MakerGone
 
 log = structlog.get_logger("clara_dicom_adapter.receiver")
 
-_GONE: Final = "the receiver has gone"
+_CLOSE_SECONDS: Final = 5.0
 
 
 class AskedFiles:
@@ -25,23 +25,36 @@ class AskedFiles:
     def __init__(self, tell: Callable[[Report], bool]) -> None:
         self._tell = tell
         self._changed = threading.Condition()
-        self._answer: Mapping[int, str] | None = None
+        self._number = 0
+        self._answer: FilesMade | None = None
         self._gone = False
 
     def make(self, wanted: Sequence[CopyAt]) -> Mapping[int, str]:
-        """Have files made, and wait; gives the reasons of those that have none, by their place."""
+        """Have files made, and wait; gives the reasons of those that have none, by their place.
+
+        Raises:
+            MakerGone: The receiver answers no more.
+        """
         with self._changed:
-            self._answer = None
-        self._tell(FilesWanted(list(wanted)))
+            self._number += 1
+            number = self._number
+        self._tell(FilesWanted(number, list(wanted)))
+
+        def answer() -> FilesMade | None:
+            # none to an earlier one that could not be told at once, and was told all the same
+            return self._answer if self._answer is not None and self._answer.number == number else None
+
         with self._changed:
-            self._changed.wait_for(lambda: self._answer is not None or self._gone)
-            # not made here instead: the receiver may still be at it, and two must not write one file
-            return dict.fromkeys(range(len(wanted)), _GONE) if self._answer is None else self._answer
+            self._changed.wait_for(lambda: answer() is not None or self._gone)
+            made = answer()
+        if made is None:
+            raise MakerGone
+        return made.refused
 
     def made(self, order: FilesMade) -> None:
         """The receiver's answer has come."""
         with self._changed:
-            self._answer = order.refused
+            self._answer = order
             self._changed.notify_all()
 
     def gone(self) -> None:
@@ -51,35 +64,42 @@ class AskedFiles:
             self._changed.notify_all()
 
 
+class Asking(Protocol):
+    """The channel to a listener that has asked."""
+
+    def tell(self, order: Order) -> None:
+        """Have an answer sent; returns at once."""
+        ...
+
+    def give_up(self) -> None:
+        """End it, for there is no answer: the listener ends, and another takes its place."""
+        ...
+
+
 class FilesMaker:
     """The receiver's side, for all listeners: one thread, for the disk does not get faster by more."""
 
     def __init__(self, make: MakeFiles) -> None:
         """Raises RuntimeError when there are no more threads."""
         self._make = make
-        self._wanted: queue.SimpleQueue[tuple[FilesWanted, Callable[[Order], None]] | None] = queue.SimpleQueue()
+        self._wanted: queue.SimpleQueue[tuple[FilesWanted, Asking] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="filing", daemon=True)
         self._thread.start()
 
-    def hear(self, report: FilesWanted, answer: Callable[[Order], None]) -> None:
-        """Make files soon.
-
-        Args:
-            answer: Told of it, once.
-        """
-        self._wanted.put((report, answer))
+    def hear(self, report: FilesWanted, asking: Asking) -> None:
+        """Make files soon, and answer."""
+        self._wanted.put((report, asking))
 
     def close(self) -> None:
-        """Make what is wanted, then no more."""
+        """Make what is wanted, then no more; a disk that does not answer is not waited for."""
         self._wanted.put(None)
-        self._thread.join()
+        self._thread.join(_CLOSE_SECONDS)
 
     def _serve(self) -> None:
         while (wanted := self._wanted.get()) is not None:
-            report, answer = wanted
+            report, asking = wanted
             try:
-                refused = self._make(report.copies)
-            except Exception as error:  # its listener waits for an answer, whatever it is
+                asking.tell(FilesMade(number=report.number, refused=dict(self._make(report.copies))))
+            except Exception:  # its listener must not wait for an answer that does not come
                 log.exception("filing_failed")
-                refused = dict.fromkeys(range(len(report.copies)), type(error).__name__)
-            answer(FilesMade(refused=dict(refused)))
+                asking.give_up()

@@ -300,7 +300,7 @@ class ListenerProcesses:
                     log.warning("report_lost", number=slot.number)
                     continue
                 if isinstance(report, FilesWanted):
-                    self._files.hear(report, channel.tell)
+                    self._files.hear(report, channel)
                     continue
                 if isinstance(report, Listening):
                     slot.listening.set()

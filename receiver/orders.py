@@ -52,6 +52,10 @@ class OrderChannel:
         with self._connection.makefile("rb") as lines:
             yield from lines
 
+    def give_up(self) -> None:
+        """Have the listener end, and another take its place."""
+        self._shut_down()
+
     def close(self) -> None:
         """Send no more; what has not been sent is dropped."""
         with self._changed:

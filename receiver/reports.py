@@ -83,8 +83,13 @@ class TlsFailed:
 
 @dataclass(frozen=True)
 class FilesWanted:
-    """Instances in segments are to have files; :class:`FilesMade` answers, before the next of these."""
+    """Instances in segments are to have files; :class:`FilesMade` answers.
 
+    Attributes:
+        number: Of this listener's, to know the answer by.
+    """
+
+    number: int
     copies: list[CopyAt]
     kind: Literal["files_wanted"] = "files_wanted"
 
@@ -150,13 +155,15 @@ class Secure(BaseModel):
 
 
 class FilesMade(BaseModel):
-    """What was wanted last has its files.
+    """What was wanted has its files.
 
     Attributes:
+        number: Of what was wanted.
         refused: Why some have none, by their place in what was wanted.
     """
 
     kind: Literal["files_made"] = "files_made"
+    number: int
     refused: dict[int, str]
 
 

@@ -24,6 +24,7 @@ from clara_dicom_adapter.spool.models import ASSOCIATIONS, instance_name, part_n
 from clara_dicom_adapter.spool.segment import SEGMENTS, content, copy_at, read_lap
 
 _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+_CLOSE_SECONDS: Final = 5.0
 _syncfs: Final = ctypes.CDLL(None, use_errno=True).syncfs
 
 
@@ -43,6 +44,10 @@ class CopyAt(NamedTuple):
 
 MakeFiles = Callable[[Sequence[CopyAt]], Mapping[int, str]]
 """Makes the files of copies; gives the reasons of those, by their place in the sequence, that have none."""
+
+
+class MakerGone(Exception):
+    """Another process was to make files. It answers no more, and may still be at it."""
 
 
 class FileSystem:
@@ -181,10 +186,10 @@ class Filer:
         return refused
 
     def close(self) -> None:
-        """Make no more; safe to repeat."""
-        with self._lock:
-            if self._file_system is not None:
-                self._file_system.close()
+        """Make no more; safe to repeat. A disk that does not answer is not waited for: this process ends anyway."""
+        if self._file_system is not None and self._lock.acquire(timeout=_CLOSE_SECONDS):
+            self._file_system.close()
+            self._lock.release()
 
 
 class _Lap(NamedTuple):

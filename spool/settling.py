@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from clara_dicom_adapter.spool.filing import CopyAt, Filer, FileSystem, MakeFiles
+from clara_dicom_adapter.spool.filing import CopyAt, Filer, FileSystem, MakeFiles, MakerGone
 from clara_dicom_adapter.spool.open_segment import OpenSegment
 from clara_dicom_adapter.spool.segments import Segments
 
@@ -132,7 +132,13 @@ class Settling:
             return {}
         if self._names is not None:
             self._names.watch()  # before the first name is made
-        return self._filer.make(wanted) if len(wanted) <= FEW else self._elsewhere(wanted)
+        if len(wanted) > FEW:
+            try:
+                return self._elsewhere(wanted)
+            except MakerGone:
+                # as long as it is at it nothing of these segments may be deleted: the receiver waits for that
+                self._segments.leave_all()
+        return self._filer.make(wanted)
 
     def _end(self, ready: list[OpenSegment]) -> None:
         """Let segments be used again whose copies have their files."""

@@ -14,7 +14,7 @@ from support.site import wait_until
 
 from clara_dicom_adapter.receiver.filing import AskedFiles, FilesMaker
 from clara_dicom_adapter.receiver.reports import FilesMade, FilesWanted, Order, Report
-from clara_dicom_adapter.spool.filing import CopyAt, Filer
+from clara_dicom_adapter.spool.filing import CopyAt, Filer, MakerGone
 from clara_dicom_adapter.spool.segment import SEGMENTS
 
 COUNT = 60
@@ -135,37 +135,84 @@ def test_what_a_dead_listener_has_wanted_is_made_by_the_recovery_alone(site: Lis
     assert parts(site) == []
 
 
-def test_a_receiver_that_goes_leaves_the_files_to_the_next() -> None:
+def test_who_asks_one_that_goes_hears_of_it() -> None:
     told = Told()
     asked = AskedFiles(told)
-    made: list[Mapping[int, str]] = []
-    asking = threading.Thread(target=lambda: made.append(asked.make([A_COPY, A_COPY])), daemon=True)
+    heard: list[bool] = []
+
+    def ask() -> None:
+        with pytest.raises(MakerGone):
+            asked.make([A_COPY])
+        heard.append(True)
+
+    asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     wait_until("it has asked", lambda: bool(told.reports), 30)
     asked.gone()
     asking.join(30)
-    assert made == [{0: "the receiver has gone", 1: "the receiver has gone"}]
-    assert asked.make([A_COPY]) == {0: "the receiver has gone"}, "nobody waits for one that has gone"
+    assert heard == [True]
+    with pytest.raises(MakerGone):  # nobody waits for one that has gone
+        asked.make([A_COPY])
 
 
 def test_each_is_told_of_what_it_has_wanted() -> None:
     answers: list[dict[int, str]] = [{}, {0: "no space"}, {}]
     left = list(answers)
 
-    def answer(_report: Report) -> bool:  # before anybody waits for it
-        asked.made(FilesMade(refused=left.pop(0)))
+    def answer(report: Report) -> bool:  # before anybody waits for it
+        assert isinstance(report, FilesWanted)
+        asked.made(FilesMade(number=report.number, refused=left.pop(0)))
         return True
 
     asked = AskedFiles(answer)
     assert [asked.make([A_COPY]) for _ in answers] == answers
 
 
-def test_whatever_goes_wrong_the_listener_is_answered() -> None:
-    def fail(_wanted: Sequence[CopyAt]) -> Mapping[int, str]:
-        raise MemoryError
+def test_an_answer_to_something_else_is_none() -> None:
+    """What could not be told at once may have been told all the same."""
+    told: list[FilesWanted] = []
 
-    maker = FilesMaker(fail)
-    answers: list[Order] = []
-    maker.hear(FilesWanted([A_COPY, A_COPY]), answers.append)
+    def refuse_first(report: Report) -> bool:
+        assert isinstance(report, FilesWanted)
+        told.append(report)
+        if len(told) == 1:
+            raise MemoryError
+        asked.made(FilesMade(number=told[0].number, refused={}))
+        threading.Timer(0.05, lambda: asked.made(FilesMade(number=report.number, refused={0: "no space"}))).start()
+        return True
+
+    asked = AskedFiles(refuse_first)
+    with pytest.raises(MemoryError):
+        asked.make([A_COPY])
+    assert asked.make([A_COPY]) == {0: "no space"}
+
+
+class Channel:
+    """To a listener that has asked."""
+
+    def __init__(self) -> None:
+        self.told: list[Order] = []
+        self.given_up = 0
+
+    def tell(self, order: Order) -> None:
+        self.told.append(order)
+
+    def give_up(self) -> None:
+        self.given_up += 1
+
+
+def test_a_listener_for_whom_there_is_no_answer_is_replaced() -> None:
+    made: list[int] = []
+
+    def fail_once(wanted: Sequence[CopyAt]) -> Mapping[int, str]:
+        made.append(len(wanted))
+        if len(made) == 1:
+            raise MemoryError
+        return {}
+
+    maker, first, second = FilesMaker(fail_once), Channel(), Channel()
+    maker.hear(FilesWanted(1, [A_COPY, A_COPY]), first)
+    maker.hear(FilesWanted(7, [A_COPY]), second)
     maker.close()
-    assert answers == [FilesMade(refused={0: "MemoryError", 1: "MemoryError"})]
+    assert (first.told, first.given_up) == ([], 1)
+    assert (second.told, second.given_up) == ([FilesMade(number=7, refused={})], 0)

@@ -10,9 +10,9 @@ from support.segments import answered, begin, in_use, make_segments, placed, ref
 from support.site import wait_until
 from support.spooling import facts
 
-from clara_dicom_adapter.spool import Arrivals, AssociationFolder, Spool, filing, settling
+from clara_dicom_adapter.spool import Arrivals, AssociationFolder, Spool, filing, replay, settling
 from clara_dicom_adapter.spool.durable import write_all
-from clara_dicom_adapter.spool.filing import CopyAt, Filer
+from clara_dicom_adapter.spool.filing import CopyAt, Filer, MakerGone
 from clara_dicom_adapter.spool.in_segment import InSegment
 from clara_dicom_adapter.spool.segment import PAGE
 
@@ -271,3 +271,23 @@ def test_a_segment_that_is_refused_costs_one_descriptor_and_not_one_for_each_cop
         assert set(Filer(root, durable=True).make([copy] * 500).values()) == {"the segment is blank"}
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_nothing_is_deleted_while_somebody_who_has_gone_may_still_be_at_it(root: Path, spool: Spool) -> None:
+    """Its names may come late: the segment is not blank before the recovery, which waits for that, has looked."""
+    make_segments(root, 1)
+
+    def gone(_wanted: object) -> dict[int, str]:
+        raise MakerGone
+
+    receiving = Arrivals(spool.root, elsewhere=gone)
+    folder = receiving.begin_association(facts())
+    told: list[OSError | None] = []
+    for each in several(folder):
+        each.name(told.append)
+    receiving.settle()
+    assert told == [None] * MANY, "made here"
+    receiving.close()
+    assert len(replay.in_segments(root)) == MANY
+    assert placed(root) == (0, frozenset())
+    assert replay.in_segments(root) == set()

@@ -1,7 +1,6 @@
 """A listener in its own process, which has to stand changed associations and stay as it was.
 
-A listener that flushes stores into segments and prepared files, and into new ones when there are none left; one that
-leaves flushing to the operating system always into new ones.
+It stores into segments and prepared files, and into new ones when there are none left.
 """
 
 import json
@@ -83,7 +82,7 @@ class ListenerUnderTest:
         while line := self._lines.readline():
             report = REPORTS.validate_json(line)
             if isinstance(report, FilesWanted):
-                made = FilesMade(refused=self._filer.make(report.copies))
+                made = FilesMade(number=report.number, refused=self._filer.make(report.copies))
                 self._channel.sendall(made.model_dump_json().encode() + b"\n")
             if wanted(report):
                 return report
