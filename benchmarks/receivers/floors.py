@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-OURS: Final[Mapping[str, str]] = {"durable": "ours_durable", "os": "ours_os"}
+OURS: Final[Mapping[str, str]] = {"durable": "ours_durable", "os": "ours_os", "segments": "ours_segments"}
 """Our durability to the receiver's name."""
 PEERS: Final = ("dcmtk", "dcmtk_bit", "orthanc", "dicom_rs", "pynetdicom", "raw")
-RAW: Final[Mapping[str, str]] = {"durable": "raw", "os": "raw_os"}
+RAW: Final[Mapping[str, str]] = {"durable": "raw", "os": "raw_os", "segments": "raw"}
 """Our durability to the raw limit with the same."""
 
 

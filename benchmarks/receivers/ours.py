@@ -25,6 +25,7 @@ from receivers.sender import CALLED
 
 _START_SECONDS: Final = 60.0
 _PREPARED_BYTES: Final = int(0.99e6 * StorageSettings().prepared_space_mb)
+_FILES_LATE: Final = Path(__file__).with_name("files_late")
 _NOBODY: Final = "127.0.0.1:1"
 
 
@@ -37,7 +38,7 @@ def _configured(cache: Path) -> Path:
     return data
 
 
-def _run(durability: str) -> Callable[[Path, Path, Load], Receiver]:
+def _run(durability: str, *first: Path) -> Callable[[Path, Path, Load], Receiver]:
     def run(configured: Path, folder: Path, _load: Load) -> Receiver:
         data = DataFolder(folder / "data")
         shutil.copytree(configured, data.root)
@@ -54,7 +55,7 @@ def _run(durability: str) -> Callable[[Path, Path, Load], Receiver]:
                 data.root,
             ],
             folder,
-            environment={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            environment={"PYTHONPATH": os.pathsep.join(filter(None, (*map(str, first), *sys.path)))},
         )
         try:
             receiver.port = _wait_for(receiver, data)
@@ -116,4 +117,5 @@ def _received(folder: Path) -> Iterable[Path]:
 OURS: Final = {
     "ours_durable": Peer("ours_durable", _configured, _run("flush"), _received),
     "ours_os": Peer("ours_os", _configured, _run("os"), _received),
+    "ours_segments": Peer("ours_segments", _configured, _run("flush", _FILES_LATE), _received),
 }

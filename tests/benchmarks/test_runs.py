@@ -40,7 +40,9 @@ def program(bench: Bench, name: str) -> Path:
 
 
 # dicom-rs is not here: it is built for minutes when it is not in the cache
-@pytest.mark.parametrize("name", ["ours_durable", "ours_os", "dcmtk", "dcmtk_bit", "orthanc", "pynetdicom"])
+@pytest.mark.parametrize(
+    "name", ["ours_durable", "ours_os", "ours_segments", "dcmtk", "dcmtk_bit", "orthanc", "pynetdicom"]
+)
 def test_every_dataset_arrives_over_several_associations(bench: Bench, small: InstanceSet, name: str) -> None:
     sample, folder = bench.sample(RECEIVERS[name], program(bench, name), small, 3)
     assert sample.instances == len(sample.responses) == small.instances == 80
