@@ -10,16 +10,20 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from clara_dicom_adapter.configuration.settings import Durability
 from clara_dicom_adapter.receiver import accepting
+from clara_dicom_adapter.spool.segments import MOST_TAKEN
 from support.fuzzed_listener import ANSWER_SECONDS, ListenerUnderTest, listener_under_test
 from support.fuzzed_messages import Figures, complete_in
 from support.mutations import Association
 from support.receiver_wire import association_request, store_message
 from support.receiving import LOOPBACK
 from support.recordings import P_DATA
+
+_SIZE: Final = 20_000
+"""Of the data set of a good instance."""
 
 
 class Listeners:
@@ -55,7 +59,8 @@ class Listeners:
             self._started += 1
             root = self._root / str(self._started)
             self._listener = self._stack.enter_context(listener_under_test(root, self._durability))
-            _good_association(self._listener)
+            for size in (200_000, _SIZE):  # it keeps open what it has once needed for one
+                _good_association(self._listener, size)
             self._idle = self._listener.threads_and_files()
         return self._listener
 
@@ -140,17 +145,18 @@ def _look(listener: ListenerUnderTest, idle: tuple[int, int]) -> None:
 
     def has_let_go() -> bool:
         threads, files = listener.threads_and_files()
-        return threads < idle[0] + accepting._MOST_WAITING and files <= idle[1]  # one waited from the beginning
+        # one thread waited, and one segment was taken, from the beginning
+        return threads < idle[0] + accepting._MOST_WAITING and files < idle[1] + MOST_TAKEN
 
     _until(has_let_go, "it keeps threads or files")
 
 
-def _good_association(listener: ListenerUnderTest) -> None:
+def _good_association(listener: ListenerUnderTest, size: int = _SIZE) -> None:
     request = association_request(b"CT1")
-    answer = _answer(listener.port, request, store_message("1.2.3", 20_000) + b"\5\0\0\0\0\4\0\0\0\0")
+    answer = _answer(listener.port, request, store_message("1.2.3", size) + b"\5\0\0\0\0\4\0\0\0\0")
     assert list(_successes(answer)) == ["1.2.3"]
     assert answer[-10:-9] == b"\6", "not released"
-    assert listener.taken(listener.ended(request).association.association_id) == [("1.2.3", bytes(20_000))]
+    assert listener.taken(listener.ended(request).association.association_id) == [("1.2.3", bytes(size))]
 
 
 def _until(condition: Callable[[], bool], what: str) -> None:
