@@ -59,7 +59,7 @@ class Listeners:
             self._started += 1
             root = self._root / str(self._started)
             self._listener = self._stack.enter_context(listener_under_test(root, self._durability))
-            for size in (200_000, _SIZE):  # it keeps open what it has once needed for one
+            for size in (_SIZE, 200_000):  # it keeps open what it has once needed for a segment, and for a file
                 _good_association(self._listener, size)
             self._idle = self._listener.threads_and_files()
         return self._listener
