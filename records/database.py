@@ -41,6 +41,7 @@ def open_engine(database: str | Settings, data: DataFolder) -> Engine:
     """
     url = database_url(database.database if isinstance(database, Settings) else database, data)
     engine = _engine(url)
+    _keep_a_write_ahead_log(engine)
     upgrade(engine)
     return engine
 
@@ -81,6 +82,17 @@ def _set_pragmas(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> Non
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _keep_a_write_ahead_log(engine: Engine) -> None:
+    """Open the first connection, which gives SQLite's file its journal mode, while no other process does.
+
+    Two that change the mode at once do not wait for each other, as they do to write: one is refused. The file keeps its
+    mode, so that later connections have nothing to change.
+    """
+    if engine.url.get_backend_name() == "sqlite":
+        with _upgrade_lock(engine), engine.connect():
+            pass
 
 
 class _WritersQueue:
