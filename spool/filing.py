@@ -160,7 +160,7 @@ class Filer:
             write_all(file, instance)
         except OSError:
             with suppress(OSError):
-                os.unlink(part)  # noqa: PTH108 - as below
+                Path(part).unlink()
             raise
         finally:
             os.close(file)
@@ -182,7 +182,7 @@ class Filer:
                 refused[number] = _reason(error)
             if number in refused:
                 with suppress(OSError):
-                    os.unlink(part)  # noqa: PTH108 - as above
+                    Path(part).unlink()
         return refused
 
     def close(self) -> None:

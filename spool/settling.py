@@ -136,8 +136,11 @@ class Settling:
             try:
                 return self._elsewhere(wanted)
             except MakerGone:
-                # as long as it is at it nothing of these segments may be deleted: the receiver waits for that
-                self._segments.leave_all()
+                pass
+            except Exception:  # it may have been asked all the same
+                log.exception("asking_for_files_failed")
+            # somebody may still be at it: until the receiver has looked nothing of these segments may be deleted
+            self._segments.leave_all()
         return self._filer.make(wanted)
 
     def _end(self, ready: list[OpenSegment]) -> None:

@@ -3,10 +3,21 @@
 import os
 import resource
 import threading
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
-from support.segments import answered, begin, in_use, make_segments, placed, refuse_to_flush, refuse_to_write, settle
+from support.segments import (
+    answered,
+    fail,
+    in_use,
+    make_segments,
+    placed,
+    refuse_to_flush,
+    refuse_to_write,
+    settle,
+)
 from support.site import wait_until
 from support.spooling import facts
 
@@ -125,12 +136,22 @@ def test_a_full_disk_refuses_one_and_takes_it_later(folder: AssociationFolder, m
 def arrivals(root: Path, asked: list[list[CopyAt]], refused: dict[int, str]) -> Arrivals:
     """What a listener sees of a spool, with somebody who makes its files."""
 
-    def make(wanted: "list[CopyAt]") -> dict[int, str]:
+    def make(wanted: Sequence[CopyAt]) -> dict[int, str]:
         asked.append(list(wanted))
         assert Filer(root, durable=False).make([one for at, one in enumerate(wanted) if at not in refused]) == {}
         return refused
 
-    return Arrivals(root, elsewhere=make)  # type: ignore[arg-type]
+    return Arrivals(root, elsewhere=make)
+
+
+def settle_all(receiving: Arrivals, instances: list[InSegment]) -> list[str | None]:
+    """Have all of them named, and wait; why each has no name, if it has none."""
+    told: dict[int, OSError | None] = {}
+    for number, each in enumerate(instances):
+        each.name(partial(told.__setitem__, number))
+    receiving.settle()
+    assert list(told) == list(range(len(instances)))
+    return [None if error is None else str(error) for error in told.values()]
 
 
 def test_few_files_are_made_here_and_many_elsewhere(root: Path, spool: Spool) -> None:
@@ -138,44 +159,43 @@ def test_few_files_are_made_here_and_many_elsewhere(root: Path, spool: Spool) ->
     asked: list[list[CopyAt]] = []
     receiving = arrivals(spool.root, asked, {3: "no space"})
     folder = receiving.begin_association(facts())
-    told: dict[int, OSError | None] = {}
-
-    def have_all_named(instances: list[InSegment]) -> None:
-        for number, each in enumerate(instances, start=len(told)):
-            each.name(lambda error, number=number: told.update({number: error}))  # type: ignore[misc]
-        receiving.settle()
-
-    have_all_named(several(folder, settling.FEW))
+    assert settle_all(receiving, several(folder, settling.FEW)) == [None] * settling.FEW
     assert asked == []
     many = several(folder, settling.FEW + 1)
     wanted = [each.copy_at for each in many]
-    have_all_named(many)
+    assert settle_all(receiving, many) == [None] * 3 + ["no space"] + [None] * (settling.FEW - 3)
     assert asked == [wanted]
-    assert {number: str(error) for number, error in told.items() if error is not None} == {settling.FEW + 3: "no space"}
     assert list(folder.files()) == [number for number in range(1, 2 * settling.FEW + 2) if number != settling.FEW + 4]
     receiving.close()
     assert in_use(root), "one has no file"
 
 
-def test_who_makes_them_may_fail_altogether(root: Path, spool: Spool) -> None:
+@pytest.mark.parametrize("error", [MakerGone, MemoryError])
+def test_who_makes_them_elsewhere_may_fail_altogether(root: Path, spool: Spool, error: type[Exception]) -> None:
+    """It may still be at it, and its names come late: the segment is not blank before the recovery has looked."""
     make_segments(root, 1)
-
-    def fail(_wanted: object) -> dict[int, str]:
-        raise MemoryError
-
-    receiving = Arrivals(spool.root, elsewhere=fail)
+    receiving = Arrivals(spool.root, elsewhere=partial(fail, error()))
     folder = receiving.begin_association(facts())
-    told: list[OSError | None] = []
-    for each in several(folder):
-        each.name(told.append)
-    receiving.settle()
-    assert [str(error) for error in told] == ["MemoryError"] * MANY
-    last = begin(folder, MANY + 1)
-    last.write(b"x")
-    last.commit()
-    settle(last)
-    assert list(folder.files()) == [MANY + 1], "whoever comes next is served"
+    assert settle_all(receiving, several(folder)) == [None] * MANY, "made here"
     receiving.close()
+    assert len(replay.in_segments(root)) == MANY
+    assert placed(root) == (0, frozenset())
+    assert replay.in_segments(root) == set()
+
+
+def test_who_comes_next_is_served_when_files_cannot_even_be_tried(
+    root: Path, folder: AssociationFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = several(folder, 2)
+    told: list[OSError | None] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(first._settling._filer, "make", partial(fail, MemoryError()))
+        first.name(told.append)
+        first._settling.wait()
+    assert [str(error) for error in told] == ["MemoryError"]
+    settle(second)
+    assert list(folder.files()) == [2]
+    assert in_use(root), "one has no file"
 
 
 def test_names_that_may_not_be_durable_are_looked_after_by_the_receiver(
@@ -271,23 +291,3 @@ def test_a_segment_that_is_refused_costs_one_descriptor_and_not_one_for_each_cop
         assert set(Filer(root, durable=True).make([copy] * 500).values()) == {"the segment is blank"}
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-
-
-def test_nothing_is_deleted_while_somebody_who_has_gone_may_still_be_at_it(root: Path, spool: Spool) -> None:
-    """Its names may come late: the segment is not blank before the recovery, which waits for that, has looked."""
-    make_segments(root, 1)
-
-    def gone(_wanted: object) -> dict[int, str]:
-        raise MakerGone
-
-    receiving = Arrivals(spool.root, elsewhere=gone)
-    folder = receiving.begin_association(facts())
-    told: list[OSError | None] = []
-    for each in several(folder):
-        each.name(told.append)
-    receiving.settle()
-    assert told == [None] * MANY, "made here"
-    receiving.close()
-    assert len(replay.in_segments(root)) == MANY
-    assert placed(root) == (0, frozenset())
-    assert replay.in_segments(root) == set()

@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -162,11 +163,8 @@ def test_a_copy_that_the_disk_refuses_to_name_keeps_its_segment_and_its_associat
     incoming = answered(folder)
     die(incoming)
 
-    def refuse(*_arguments: object) -> bool:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     with monkeypatch.context() as patch:
-        patch.setattr(replay, "_place", refuse)
+        patch.setattr(replay, "_place", partial(fail, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
         assert placed(root) == (0, frozenset({folder.association_id}))
     assert len(in_use(root)) == 1
     assert placed(root) == (1, frozenset())

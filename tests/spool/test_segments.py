@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -167,11 +168,8 @@ def test_what_the_disk_refuses_is_not_durable_and_takes_no_other_with_it(
 ) -> None:
     first = answered(folder, b"1")
 
-    def refuse(*_arguments: object) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
     with monkeypatch.context() as patch:
-        patch.setattr(os, call, refuse)
+        patch.setattr(os, call, partial(fail, OSError(errno.EIO, os.strerror(errno.EIO))))
         failing = begin(folder, 2)
         failing.write(b"2")
         with pytest.raises(OSError, match="Input/output error"):
@@ -288,11 +286,8 @@ def test_a_segment_whose_end_the_disk_refuses_shows_its_lap(
     settle(incoming)
     (segment,) = incoming._segments.ready(0)
 
-    def refuse(_descriptor: int) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fdatasync", refuse)
+        patch.setattr(os, "fdatasync", partial(fail, OSError(errno.EIO, os.strerror(errno.EIO))))
         incoming._segments.end(segment)
     assert replay.in_segments(root) == {InstanceKey(folder.association_id, 1)}
     assert placed(root) == (0, frozenset())

@@ -4,6 +4,7 @@ import ctypes
 import errno
 import os
 from pathlib import Path
+from typing import NoReturn
 
 from clara_dicom_adapter.spool import AssociationFolder
 from clara_dicom_adapter.spool.in_segment import InSegment
@@ -50,7 +51,7 @@ def settle(incoming: InSegment) -> None:
     assert told == [None]
 
 
-def fail(error: OSError) -> None:
+def fail(error: Exception, *_arguments: object) -> NoReturn:
     raise error
 
 
