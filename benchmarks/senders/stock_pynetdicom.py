@@ -1,13 +1,15 @@
 """Stock pynetdicom at its best, ``send_c_store`` of paths: ``stock_pynetdicom.py PORT FOLDER``.
 
 TCP_NODELAY, no log handlers, PDUs of 128 KiB where the peer takes them.
-It says ``ready``, begins at a line on standard input, and says what it did as a line of JSON.
+It says ``ready``, begins at a line on standard input, and says what it did as a line of JSON. It ends with
+:data:`RESPONSE_MISSED` when ``send_c_store`` has seen no response, as when the reactor of pynetdicom has taken it
+(decision 0003), and with 1 when the peer has not stored something.
 """
 
 import socket
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pynetdicom import AE, _config, evt
 from pynetdicom.events import Event
@@ -15,9 +17,7 @@ from pynetdicom.events import Event
 from clara_dicom_adapter.dicom.part10 import read_meta
 from senders.clock import measured
 
-_config.LOG_HANDLER_LEVEL = "none"
-_config.LOG_REQUEST_IDENTIFIERS = False
-_config.LOG_RESPONSE_IDENTIFIERS = False
+RESPONSE_MISSED: Final = 3
 
 
 def without_delay(event: Event) -> None:
@@ -29,6 +29,9 @@ def without_delay(event: Event) -> None:
 
 
 def main() -> None:
+    _config.LOG_HANDLER_LEVEL = "none"
+    _config.LOG_REQUEST_IDENTIFIERS = False
+    _config.LOG_RESPONSE_IDENTIFIERS = False
     port, folder = int(sys.argv[1]), Path(sys.argv[2])
 
     def send() -> int:
@@ -41,7 +44,10 @@ def main() -> None:
         association = ae.associate("127.0.0.1", port, ae_title="BENCH", evt_handlers=handlers)
         sent = 0
         for path in files:
-            if association.send_c_store(path).get("Status") != 0x0000:
+            status = association.send_c_store(path).get("Status")
+            if status is None:
+                sys.exit(RESPONSE_MISSED)
+            if status != 0x0000:
                 raise SystemExit(f"{path.name} was not stored")
             sent += 1
         association.release()
