@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.receiving import LOOPBACK, Receiver, receiving
@@ -74,10 +75,36 @@ def test_nothing_is_remembered_of_its_associations(receiver: Receiver, monkeypat
 def test_an_association_that_nobody_has_told_of_is_recorded_when_it_is_found(tmp_path: Path) -> None:
     """Its listener died between its outcome and its report."""
     with receiving(tmp_path / "spool") as receiver:
-        folder = receiver.spool.begin_association(facts())
-        store(folder, 2)
-        folder.end(AssociationOutcome.RELEASED)
+        recovery = receiver.service._recovery
+        with recovery._looking:  # the look at the start sees all of it or nothing
+            folder = receiver.spool.begin_association(facts())
+            store(folder, 2)
+            folder.end(AssociationOutcome.RELEASED)
         dies(receiver)
-        receiver.service._recovery.reconcile()
+        recovery.reconcile()
         assert receiver.spool.usage().unhanded == 2
+        assert receiver.recorded_lines() == ["ended released 2"]
+
+
+def test_one_that_ends_while_it_is_indexed_is_recorded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its listener has told nothing of it yet, and the reconciler sees it while it is received."""
+    with receiving(tmp_path / "spool") as receiver:
+        recovery = receiver.service._recovery
+        with recovery._looking:
+            folder = receiver.spool.begin_association(facts())
+            store(folder)
+            make_batches = recovery._addressing.make_batches
+
+            def ends_meanwhile(*arguments: Any) -> Any:
+                monkeypatch.undo()
+                made = make_batches(*arguments)
+                store(folder)
+                folder.end(AssociationOutcome.RELEASED)
+                return made
+
+            monkeypatch.setattr(recovery._addressing, "make_batches", ends_meanwhile)
+            recovery._index_forgotten()
+            assert receiver.spool.usage().unhanded == 1
+            recovery._index_forgotten()
+            assert receiver.spool.usage().unhanded == 2
         assert receiver.recorded_lines() == ["ended released 2"]
