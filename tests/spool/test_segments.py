@@ -86,13 +86,14 @@ def test_the_bytes_are_there_however_they_come(tmp_path_factory: pytest.TempPath
                 assert seal.agrees_with(stream)
 
 
+@pytest.mark.usefixtures("never_settles")
 def test_a_segment_is_used_again_when_its_files_are_durable_under_their_names(
     root: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_segments(root, 1, 5 * PAGE)
-    monkeypatch.setattr(settling, "_PAUSE_SECONDS", 0.01)
     folder = spool.begin_association(facts())
     flushed: list[set[int]] = []
+    ended: list[set[int]] = []
     syncfs, end = filing._syncfs, OpenSegment.end
 
     def flush(descriptor: int) -> int:
@@ -102,17 +103,23 @@ def test_a_segment_is_used_again_when_its_files_are_durable_under_their_names(
 
     def ends(segment: OpenSegment) -> bool:
         held = {copy.instance.sequence for copy in copies(segment.descriptor, segment.lap, fail)}
-        assert held
         assert held <= flushed[-1], "every name was made before the last flush"
+        ended.append(held)
         return end(segment)
 
     monkeypatch.setattr(filing, "_syncfs", flush)
     monkeypatch.setattr(OpenSegment, "end", ends)
-    monkeypatch.setattr(settling, "_IDLE_SECONDS", 0.05)
-    for number in range(1, 20):
-        have_named(answered(folder, b"%d" % number, number))
-    assert sorted(folder.files()) == list(range(1, 20))
-    assert len(flushed) >= 4
+    laps = [set(range(first, first + 4)) for first in (1, 5, 9)]
+    for lap in laps:
+        several = [answered(folder, b"%d" % number, number) for number in sorted(lap)]
+        in_it = several[0]._segments
+        assert in_it.ready(0) == [], "none has its file"
+        for incoming in several:
+            settle(incoming)
+        several[0]._settling._end(in_it.ready(0))
+        assert in_use(root) == []
+    assert ended == laps
+    assert sorted(folder.files()) == list(range(1, 13))
 
 
 @pytest.mark.usefixtures("never_settles")
