@@ -79,7 +79,10 @@ class Terminal:
         while not all(re.search(each, seen) for each in wanted):
             if not select.select([self._descriptor], [], [], max(deadline - time.monotonic(), 0))[0]:
                 pytest.fail(f"no {wanted}, but {seen[-3000:]}")
-            read = os.read(self._descriptor, 65536).decode(errors="replace")
+            try:
+                read = os.read(self._descriptor, 65536).decode(errors="replace")
+            except OSError:  # nobody has the other end
+                pytest.fail(f"it ended with {self.process.wait(30)}, after {self.written[-3000:]}")
             seen += _CONTROL.sub("", read)
             self.written += read
 
