@@ -27,6 +27,9 @@ _POOL: Final[dict[str, Any]] = {"pool_size": 10, "max_overflow": 40, "pool_timeo
 _MY_TURN: Final = "clara_writing"
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _NEWER: Final = "The database was written by a newer version of the adapter; this one cannot use it."
+_VERSIONS_AT: Final = 18
+"""In the header of SQLite's file: the versions of the format that are needed to write and to read it."""
+_OF_WRITE_AHEAD_LOG: Final = b"\x02\x02"
 _UPGRADE_LOCK: Final = 0x436C617261  # of PostgreSQL's advisory locks: "Clara"
 
 
@@ -85,14 +88,23 @@ def _set_pragmas(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> Non
 
 
 def _keep_a_write_ahead_log(engine: Engine) -> None:
-    """Open the first connection, which gives SQLite's file its journal mode, while no other process does.
+    """Open the connection that gives a new file of SQLite its journal mode while no other process does.
 
     Two that change the mode at once do not wait for each other, as they do to write: one is refused. The file keeps its
     mode, so that later connections have nothing to change.
     """
-    if engine.url.get_backend_name() == "sqlite":
+    if engine.url.get_backend_name() == "sqlite" and not _has_a_write_ahead_log(Path(str(engine.url.database))):
         with _upgrade_lock(engine), engine.connect():
             pass
+
+
+def _has_a_write_ahead_log(file: Path) -> bool:
+    """As its header says, https://www.sqlite.org/fileformat.html section 1.3; False when it cannot be read."""
+    try:
+        with file.open("rb") as stream:
+            return stream.read(20)[_VERSIONS_AT:] == _OF_WRITE_AHEAD_LOG
+    except OSError:
+        return False
 
 
 class _WritersQueue:

@@ -115,6 +115,14 @@ def test_no_process_is_refused_a_new_file_that_others_open_at_once(
         assert others == [first] * 4
 
 
+def test_a_file_that_is_there_is_opened_without_a_lock(tmp_path: Path) -> None:
+    """Who only looks need not be allowed to make files beside it, and waits for nobody."""
+    open_engine("", DataFolder(tmp_path)).dispose()
+    (tmp_path / "dicomadapter.db.upgrade-lock").unlink()
+    open_engine("", DataFolder(tmp_path)).dispose()
+    assert not (tmp_path / "dicomadapter.db.upgrade-lock").exists()
+
+
 def test_sqlite_is_opened_as_durably_as_promised(tmp_path: Path) -> None:
     engine = open_engine("", DataFolder(tmp_path))
     with reading(engine) as connection:
