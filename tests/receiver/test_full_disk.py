@@ -1,6 +1,8 @@
 """A disk that is really full: what does not fit is answered A700, and nothing else is hurt."""
 
 import socket
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,21 @@ def fill(ballast: Path) -> None:
                     file.write(bytes(size))
             except OSError:
                 continue
+
+
+def that_are(prepared: Path, what: Callable[[Path], bool]) -> list[Path]:
+    """Prepared files of a receiver that makes some, and takes some away, meanwhile."""
+    found = []
+    for path in prepared.iterdir():
+        with suppress(FileNotFoundError):
+            if size_of(path.name) is not None and what(path):
+                found.append(path)
+    return found
+
+
+def outgrown(path: Path) -> bool:
+    """Whether a prepared file is longer than it was made."""
+    return path.stat().st_size > (size_of(path.name) or 0)
 
 
 def test_what_does_not_fit_is_answered_a700_and_everything_else_goes_on(tmp_path: Path) -> None:
@@ -103,7 +120,7 @@ def test_what_outgrows_its_prepared_file_on_a_full_disk_hurts_no_other(tmp_path:
             assert len(list(associations.glob("*/*.part"))) == 0, "both are in prepared files"
 
             assert store(first, "1.2.1.2", 2 * LARGER_DISK_MB * 1_000_000) == OUT_OF_RESOURCES
-            assert [path for path in prepared.iterdir() if path.stat().st_size > (size_of(path.name) or 0)] == []
+            assert that_are(prepared, outgrown) == []
             assert store(first, "1.2.1.3", 500_000) == SUCCESS
 
             fill(inside / "ballast")
@@ -120,4 +137,4 @@ def test_what_outgrows_its_prepared_file_on_a_full_disk_hurts_no_other(tmp_path:
         assert stored["1.2.2.1"].path.read_bytes().endswith(b"\2" * 500_000)
         sealed = [seal_of(stored[uid].path) is not None for uid in ("1.2.1.1", "1.2.1.3", "1.2.2.1")]
         assert sealed == [True, True, True]
-        assert [path for path in prepared.iterdir() if seal_of(path) is not None] == []
+        assert that_are(prepared, lambda path: seal_of(path) is not None) == []
