@@ -4,7 +4,7 @@ import os
 import signal
 import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,13 @@ def new_folder(site: Site, before: set[Path]) -> Path:
 
 def sealed(site: Site, folder: Path) -> list[Path]:
     """Prepared files that hold an instance of an association under no name yet."""
-    seals = {path: seal_of(path) for path in (site.spool / PREPARED).iterdir()}
-    return [path for path, seal in seals.items() if seal is not None and seal.association_id == folder.name]
+    found = []
+    for path in (site.spool / PREPARED).iterdir():
+        with suppress(FileNotFoundError):  # it has got its name, or has been made, meanwhile
+            seal = seal_of(path)
+            if seal is not None and seal.association_id == folder.name:
+                found.append(path)
+    return found
 
 
 def named(folder: Path) -> list[Path]:
