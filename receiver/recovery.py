@@ -117,12 +117,12 @@ class Recovery:
             if self._stopping.is_set() or self._hand_over.follows(folder.association_id):
                 continue  # an association that is followed is indexed by who follows it
             try:
-                is_over = folder.outcome is not None  # looked at first: then there is nothing to come
                 forgotten = self._spool.unindexed(folder)
                 for instances in _in_portions(forgotten):
                     self._addressing.make_batches(self._spool, folder, instances)
                     indexed += len(instances)
-                if forgotten and is_over:  # its listener may have told nothing at all
+                # its listener may have told nothing at all; while it tells nothing yet, there may be more to come
+                if forgotten and folder.outcome is not None and not self._spool.unindexed(folder):
                     self._closed(folder)
             except (AdapterError, OSError, ValueError) as error:  # the others are not to wait for this one
                 log.warning("not_indexed", association_id=folder.association_id, error=str(error)[:300])

@@ -4,6 +4,7 @@ Several processes may open it at once: one upgrades the schema under a lock, the
 """
 
 import fcntl
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,9 +28,6 @@ _POOL: Final[dict[str, Any]] = {"pool_size": 10, "max_overflow": 40, "pool_timeo
 _MY_TURN: Final = "clara_writing"
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _NEWER: Final = "The database was written by a newer version of the adapter; this one cannot use it."
-_VERSIONS_AT: Final = 18
-"""In the header of SQLite's file: the versions of the format that are needed to write and to read it."""
-_OF_WRITE_AHEAD_LOG: Final = b"\x02\x02"
 _UPGRADE_LOCK: Final = 0x436C617261  # of PostgreSQL's advisory locks: "Clara"
 
 
@@ -44,8 +42,11 @@ def open_engine(database: str | Settings, data: DataFolder) -> Engine:
     """
     url = database_url(database.database if isinstance(database, Settings) else database, data)
     engine = _engine(url)
-    _keep_a_write_ahead_log(engine)
-    upgrade(engine)
+    try:
+        upgrade(engine)
+    except BaseException:
+        engine.dispose()
+        raise
     return engine
 
 
@@ -81,30 +82,31 @@ def _translate(context: ExceptionContext) -> None:
 def _set_pragmas(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
     del entry
     cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode")
+    if cursor.fetchone() != ("wal",):
+        # the file keeps its mode. Two processes that change it at once do not wait for each other, as they do to write:
+        # one is refused. SQLite is asked, for whoever else opens and closes its file takes its locks away
+        cursor.execute("PRAGMA database_list")
+        with _locked(f"{cursor.fetchone()[2]}.mode-lock"):
+            cursor.execute("PRAGMA journal_mode=WAL")
     # FULL: what a workflow was told is recorded must survive a power cut
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
 
-def _keep_a_write_ahead_log(engine: Engine) -> None:
-    """Open the connection that gives a new file of SQLite its journal mode while no other process does.
-
-    Two that change the mode at once do not wait for each other, as they do to write: one is refused. The file keeps its
-    mode, so that later connections have nothing to change.
-    """
-    if engine.url.get_backend_name() == "sqlite" and not _has_a_write_ahead_log(Path(str(engine.url.database))):
-        with _upgrade_lock(engine), engine.connect():
-            pass
-
-
-def _has_a_write_ahead_log(file: Path) -> bool:
-    """As its header says, https://www.sqlite.org/fileformat.html section 1.3; False when it cannot be read."""
+@contextmanager
+def _locked(path: str) -> Iterator[None]:
+    """Alone among the processes that do the same; DatabaseUnavailable when the lock cannot be had."""
     try:
-        with file.open("rb") as stream:
-            return stream.read(20)[_VERSIONS_AT:] == _OF_WRITE_AHEAD_LOG
-    except OSError:
-        return False
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        raise DatabaseUnavailable("SQLite", type(error).__name__) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 class _WritersQueue:
@@ -167,8 +169,7 @@ def _version(engine: Engine) -> str | None:
 @contextmanager
 def _upgrade_lock(engine: Engine) -> Iterator[None]:
     if engine.url.get_backend_name() == "sqlite":
-        with Path(f"{engine.url.database}.upgrade-lock").open("w", encoding="ascii") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with _locked(f"{engine.url.database}.upgrade-lock"):
             yield
         return
     with engine.connect() as connection:

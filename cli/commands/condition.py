@@ -139,7 +139,7 @@ def _spool(place: Place) -> SpoolUsage | None:
     try:
         with Spool.open(place.spool, SpoolRole.TOOL) as spool:
             return spool.usage()
-    except AdapterError:
+    except (AdapterError, OSError):
         return None
 
 
@@ -154,5 +154,5 @@ def _waiting(place: Place) -> dict[str, int]:
                 "submissions": listing.counts(Subject.SUBMISSION).get(State.NEEDS_ATTENTION.value, 0),
                 "exports": listing.counts(Subject.EXPORT).get(State.NEEDS_ATTENTION.value, 0),
             }
-    except AdapterError:
+    except (AdapterError, OSError):
         return {}

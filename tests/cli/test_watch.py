@@ -14,7 +14,7 @@ import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from rich.console import Console
@@ -25,7 +25,9 @@ from support.signals import heed
 from clara_dicom_adapter.cli.commands import watch
 from clara_dicom_adapter.cli.commands.condition import Condition, PartCondition
 from clara_dicom_adapter.cli.place import Place
+from clara_dicom_adapter.errors import DatabaseUnavailable, SpoolUnusable
 from clara_dicom_adapter.part_status import read_one
+from clara_dicom_adapter.spool import Spool, SpoolRole
 
 CLARA_DICOM = (sys.executable, "-m", "clara_dicom_adapter.cli", "dicom")
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -150,6 +152,24 @@ def test_looking_ends_after_the_refreshes_that_were_asked_for(tmp_path: Path, mo
     monkeypatch.setattr(watch, "SECONDS", 0)
     place = Place(tmp_path / "data")
     assert [each.state for each in watch.looks(lambda: Condition.of(place), 3)] == ["never started"] * 3
+
+
+@pytest.mark.parametrize("error", [SpoolUnusable("no"), DatabaseUnavailable("SQLite", "no"), OSError("no")])
+def test_what_cannot_be_had_is_left_out_and_does_not_end_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def refuse(*_arguments: object, **_names: object) -> NoReturn:
+        raise error
+
+    place = Place(tmp_path / "data")
+    Spool.open(place.spool, SpoolRole.TOOL).close()
+    (look,) = watch.looks(lambda: Condition.of(place), 1)
+    assert look.spool is not None
+    assert look.waiting == {"quarantined": 0, "submissions": 0, "exports": 0}
+    monkeypatch.setattr(Spool, "open", refuse)
+    monkeypatch.setattr(Place, "database", refuse)
+    (look,) = watch.looks(lambda: Condition.of(place), 1)
+    assert (look.spool, look.waiting) == (None, {})
 
 
 @pytest.mark.parametrize("width", [80, 120])

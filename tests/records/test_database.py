@@ -1,8 +1,13 @@
 """The schema: what the migrations make is what the code declares, whoever comes first."""
 
+import fcntl
+import os
+import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
@@ -12,6 +17,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import DateTime, Engine, bindparam, create_engine, insert, text
+from support.site import wait_until
 
 from clara_dicom_adapter import records
 from clara_dicom_adapter.configuration.connection import database_url
@@ -109,18 +115,51 @@ def test_several_processes_that_start_at_once_upgrade_it_once_and_share_one_secr
 def test_no_process_is_refused_a_new_file_that_others_open_at_once(
     tmp_path: Path, racers: list[subprocess.Popen[str]]
 ) -> None:
-    for number in range(50):  # one file in ten was refused to somebody, when each gave it its journal mode
+    for number in range(20):
         first, *others = secrets_of(racers, f"sqlite:///{tmp_path / f'{number}.db'}")
         assert len(bytes.fromhex(first)) == 32
         assert others == [first] * 4
 
 
-def test_a_file_that_is_there_is_opened_without_a_lock(tmp_path: Path) -> None:
-    """Who only looks need not be allowed to make files beside it, and waits for nobody."""
-    open_engine("", DataFolder(tmp_path)).dispose()
-    (tmp_path / "dicomadapter.db.upgrade-lock").unlink()
-    open_engine("", DataFolder(tmp_path)).dispose()
-    assert not (tmp_path / "dicomadapter.db.upgrade-lock").exists()
+def test_the_journal_mode_of_a_new_file_is_changed_by_one_at_a_time(tmp_path: Path) -> None:
+    """SQLite refuses one of two that do it at once."""
+    path = tmp_path / "dicomadapter.db"
+    engines: list[Engine] = []
+    opening = threading.Thread(target=lambda: engines.append(open_engine("", DataFolder(tmp_path))), daemon=True)
+    with (tmp_path / "dicomadapter.db.mode-lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        opening.start()
+        wait_until("it waits", lambda: any("-> FLOCK" in line for line in locks_of(Path(lock.name))))
+        with closing(sqlite3.connect(path)) as other:
+            assert other.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+    opening.join(30)
+    with closing(sqlite3.connect(path)) as other:
+        assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    engines[0].dispose()
+
+
+def test_to_open_it_once_more_takes_no_lock_of_sqlite_away(tmp_path: Path) -> None:
+    """As a close of its file would; then the last one of another process would take the log with it."""
+    first = open_engine("", DataFolder(tmp_path))
+    path = tmp_path / "dicomadapter.db"
+    mine = f" {os.getpid()} "
+    assert any("POSIX" in line and mine in line for line in locks_of(path))
+    second = open_engine("", DataFolder(tmp_path))
+    assert any("POSIX" in line and mine in line for line in locks_of(path))
+    second.dispose()
+    first.dispose()
+
+
+def locks_of(path: Path) -> list[str]:
+    """What the kernel says of who holds, or waits for, a lock on a file."""
+    inode = f":{path.stat().st_ino} "
+    return [line for line in Path("/proc/locks").read_text().splitlines() if inode in line]
+
+
+def test_a_lock_that_cannot_be_had_is_told_as_a_database_that_cannot(tmp_path: Path) -> None:
+    (tmp_path / "dicomadapter.db.mode-lock").mkdir()
+    with pytest.raises(DatabaseUnavailable, match="SQLite"):
+        open_engine("", DataFolder(tmp_path))
 
 
 def test_sqlite_is_opened_as_durably_as_promised(tmp_path: Path) -> None:
