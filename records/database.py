@@ -6,7 +6,7 @@ Several processes may open it at once: one upgrades the schema under a lock, the
 import fcntl
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -62,7 +62,7 @@ def _engine(url: URL) -> Engine:
         url, connect_args={"timeout": BUSY_SECONDS, "isolation_level": None}, hide_parameters=True, **_POOL
     )
     event.listen(engine, "handle_error", _translate)
-    event.listen(engine, "connect", _set_pragmas)
+    event.listen(engine, "connect", _setting_pragmas(file))
     queue = _WritersQueue()
     event.listen(engine, "begin", queue.begin)
     event.listen(engine, "checkin", queue.leave)
@@ -79,24 +79,28 @@ def _translate(context: ExceptionContext) -> None:
         raise DatabaseUnavailable(name, type(context.original_exception).__name__) from context.original_exception
 
 
-def _set_pragmas(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
-    del entry
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode")
-    if cursor.fetchone() != ("wal",):
-        # the file keeps its mode. Two processes that change it at once do not wait for each other, as they do to write:
-        # one is refused. SQLite is asked, for whoever else opens and closes its file takes its locks away
-        cursor.execute("PRAGMA database_list")
-        with _locked(f"{cursor.fetchone()[2]}.mode-lock"):
-            cursor.execute("PRAGMA journal_mode=WAL")
-    # FULL: what a workflow was told is recorded must survive a power cut
-    for pragma in ("synchronous=FULL", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
+def _setting_pragmas(file: Path) -> Callable[[DBAPIConnection, ConnectionPoolEntry], None]:
+    """For each new connection to SQLite's file."""
+
+    def set_pragmas(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
+        del entry
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode")
+        if cursor.fetchone() != ("wal",):
+            # the file keeps its mode. Two processes that change it at once do not wait for each other, as they do to
+            # write: one is refused. SQLite is asked, for whoever else opens and closes its file takes its locks away
+            with _locked(file.with_name(f"{file.name}.mode-lock")):
+                cursor.execute("PRAGMA journal_mode=WAL")
+        # FULL: what a workflow was told is recorded must survive a power cut
+        for pragma in ("synchronous=FULL", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    return set_pragmas
 
 
 @contextmanager
-def _locked(path: str) -> Iterator[None]:
+def _locked(path: Path) -> Iterator[None]:
     """Alone among the processes that do the same; DatabaseUnavailable when the lock cannot be had."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
@@ -169,7 +173,7 @@ def _version(engine: Engine) -> str | None:
 @contextmanager
 def _upgrade_lock(engine: Engine) -> Iterator[None]:
     if engine.url.get_backend_name() == "sqlite":
-        with _locked(f"{engine.url.database}.upgrade-lock"):
+        with _locked(Path(f"{engine.url.database}.upgrade-lock")):
             yield
         return
     with engine.connect() as connection:
