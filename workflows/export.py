@@ -293,15 +293,18 @@ class ExportWorkflow:
             self._waits_for_person = True
             workflow.set_current_details(HELP)
             kept = timedelta(seconds=self._fetched.retention_seconds)
+            in_time = True
             try:
                 await workflow.wait_condition(lambda: self._answer is not None or self._is_offered_anew(), timeout=kept)
             except TimeoutError:
+                in_time = False
+            # not in a finally: that runs, too, when a worker ends and drops the workflow, which is no workflow then
+            self._waits_for_person = False
+            workflow.set_current_details("")
+            if not in_time:
                 self._notes.append(f"nobody answered for {kept.total_seconds() / 3600:g} h; the objects were removed")
                 self._show(State.EXPORT_FAILED)
                 return False
-            finally:
-                self._waits_for_person = False
-                workflow.set_current_details("")
             if self._answer is None:
                 self._notes.append("the Results Service offers the task again")
                 self._show(State.EXPORT_FAILED)
