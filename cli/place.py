@@ -56,9 +56,8 @@ class Place:
         if self.config is None:
             self._note.unlink(missing_ok=True)
         else:
-            part = self._note.with_suffix(
-                f".{os.getpid()}.part"
-            )  # a command that looks meanwhile must not find half a path
+            # a command that looks meanwhile must not find half a path
+            part = self._note.with_suffix(f".{os.getpid()}.part")
             part.write_text(f"{self.config}\n", encoding="utf-8")
             part.replace(self._note)
 
